@@ -1,0 +1,47 @@
+//! The words and rules of Tenantry.
+//!
+//! Here live the types that every other room speaks (tenant, cluster, home, route, operation, rollout, …), their
+//! constructors that refuse what is not one, and the rules that need nothing but their arguments.
+//!
+//! Never here: I/O, a clock, randomness, async, SQL, HTTP. A rule that depends on time takes `now`; an identifier is
+//! made from a `Uuid` that the caller drew.
+//!
+//! Start reading at [`tenant`], then [`home`] (where a tenant lives) and [`route`] (how it is reached).
+
+pub mod cluster;
+pub mod home;
+pub mod id;
+pub mod isolation;
+pub mod label;
+pub mod limits;
+pub mod migration;
+pub mod name;
+pub mod operation;
+pub mod plan;
+pub mod rollout;
+pub mod route;
+pub mod scope;
+pub mod secret;
+pub mod slug;
+pub mod tenant;
+mod word;
+
+pub use cluster::{
+    Cluster, ClusterHealth, ClusterLimits, ClusterLocale, ClusterState, ClusterUsage, Endpoint, ProviderKind, Tenancy,
+    TlsMode,
+};
+pub use home::{DatabaseName, Generation, Home, HomeNames, LoginSlot, Placement, RoleName, SchemaName};
+pub use id::{ClusterId, HomeId, OperationId, RequestId, ResourceId, RolloutId, SecretId, TenantId, TokenId};
+pub use isolation::Isolation;
+pub use label::Labels;
+pub use limits::Limits;
+pub use migration::{MigrationSetId, SchemaVersion};
+pub use name::{ClusterName, DisplayName, HostName, InvalidName, PlanName, Region};
+pub use operation::{OperationKind, OperationState};
+pub use plan::{Plan, Price};
+pub use rollout::{RolloutState, TargetState};
+pub use route::{Credential, FeedVersion, Pooling, Route, RouteState, RouteTarget};
+pub use scope::{Access, Scope, ScopeSet};
+pub use secret::Secret;
+pub use slug::Slug;
+pub use tenant::{Tenant, TenantState, TenantStatus};
