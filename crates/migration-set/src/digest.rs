@@ -1,0 +1,45 @@
+//! The content address of a migration set.
+
+use crate::migration::{Migration, MigrationKind, Phase};
+use sha2::{Digest as _, Sha256};
+use tenantry_domain::MigrationSetId;
+
+/// The identity of a list of migrations that is already in order: SHA-256 over everything that decides what the list
+/// does. The name of the set and the spelling of file names (`V01` or `V1`) are no part of it.
+pub(crate) fn identity(migrations: &[Migration]) -> MigrationSetId {
+    let mut digester = Digester::new();
+    for migration in migrations {
+        digester.part(&migration.version.to_be_bytes());
+        digester.part(match migration.kind {
+            MigrationKind::Versioned => b"versioned",
+            MigrationKind::Unversioned => b"unversioned",
+        });
+        digester.part(migration.name.as_bytes());
+        digester.part(&migration.checksum.to_be_bytes());
+        digester.part(if migration.transactional { b"transaction" } else { b"no transaction" });
+        digester.part(match migration.phase {
+            None => b"",
+            Some(Phase::Expand) => b"expand",
+            Some(Phase::Contract) => b"contract",
+        });
+        digester.part(&Sha256::digest(migration.sql.as_bytes()));
+    }
+    MigrationSetId::from_digest(digester.0.finalize().into())
+}
+
+/// Each part is preceded by its length, so that no two lists of parts read alike.
+struct Digester(Sha256);
+
+impl Digester {
+    /// The recipe's own version is a part: a later recipe never gives an earlier one's digest.
+    fn new() -> Self {
+        let mut digester = Self(Sha256::new());
+        digester.part(b"tenantry migration set, recipe 1");
+        digester
+    }
+
+    fn part(&mut self, bytes: &[u8]) {
+        self.0.update((bytes.len() as u64).to_be_bytes());
+        self.0.update(bytes);
+    }
+}

@@ -1,0 +1,36 @@
+//! Reads, orders, digests and lints a folder of SQL files.
+//!
+//! Here live the rules on what a migration set is: file names, versions, checksums, headers, the content address, and
+//! the findings for which a file is refused. Everything is judged here, on the developer's machine and again at the
+//! server's door, by the same code.
+//!
+//! Never here: a connection, async, or a decision about when and where a migration runs.
+//!
+//! Start reading at [`MigrationSet`], then [`Rule`] for what is refused.
+//!
+//! Decided once, because homes remember it:
+//! - File names are `V<version>__<name>.sql`, or `U…` for one that may come late. Versions are 64 bits wide (refinery's
+//!   `int8-versions`), so 14-digit time stamps work.
+//! - Checksums are refinery's, over name, version and content, so that a home's history table can be read by stock
+//!   refinery with the same feature. Content is hashed byte by byte: a file whose line endings are converted (git's
+//!   `autocrlf`) is another file. Let `.gitattributes` say `*.sql -text`.
+//! - The identity of a set is SHA-256 over, per migration in order: version, kind, name, checksum, whether it runs in a
+//!   transaction, phase, and the SHA-256 of the content.
+
+mod digest;
+mod error;
+mod file_name;
+mod finding;
+mod folder;
+mod header;
+mod lexer;
+mod lint;
+mod migration;
+mod set;
+mod statement;
+
+pub use error::MigrationSetError;
+pub use finding::{Finding, Rule};
+pub use migration::{Migration, MigrationKind, Phase};
+pub use set::{FILE_BYTES_MAX, FILES_MAX, FINDINGS_MAX, MigrationSet, SET_BYTES_MAX};
+pub use statement::{Position, Statement, line_of_position, statements};

@@ -1,0 +1,261 @@
+//! A whole set: its limits, its order, its identity.
+
+use crate::digest;
+use crate::error::MigrationSetError;
+use crate::finding::{Finding, Rule};
+use crate::folder;
+use crate::lint;
+use crate::migration::Migration;
+use std::collections::BTreeMap;
+use std::path::Path;
+use tenantry_domain::{MigrationSetId, SchemaVersion};
+
+/// How many files a set may hold.
+pub const FILES_MAX: usize = 10_000;
+/// How many bytes one file may have: 4 MiB.
+pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// How many bytes all files of a set may have together: 64 MiB.
+pub const SET_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How many findings are listed; reading stops once there are this many.
+pub const FINDINGS_MAX: usize = 1_000;
+
+/// An immutable list of migrations that passed every rule, ordered by version, under a name and a content address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MigrationSet {
+    id: MigrationSetId,
+    name: String,
+    migrations: Vec<Migration>,
+}
+
+impl MigrationSet {
+    /// Reads every `.sql` file of a folder and of the folders in it, as refinery does; the set takes the folder's name.
+    ///
+    /// Files with other endings and hidden ones are left alone. Fails with every finding at once.
+    pub fn read(folder: impl AsRef<Path>) -> Result<Self, MigrationSetError> {
+        let folder = folder.as_ref();
+        let files = folder::read(folder)?;
+        Self::from_files(&folder::name(folder), &files)
+    }
+
+    /// Makes a set from file names and contents, for instance uploaded ones. Everything is checked as if no one had
+    /// checked it before. The order in which the files are given does not matter.
+    pub fn from_files<F: AsRef<str>, C: AsRef<[u8]>>(name: &str, files: &[(F, C)]) -> Result<Self, MigrationSetError> {
+        check_limits(files)?;
+        let mut findings = Vec::new();
+        let mut by_version: BTreeMap<i64, (String, Migration)> = BTreeMap::new();
+        for (file, content) in files {
+            let file = file.as_ref();
+            // Judged even when the name is wrong, so that all reasons come in one answer.
+            let file_name = lint::check_name(file, &mut findings);
+            let checked = lint::check_content(file, content.as_ref(), &mut findings);
+            if findings.len() >= FINDINGS_MAX {
+                break;
+            }
+            let (Some(file_name), Some(checked)) = (file_name, checked) else {
+                continue;
+            };
+            let mut migration = Migration {
+                version: file_name.version,
+                name: file_name.name,
+                kind: file_name.kind,
+                sql: checked.sql,
+                checksum: 0,
+                transactional: checked.header.transactional,
+                phase: checked.header.phase,
+            };
+            match migration.to_refinery() {
+                Ok(refinery) => migration.checksum = refinery.checksum(),
+                Err(error) => {
+                    let message = format!("refinery cannot take the file name ({error}): choose another");
+                    findings.push(Finding::whole_file(file, Rule::FileName, message));
+                    continue;
+                }
+            }
+            if let Some((other, _)) = by_version.get(&migration.version) {
+                let message = format!(
+                    "version {} is taken by {other}, and only one of them would ever run: renumber one",
+                    migration.version
+                );
+                findings.push(Finding::whole_file(file, Rule::DuplicateVersion, message));
+            } else {
+                by_version.insert(migration.version, (file.to_owned(), migration));
+            }
+        }
+        if !findings.is_empty() {
+            findings.truncate(FINDINGS_MAX);
+            return Err(MigrationSetError::Refused(findings));
+        }
+        let migrations: Vec<Migration> = by_version.into_values().map(|(_, migration)| migration).collect();
+        Ok(Self { id: digest::identity(&migrations), name: name.to_owned(), migrations })
+    }
+
+    /// The content address: equal sets have equal ids, whatever they are named.
+    pub fn id(&self) -> &MigrationSetId {
+        &self.id
+    }
+
+    /// What people call the set; no part of its identity.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The migrations, by rising version; never empty.
+    pub fn migrations(&self) -> &[Migration] {
+        &self.migrations
+    }
+
+    /// The migration of a version.
+    pub fn migration(&self, version: i64) -> Option<&Migration> {
+        let at = self.migrations.binary_search_by_key(&version, |migration| migration.version);
+        at.ok().map(|at| &self.migrations[at])
+    }
+
+    /// The version that a home has once the whole set is applied.
+    pub fn latest_version(&self) -> SchemaVersion {
+        SchemaVersion(self.migrations.last().map_or(0, |migration| migration.version))
+    }
+
+    /// The set as file names and contents, which [`MigrationSet::from_files`] reads back into the same set.
+    pub fn files(&self) -> Vec<(String, &str)> {
+        self.migrations.iter().map(|migration| (migration.file_name(), migration.sql.as_str())).collect()
+    }
+}
+
+fn check_limits<F: AsRef<str>, C: AsRef<[u8]>>(files: &[(F, C)]) -> Result<(), MigrationSetError> {
+    if files.is_empty() {
+        return Err(MigrationSetError::Empty);
+    }
+    if files.len() > FILES_MAX {
+        return Err(MigrationSetError::TooManyFiles { limit: FILES_MAX });
+    }
+    let mut total = 0_u64;
+    for (file, content) in files {
+        let size = content.as_ref().len() as u64;
+        total += size;
+        if size > FILE_BYTES_MAX {
+            return Err(MigrationSetError::FileTooLarge { file: file.as_ref().to_owned(), limit: FILE_BYTES_MAX });
+        }
+    }
+    if total > SET_BYTES_MAX {
+        return Err(MigrationSetError::SetTooLarge { limit: SET_BYTES_MAX });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::{FILE_BYTES_MAX, FILES_MAX, MigrationSet, SET_BYTES_MAX};
+    use crate::error::MigrationSetError;
+    use crate::finding::Rule;
+    use proptest::prelude::*;
+
+    const GOOD: [(&str, &str); 3] =
+        [("V10__c.sql", "SELECT 3;"), ("V2__b.sql", "SELECT 2;"), ("U1__a.sql", "SELECT 1;")];
+
+    fn set(files: &[(&str, &str)]) -> MigrationSet {
+        MigrationSet::from_files("set", files).unwrap()
+    }
+
+    fn refusal(files: &[(&str, &str)]) -> Vec<Rule> {
+        let error = MigrationSet::from_files("set", files).unwrap_err();
+        error.findings().iter().map(|finding| finding.rule).collect()
+    }
+
+    #[test]
+    fn migrations_are_ordered_by_number() {
+        let set = set(&GOOD);
+        let versions: Vec<i64> = set.migrations().iter().map(|migration| migration.version).collect();
+        assert_eq!(versions, [1, 2, 10]);
+        assert_eq!(set.latest_version().0, 10);
+        assert_eq!(set.migration(2).unwrap().name, "b");
+        assert!(set.migration(3).is_none());
+    }
+
+    #[test]
+    fn checksums_are_refinerys_own() {
+        for migration in set(&GOOD).migrations() {
+            let refinery = migration.to_refinery().unwrap();
+            assert_eq!(refinery.checksum(), migration.checksum);
+            assert_eq!(refinery.to_string(), migration.to_string());
+            assert_eq!(refinery.version(), migration.version);
+        }
+        // Recorded once: a change would make every history row in the field divergent.
+        assert_eq!(set(&[("V1__a.sql", "SELECT 1;\n")]).migrations()[0].checksum, RECORDED_CHECKSUM);
+    }
+    const RECORDED_CHECKSUM: u64 = 8_989_450_061_852_536_159;
+
+    #[test]
+    fn the_identity_tells_every_difference_that_matters() {
+        let base = set(&GOOD);
+        let mut reversed = GOOD;
+        reversed.reverse();
+        assert_eq!(base.id(), set(&reversed).id());
+        assert_eq!(base.id(), MigrationSet::from_files("other name", &GOOD).unwrap().id());
+        for changed in [
+            ("V2__b.sql", "SELECT 2; "),
+            ("V2__b.sql", "SELECT 2;\r\n"),
+            ("V3__b.sql", "SELECT 2;"),
+            ("U2__b.sql", "SELECT 2;"),
+            ("V2__bb.sql", "SELECT 2;"),
+            ("V2__b.sql", "-- no-transaction\nSELECT 2;"),
+        ] {
+            let mut files = GOOD;
+            files[1] = changed;
+            assert_ne!(base.id(), set(&files).id(), "{changed:?}");
+        }
+    }
+
+    #[test]
+    fn a_set_comes_back_from_its_own_files() {
+        let base = set(&GOOD);
+        assert_eq!(MigrationSet::from_files("set", &base.files()).unwrap(), base);
+    }
+
+    #[test]
+    fn all_files_are_judged_at_once() {
+        let refused = refusal(&[
+            ("V1__a.sql", "COMMIT;"),
+            ("V01__b.sql", "SELECT 1;"),
+            ("V2__c.sql", ""),
+            ("nonsense.sql", "RESET ROLE;"),
+        ]);
+        assert_eq!(
+            refused,
+            [Rule::TransactionControl, Rule::DuplicateVersion, Rule::EmptyFile, Rule::FileName, Rule::RoleSwitch]
+        );
+    }
+
+    #[test]
+    fn limits_are_errors_of_their_own() {
+        let none: [(&str, &str); 0] = [];
+        assert!(matches!(MigrationSet::from_files("set", &none), Err(MigrationSetError::Empty)));
+        let many: Vec<_> = (1..=FILES_MAX + 1).map(|at| (format!("V{at}__a.sql"), "SELECT 1")).collect();
+        assert!(matches!(MigrationSet::from_files("set", &many), Err(MigrationSetError::TooManyFiles { .. })));
+        let large = vec![b' '; usize::try_from(FILE_BYTES_MAX).unwrap()];
+        let one_too_large = [("V1__a.sql", [large.as_slice(), b" "].concat())];
+        assert!(matches!(
+            MigrationSet::from_files("set", &one_too_large),
+            Err(MigrationSetError::FileTooLarge { file, .. }) if file == "V1__a.sql"
+        ));
+        let many_large =
+            vec![("V1__a.sql", large.as_slice()); usize::try_from(SET_BYTES_MAX / FILE_BYTES_MAX).unwrap() + 1];
+        assert!(matches!(MigrationSet::from_files("set", &many_large), Err(MigrationSetError::SetTooLarge { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn no_content_makes_it_panic(content in r#"[ \n;'"$a-zA-Z(){}\\/*\-]{0,120}"#, bytes in any::<Vec<u8>>()) {
+            let _ = MigrationSet::from_files("set", &[("V1__a.sql", content)]);
+            let _ = MigrationSet::from_files("set", &[("V1__a.sql", bytes)]);
+        }
+
+        #[test]
+        fn a_do_body_of_words_makes_it_not_panic(words in prop::collection::vec(
+            prop::sample::select(vec!["DO", "$$", "BEGIN", ";", "COMMIT", "'", "EXECUTE", "SET", "LOCAL", "ROLE", "AS", "(", ")", "CREATE", "FUNCTION", "LANGUAGE", "E'", "\\"]), 0..24,
+        )) {
+            let _ = MigrationSet::from_files("set", &[("V1__a.sql", words.join(" "))]);
+        }
+    }
+}
