@@ -35,6 +35,17 @@ impl MigrationSetId {
         }
     }
 
+    /// The identity of a set whose content has this SHA-256.
+    pub fn from_digest(digest: [u8; 32]) -> Self {
+        let mut text = String::with_capacity(64);
+        for byte in digest {
+            for nibble in [byte >> 4, byte & 0x0f] {
+                text.push(char::from(b"0123456789abcdef"[usize::from(nibble)]));
+            }
+        }
+        Self(text)
+    }
+
     /// The digest as text.
     pub fn as_str(&self) -> &str {
         &self.0
