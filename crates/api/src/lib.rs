@@ -1,1 +1,47 @@
-//! placeholder
+//! The JSON contract of the control plane: what requests, answers, problems and feed events look like on the wire.
+//!
+//! Here live the objects of `/v1`, one file per resource, their OpenAPI schemas, and behind the feature `client` an
+//! HTTP client for them. Never here: what a request does (`control`), which URL or status it has (`server`), rules of
+//! names and states (`domain`). Requests refuse unknown fields and parse into domain types, so a request that exists
+//! as a value is well-formed.
+//!
+//! Start reading at [`tenant`], then [`problem`] (what every failure looks like) and [`feed`] (what routers follow).
+
+pub mod audit_log;
+pub mod cluster;
+pub mod feed;
+pub mod migration_set;
+pub mod operation;
+pub mod page;
+pub mod patch;
+pub mod plan;
+pub mod problem;
+pub mod query;
+pub mod reference;
+pub mod rollout;
+pub mod route;
+pub mod router;
+mod schema;
+pub mod secret;
+pub mod tenant;
+pub mod token;
+
+pub use audit_log::{AuditEntry, ListAuditLog};
+pub use cluster::{Cluster, ListClusters, RegisterCluster, UpdateCluster};
+pub use feed::{FeedCluster, FeedEvent, FeedQuery};
+pub use migration_set::{Migration, MigrationFile, MigrationSet, PushMigrationSet};
+pub use operation::{ListOperations, Operation, OperationEvent};
+pub use page::{ListQuery, Page};
+pub use patch::{LabelsPatch, LimitsPatch, Patch};
+pub use plan::Plan;
+pub use problem::{Code, InvalidBody, Problem, ProblemDetail, parse_body};
+pub use query::{CommaSeparated, PageLimit, WaitQuery, WaitSeconds};
+pub use reference::{ClusterRef, TenantRef};
+pub use rollout::{
+    CreateRollout, ErrorBudget, ListTargets, Rollout, RolloutCounts, RolloutLimits, RolloutTarget, RolloutWave,
+};
+pub use route::{ResolveQuery, Route, RouteCredential};
+pub use router::{ClusterDemand, Router, RouterReport};
+pub use secret::SecretText;
+pub use tenant::{CreateTenant, ListTenants, Tenant, TenantWithOperation, UpdateTenant};
+pub use token::{CreateToken, CreatedToken, Token};

@@ -1,0 +1,131 @@
+//! The route feed: newline-delimited JSON, one event a line.
+//!
+//! A snapshot is `snapshot_begin`, the clusters, the routes, `snapshot_end`; both ends bear the version that the
+//! snapshot is of. Changes follow in commit order. A route never comes before the cluster that it names.
+
+use serde::{Deserialize, Serialize};
+use tenantry_domain::{ClusterId, Endpoint, FeedVersion, InvalidName, TenantId, TlsMode};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::route::Route;
+use crate::schema;
+
+/// The media type of the feed.
+pub const FEED_MEDIA_TYPE: &str = "application/x-ndjson";
+
+/// Where a reader resumes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub struct FeedQuery {
+    /// The last version that was applied; a snapshot comes first when it is absent or too old.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<i64>)]
+    pub after: Option<FeedVersion>,
+}
+
+/// One line of the feed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FeedEvent {
+    /// A whole picture follows; what it does not name is gone.
+    SnapshotBegin {
+        /// The version of the picture.
+        #[schema(value_type = i64)]
+        version: FeedVersion,
+    },
+    /// Where a cluster is.
+    Cluster(FeedCluster),
+    /// What a tenant's route is now.
+    Route(Box<Route>),
+    /// A tenant has no route any more.
+    Removed {
+        /// Whose.
+        #[schema(value_type = Uuid)]
+        tenant: TenantId,
+        /// The change.
+        #[schema(value_type = i64)]
+        version: FeedVersion,
+    },
+    /// The picture is complete.
+    SnapshotEnd {
+        /// The version of the picture.
+        #[schema(value_type = i64)]
+        version: FeedVersion,
+    },
+    /// The router's share of a cluster's connections.
+    Lease(ConnectionLease),
+    /// The feed is alive; everything up to this version has been sent.
+    Heartbeat {
+        /// The latest version.
+        #[schema(value_type = i64)]
+        version: FeedVersion,
+    },
+}
+
+impl FeedEvent {
+    /// The version that a reader has reached once it applied the event. Inside a snapshot only the end counts.
+    pub const fn version(&self) -> Option<FeedVersion> {
+        match self {
+            Self::Removed { version, .. } | Self::SnapshotEnd { version } | Self::Heartbeat { version } => {
+                Some(*version)
+            }
+            Self::Route(route) => Some(route.version),
+            Self::Cluster(cluster) => Some(cluster.version),
+            Self::SnapshotBegin { .. } | Self::Lease(_) => None,
+        }
+    }
+}
+
+/// Where a cluster is and how to connect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FeedCluster {
+    /// The change that made it what it is.
+    #[schema(value_type = i64)]
+    pub version: FeedVersion,
+    /// Its id.
+    #[schema(value_type = Uuid)]
+    pub cluster: ClusterId,
+    /// Host name, IP address or socket folder.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// How connections are protected.
+    #[schema(schema_with = schema::tls_mode)]
+    pub tls_mode: TlsMode,
+    /// PEM of the authority for `verify_ca` and `verify_full`; null means the system's.
+    pub tls_ca: Option<String>,
+}
+
+impl FeedCluster {
+    /// Host and port together.
+    pub fn endpoint(&self) -> Result<Endpoint, InvalidName> {
+        Endpoint::new(&self.host, self.port)
+    }
+}
+
+/// A router's share of a cluster's connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ConnectionLease {
+    /// The cluster.
+    #[schema(value_type = Uuid)]
+    pub cluster: ClusterId,
+    /// Most connections that the router may hold there.
+    pub connections: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_look_as_designed() {
+        let begin = FeedEvent::SnapshotBegin { version: FeedVersion(41) };
+        assert_eq!(serde_json::to_string(&begin).expect("serialises"), r#"{"type":"snapshot_begin","version":41}"#);
+        let cluster = r#"{"type":"cluster","version":3,"cluster":"01923f4a-5b6c-7d8e-9fa0-b1c2d3e4f506",
+            "host":"/tmp/sockets","port":5432,"tls_mode":"disable","tls_ca":null}"#;
+        let event: FeedEvent = serde_json::from_str(cluster).expect("valid");
+        assert_eq!(event.version(), Some(FeedVersion(3)));
+        assert!(serde_json::from_str::<FeedEvent>(r#"{"type":"rumour"}"#).is_err());
+    }
+}

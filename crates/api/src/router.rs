@@ -1,0 +1,54 @@
+//! Routers: who follows the feed, and how far they are.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tenantry_domain::{ClusterId, FeedVersion};
+use utoipa::ToSchema;
+
+/// What a router tells about itself, every few seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouterReport {
+    /// The last feed version that it applied.
+    #[schema(value_type = i64)]
+    pub applied_version: FeedVersion,
+    /// Routes in its table.
+    pub routes: u64,
+    /// Tenants for which it keeps a pool.
+    pub pools: u64,
+    /// What it holds and needs on each cluster that it uses.
+    #[serde(default)]
+    pub clusters: Vec<ClusterDemand>,
+}
+
+/// What a router holds and needs on one cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterDemand {
+    /// The cluster.
+    #[schema(value_type = Uuid)]
+    pub cluster: ClusterId,
+    /// Connections that are open.
+    pub open: u32,
+    /// Of those, connections that nobody uses.
+    pub idle: u32,
+    /// Callers that wait for one.
+    pub waiting: u32,
+}
+
+/// One router as last reported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Router {
+    /// Its name.
+    pub router: String,
+    /// The last feed version that it applied.
+    #[schema(value_type = i64)]
+    pub applied_version: FeedVersion,
+    /// How many versions it is behind.
+    pub lag: i64,
+    /// When it last reported.
+    pub reported_at: Timestamp,
+    /// What it said.
+    #[schema(value_type = Object)]
+    pub detail: serde_json::Value,
+}

@@ -1,0 +1,153 @@
+//! OpenAPI schemas of domain types, which know nothing of OpenAPI.
+
+use tenantry_domain::{
+    ClusterState, Isolation, OperationKind, OperationState, Pooling, ProviderKind, RolloutState, RouteState, Scope,
+    TargetState, Tenancy, TenantStatus, TlsMode,
+};
+use utoipa::openapi::schema::{
+    AdditionalProperties, ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat, Type,
+};
+use utoipa::openapi::{Array, RefOr, Schema};
+
+macro_rules! words {
+    ($($name:ident => $type:ty),+ $(,)?) => {
+        $(pub(crate) fn $name() -> Object {
+            enumeration(<$type>::ALL.iter().map(|word| word.as_str()))
+        })+
+    };
+}
+
+words! {
+    cluster_state => ClusterState,
+    isolation => Isolation,
+    operation_kind => OperationKind,
+    operation_state => OperationState,
+    pooling => Pooling,
+    provider => ProviderKind,
+    rollout_state => RolloutState,
+    route_state => RouteState,
+    target_state => TargetState,
+    tenancy => Tenancy,
+    tenant_status => TenantStatus,
+    tls_mode => TlsMode,
+}
+
+fn enumeration<T: Into<serde_json::Value>>(words: impl Iterator<Item = T>) -> Object {
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words.map(Into::into))).build()
+}
+
+/// A list of scopes.
+pub(crate) fn scopes() -> Array {
+    let scope = enumeration(Scope::all().into_iter().map(|scope| scope.to_string()));
+    ArrayBuilder::new().items(scope).build()
+}
+
+/// Labels: strings by name.
+pub(crate) fn labels() -> Object {
+    let value = ObjectBuilder::new().schema_type(Type::String).max_length(Some(255));
+    ObjectBuilder::new()
+        .additional_properties(Some(AdditionalProperties::from(RefOr::T(Schema::from(value.build())))))
+        .max_properties(Some(tenantry_domain::Labels::MAX))
+        .build()
+}
+
+/// A change of labels: strings or null by name.
+pub(crate) fn labels_patch() -> Object {
+    let value = ObjectBuilder::new()
+        .schema_type(utoipa::openapi::schema::SchemaType::from_iter([Type::String, Type::Null]))
+        .max_length(Some(255));
+    ObjectBuilder::new()
+        .schema_type(utoipa::openapi::schema::SchemaType::from_iter([Type::Object, Type::Null]))
+        .additional_properties(Some(AdditionalProperties::from(RefOr::T(Schema::from(value.build())))))
+        .build()
+}
+
+/// Ceilings of a plan or tenant; each absent one is "no ceiling".
+pub(crate) fn limits() -> Object {
+    let number = || ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).build();
+    ObjectBuilder::new()
+        .property("connections", number())
+        .property("pool_size", number())
+        .property("requests_per_second", number())
+        .property("statement_timeout_ms", number())
+        .property("idle_in_transaction_timeout_ms", number())
+        .property("temporary_tables", ObjectBuilder::new().schema_type(Type::Boolean))
+        .build()
+}
+
+/// How much a cluster takes.
+pub(crate) fn cluster_limits() -> Object {
+    let number = || ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).build();
+    ObjectBuilder::new()
+        .property("tenants", number())
+        .property("databases", number())
+        .property("schemas_per_database", number())
+        .property("concurrent_creations", number())
+        .build()
+}
+
+/// What lives on a cluster.
+pub(crate) fn cluster_usage() -> Object {
+    let number = || ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).build();
+    ObjectBuilder::new()
+        .property("homes", number())
+        .required("homes")
+        .property("databases", number())
+        .required("databases")
+        .build()
+}
+
+/// What was last seen of a cluster.
+pub(crate) fn cluster_health() -> Object {
+    let time = ObjectBuilder::new()
+        .schema_type(utoipa::openapi::schema::SchemaType::from_iter([Type::String, Type::Null]))
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
+    ObjectBuilder::new()
+        .property("seen_at", time)
+        .property("findings", ArrayBuilder::new().items(ObjectBuilder::new().schema_type(Type::String)))
+        .required("findings")
+        .build()
+}
+
+/// Price fields of a plan.
+pub(crate) fn price() -> Object {
+    ObjectBuilder::new()
+        .property("currency", ObjectBuilder::new().schema_type(Type::String))
+        .property("monthly_minor", ObjectBuilder::new().schema_type(Type::Integer))
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use utoipa::PartialSchema;
+
+    use crate::{Cluster, CreateTenant, RegisterCluster, Tenant, UpdateCluster, UpdateTenant};
+
+    fn schema_of<T: PartialSchema>() -> serde_json::Value {
+        serde_json::to_value(T::schema()).expect("a schema is JSON")
+    }
+
+    #[test]
+    fn schemas_say_what_is_needed_and_that_nothing_else_is_accepted() {
+        for (schema, required) in [
+            (schema_of::<CreateTenant>(), serde_json::json!(["slug"])),
+            (
+                schema_of::<RegisterCluster>(),
+                serde_json::json!(["name", "region", "tenancy", "host", "port", "user", "password"]),
+            ),
+            (schema_of::<UpdateTenant>(), serde_json::Value::Null),
+            (schema_of::<UpdateCluster>(), serde_json::Value::Null),
+        ] {
+            assert_eq!(schema["required"], required, "{schema:#}");
+            assert_eq!(schema["additionalProperties"], false, "{schema:#}");
+        }
+        assert_eq!(schema_of::<Tenant>()["properties"]["status"]["enum"][1], "active");
+    }
+
+    #[test]
+    fn no_answer_about_a_cluster_has_a_place_for_its_password() {
+        let schema = schema_of::<Cluster>();
+        let properties = schema["properties"].as_object().expect("an object");
+        assert!(properties.keys().all(|name| !name.contains("password") && !name.contains("credential")));
+    }
+}

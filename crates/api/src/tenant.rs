@@ -1,0 +1,300 @@
+//! Tenants.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tenantry_domain::{
+    ClusterId, DisplayName, Generation, HostName, Isolation, Labels, Limits, PlanName, Region, SchemaVersion, Slug,
+    TenantId, TenantStatus,
+};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::operation::Operation;
+use crate::patch::{LabelsPatch, LimitsPatch, Patch, never_null};
+use crate::query::{CommaSeparated, PageLimit};
+use crate::reference::{ClusterRef, TenantRef};
+use crate::schema;
+
+/// One customer organisation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Tenant {
+    /// Its id, never reused.
+    #[schema(value_type = Uuid)]
+    pub id: TenantId,
+    /// Its name in URLs and hosts.
+    #[schema(value_type = String, example = "acme")]
+    pub slug: Slug,
+    /// Its name for people.
+    #[schema(value_type = String, example = "Acme Airlines")]
+    pub name: DisplayName,
+    /// Where it stands.
+    #[schema(schema_with = schema::tenant_status)]
+    pub status: TenantStatus,
+    /// Its plan.
+    #[schema(value_type = String, example = "team")]
+    pub plan: PlanName,
+    /// Where its data must be.
+    #[schema(value_type = String, example = "local")]
+    pub region: Region,
+    /// What it has to itself.
+    #[schema(schema_with = schema::isolation)]
+    pub isolation: Isolation,
+    /// The cluster that its home is on; null while it has none.
+    #[schema(value_type = Option<Uuid>)]
+    pub cluster: Option<ClusterId>,
+    /// The tenant above it.
+    #[schema(value_type = Option<Uuid>)]
+    pub parent: Option<TenantId>,
+    /// Marks for selecting.
+    #[schema(schema_with = schema::labels)]
+    pub labels: Labels,
+    /// Hosts that lead to it, besides its sub-domain.
+    #[schema(value_type = Vec<String>)]
+    pub hosts: Vec<HostName>,
+    /// Its own limits, in place of the plan's.
+    #[schema(schema_with = schema::limits)]
+    pub overrides: Limits,
+    /// The highest migration applied; 0 for none.
+    #[schema(value_type = i64)]
+    pub schema_version: SchemaVersion,
+    /// Rises with every change of its placement; 0 before the first.
+    #[schema(value_type = i64)]
+    pub generation: Generation,
+    /// Made at.
+    pub created_at: Timestamp,
+    /// Last changed at.
+    pub updated_at: Timestamp,
+    /// End of its trial.
+    pub trial_ends_at: Option<Timestamp>,
+    /// Why it is suspended or failed.
+    pub status_reason: Option<String>,
+}
+
+impl Tenant {
+    /// The tenant as the contract shows it.
+    pub fn of(tenant: tenantry_domain::Tenant, hosts: Vec<HostName>) -> Self {
+        Self {
+            id: tenant.id,
+            slug: tenant.slug,
+            name: tenant.name,
+            status: tenant.state.status(),
+            plan: tenant.plan,
+            region: tenant.region,
+            isolation: tenant.isolation,
+            cluster: tenant.state.placement().map(|placement| placement.home.cluster),
+            parent: tenant.parent,
+            labels: tenant.labels,
+            hosts,
+            overrides: tenant.overrides,
+            schema_version: tenant.schema_version,
+            generation: tenant.generation,
+            created_at: tenant.created_at,
+            updated_at: tenant.updated_at,
+            trial_ends_at: tenant.trial_ends_at,
+            status_reason: tenant.state.reason().map(str::to_owned),
+        }
+    }
+}
+
+/// Long work on a tenant has begun.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TenantWithOperation {
+    /// What is changed.
+    pub tenant: Tenant,
+    /// The work.
+    pub operation: Operation,
+}
+
+/// Creates a tenant. Only the slug is needed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateTenant {
+    /// Its name in URLs and hosts: a DNS label, unique for ever.
+    #[schema(value_type = String, example = "acme", max_length = 63)]
+    pub slug: Slug,
+    /// Its name for people; the slug unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, max_length = 200)]
+    pub name: Option<DisplayName>,
+    /// Its plan; `developer` unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "team")]
+    pub plan: Option<PlanName>,
+    /// Where its data must be; the control plane's default region unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub region: Option<Region>,
+    /// What it has to itself; the plan's unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schema::isolation)]
+    pub isolation: Option<Isolation>,
+    /// The tenant above it, by id or slug.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub parent: Option<TenantRef>,
+    /// Marks for selecting.
+    #[serde(default)]
+    #[schema(schema_with = schema::labels)]
+    pub labels: Labels,
+    /// Its own limits, in place of the plan's.
+    #[serde(default)]
+    #[schema(schema_with = schema::limits)]
+    pub overrides: Limits,
+    /// End of its trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial_ends_at: Option<Timestamp>,
+    /// The cluster to place it on, by id or name; chosen unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub cluster: Option<ClusterRef>,
+}
+
+impl CreateTenant {
+    /// A tenant with every default.
+    pub fn new(slug: Slug) -> Self {
+        Self {
+            slug,
+            name: None,
+            plan: None,
+            region: None,
+            isolation: None,
+            parent: None,
+            labels: Labels::default(),
+            overrides: Limits::default(),
+            trial_ends_at: None,
+            cluster: None,
+        }
+    }
+}
+
+/// Changes a tenant. Absent fields stay; see [`LabelsPatch`] and [`LimitsPatch`] for what null does.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpdateTenant {
+    /// Its new name for people.
+    #[serde(deserialize_with = "never_null", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, max_length = 200)]
+    pub name: Option<DisplayName>,
+    /// Its new plan. Isolation does not follow: that is a move.
+    #[serde(deserialize_with = "never_null", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    pub plan: Option<PlanName>,
+    /// Labels to set, or to remove by null; null for the whole removes all.
+    #[serde(skip_serializing_if = "Patch::is_keep")]
+    #[schema(schema_with = schema::labels_patch, required = false)]
+    pub labels: Patch<LabelsPatch>,
+    /// Limits to set, or to remove by null; null for the whole removes all.
+    #[serde(skip_serializing_if = "Patch::is_keep")]
+    #[schema(value_type = Option<LimitsPatch>)]
+    pub overrides: Patch<LimitsPatch>,
+}
+
+/// Which tenants to list. Filters are joined by "and".
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub struct ListTenants {
+    /// Statuses, separated by commas.
+    #[serde(skip_serializing_if = "CommaSeparated::is_empty")]
+    #[param(value_type = Option<String>, example = "active,suspended")]
+    pub status: CommaSeparated<TenantStatus>,
+    /// On this plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub plan: Option<PlanName>,
+    /// In this region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub region: Option<Region>,
+    /// With this isolation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(schema_with = schema::isolation, required = false)]
+    pub isolation: Option<Isolation>,
+    /// On this cluster, by id or name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub cluster: Option<ClusterRef>,
+    /// Directly under this tenant, by id or slug.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub parent: Option<TenantRef>,
+    /// Labels, separated by commas: `key` (present) or `key=value`. A value with a comma cannot be asked for.
+    #[serde(skip_serializing_if = "CommaSeparated::is_empty")]
+    #[param(value_type = Option<String>, example = "tier=gold,pilot")]
+    pub labels: CommaSeparated<LabelSelector>,
+    /// Whose slug begins so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(max_length = 63)]
+    pub slug_prefix: Option<String>,
+    /// Whose schema is below this version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<i64>)]
+    pub schema_version_below: Option<SchemaVersion>,
+    /// Most items in the page, 1 to 500; 100 unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 500)]
+    pub limit: Option<PageLimit>,
+    /// The `next` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// A label that a tenant must bear: `key` with any value, or `key=value`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelSelector {
+    /// The label's key.
+    pub key: String,
+    /// Its value, if that matters.
+    pub value: Option<String>,
+}
+
+impl std::str::FromStr for LabelSelector {
+    type Err = tenantry_domain::InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (key, value) = match text.split_once('=') {
+            Some((key, value)) => (key, Some(value.to_owned())),
+            None => (text, None),
+        };
+        let probe = [(key.to_owned(), value.clone().unwrap_or_default())];
+        Labels::new(probe.into())?;
+        Ok(Self { key: key.to_owned(), value })
+    }
+}
+
+impl std::fmt::Display for LabelSelector {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.key)?;
+        self.value.as_ref().map_or(Ok(()), |value| write!(formatter, "={value}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slug_is_enough_to_create_a_tenant() {
+        let create: CreateTenant = serde_json::from_str(r#"{"slug": "acme"}"#).expect("valid");
+        assert_eq!(create, CreateTenant::new(Slug::parse("acme").expect("valid")));
+    }
+
+    #[test]
+    fn an_update_merges_and_never_clears_a_name() {
+        let update: UpdateTenant =
+            serde_json::from_str(r#"{"labels": {"a": null}, "overrides": null}"#).expect("valid");
+        assert_eq!(update.name, None);
+        assert!(matches!(update.labels, Patch::Set(_)));
+        assert_eq!(update.overrides, Patch::Clear);
+        assert!(serde_json::from_str::<UpdateTenant>(r#"{"name": null}"#).is_err());
+        assert!(serde_json::from_str::<UpdateTenant>(r#"{"slug": "other"}"#).is_err());
+        assert_eq!(serde_json::to_string(&UpdateTenant::default()).expect("serialises"), "{}");
+    }
+
+    #[test]
+    fn a_label_selector_has_a_key_and_perhaps_a_value() {
+        let selector: LabelSelector = "tier=gold".parse().expect("valid");
+        assert_eq!((selector.key.as_str(), selector.value.as_deref()), ("tier", Some("gold")));
+        assert_eq!(selector.to_string(), "tier=gold");
+        assert!("=gold".parse::<LabelSelector>().is_err());
+    }
+}
