@@ -1,1 +1,51 @@
-//! placeholder
+//! The only SQL that manages clusters and homes.
+//!
+//! Here live: registering a cluster, the fence, roles, databases, templates, schemas, grants, the stamp, and bringing a
+//! home to a migration set. Every `ensure_*` leaves the same when it runs twice; every `drop_*` is content when there is
+//! nothing left. Names derive from ids that are never reused, so "already exists" means "we were here before".
+//!
+//! Never here: the catalog, decisions about where or when, retries (callers see [`FleetError::is_retryable`] and decide),
+//! and code of tenants run with the admin's rights. An admin session has `search_path = pg_catalog`, and nothing that a
+//! tenant owns is evaluated in it.
+//!
+//! Start reading at [`Fleet`] and [`ClusterTarget`], then [`Fleet::ensure_home`].
+
+mod config;
+mod database;
+mod drop_database;
+mod error;
+mod fence;
+mod fleet;
+mod home;
+mod interior;
+mod migrate;
+mod observe;
+mod password;
+mod quote;
+mod register;
+mod roles;
+mod schema;
+mod session;
+mod shared_database;
+mod stamp;
+mod target;
+mod template;
+mod tls;
+mod verify;
+mod version;
+
+pub use config::FleetConfig;
+pub use error::{FleetError, MigrationFailure};
+pub use fence::Fence;
+pub use fleet::Fleet;
+pub use home::HomeSpec;
+pub use migrate::{Applied, AppliedMigration, ApplyOptions};
+pub use observe::{ObservedBackend, ObservedDatabase, ObservedHome};
+pub use password::random_password;
+pub use register::Inspection;
+pub use roles::RoleSecrets;
+pub use shared_database::shared_database_roles;
+pub use stamp::{NOT_ACTIVE, Stamp, WRONG_PLACEMENT};
+pub use target::ClusterTarget;
+pub use template::template_roles;
+pub use verify::RouteCheck;
