@@ -4,6 +4,9 @@ use crate::statement::Position;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
+/// How much of a file's name a finding repeats; file systems allow no more.
+const FILE_NAME_CHARACTERS_MAX: usize = 255;
+
 /// Why a file is refused. The names (`kebab-case` in JSON and output) are stable: scripts may match on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -74,7 +77,9 @@ pub struct Finding {
 
 impl Finding {
     pub(crate) fn new(file: &str, position: Position, rule: Rule, message: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), line: position.line, column: position.column, rule, message: message.into() }
+        // The name may be a stranger's: it is printed on terminals and must neither steer nor fill them.
+        let file = file.chars().filter(|character| !character.is_control()).take(FILE_NAME_CHARACTERS_MAX).collect();
+        Self { file, line: position.line, column: position.column, rule, message: message.into() }
     }
 
     /// A finding about the file as a whole.
@@ -101,6 +106,12 @@ mod tests {
         for rule in [Rule::FileName, Rule::TransactionControl, Rule::NeedsNoTransaction, Rule::Copy] {
             assert_eq!(serde_json::to_value(rule).unwrap(), rule.to_string());
         }
+    }
+
+    #[test]
+    fn a_file_name_cannot_steer_the_terminal() {
+        let finding = Finding::whole_file("\u{1b}[2J\n.sql", Rule::FileName, "wrong");
+        assert_eq!(finding.to_string(), "[2J.sql:1:1: wrong [file-name]");
     }
 
     #[test]
