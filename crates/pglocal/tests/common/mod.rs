@@ -45,7 +45,7 @@ pub(crate) fn processes_of(directory: &Path) -> Vec<String> {
 
 /// Waits for `condition`; a test that waits in vain fails here rather than by a time of its own.
 pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while !condition() {
         assert!(Instant::now() < deadline, "still not the case: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
