@@ -8,6 +8,8 @@
 //! Start reading at [`tenant`], then [`problem`] (what every failure looks like) and [`feed`] (what routers follow).
 
 pub mod audit_log;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod cluster;
 pub mod feed;
 pub mod migration_set;
@@ -27,6 +29,8 @@ pub mod tenant;
 pub mod token;
 
 pub use audit_log::{AuditEntry, ListAuditLog};
+#[cfg(feature = "client")]
+pub use client::{Client, ClientConfig, ClientError};
 pub use cluster::{Cluster, ListClusters, RegisterCluster, UpdateCluster};
 pub use feed::{FeedCluster, FeedEvent, FeedQuery};
 pub use migration_set::{Migration, MigrationFile, MigrationSet, PushMigrationSet};

@@ -32,8 +32,7 @@ pub struct Token {
     pub last_used_at: Option<Timestamp>,
 }
 
-/// A new token: the one answer that bears the secret. Also one of the two bodies with a secret in an answer; the other
-/// is a route.
+/// A new token: the one answer that bears its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CreatedToken {
     /// The token.

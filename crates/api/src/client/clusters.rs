@@ -1,0 +1,47 @@
+//! Clusters.
+
+use super::request::{Call, Tagged};
+use super::{Client, ClientError};
+use crate::{Cluster, ClusterRef, ListClusters, Page, RegisterCluster, UpdateCluster};
+
+impl Client {
+    /// `POST /v1/clusters`: registers a server.
+    pub async fn register_cluster(&self, register: &RegisterCluster) -> Result<Cluster, ClientError> {
+        self.send(Call::post(&[&"clusters"]).json(register)?).await
+    }
+
+    /// `GET /v1/clusters`: one page.
+    pub async fn list_clusters(&self, list: &ListClusters) -> Result<Page<Cluster>, ClientError> {
+        self.send(Call::get(&[&"clusters"]).query(list)?).await
+    }
+
+    /// `GET /v1/clusters/{cluster}`, with its version for a conditional update.
+    pub async fn show_cluster(&self, cluster: &ClusterRef) -> Result<Tagged<Cluster>, ClientError> {
+        self.send_tagged(Call::get(&[&"clusters", cluster])).await
+    }
+
+    /// `PATCH /v1/clusters/{cluster}`; with an etag only if the cluster has not changed since.
+    pub async fn update_cluster(
+        &self,
+        cluster: &ClusterRef,
+        update: &UpdateCluster,
+        etag: Option<&str>,
+    ) -> Result<Tagged<Cluster>, ClientError> {
+        self.send_tagged(Call::patch(&[&"clusters", cluster]).json(update)?.if_match(etag)).await
+    }
+
+    /// `DELETE /v1/clusters/{cluster}`: forgets an empty cluster.
+    pub async fn delete_cluster(&self, cluster: &ClusterRef) -> Result<(), ClientError> {
+        self.send_for_nothing(Call::delete(&[&"clusters", cluster])).await
+    }
+
+    /// `POST /v1/clusters/{cluster}/cordon`: no new homes.
+    pub async fn cordon_cluster(&self, cluster: &ClusterRef) -> Result<Cluster, ClientError> {
+        self.send(Call::post(&[&"clusters", cluster, &"cordon"])).await
+    }
+
+    /// `POST /v1/clusters/{cluster}/uncordon`: new homes again.
+    pub async fn uncordon_cluster(&self, cluster: &ClusterRef) -> Result<Cluster, ClientError> {
+        self.send(Call::post(&[&"clusters", cluster, &"uncordon"])).await
+    }
+}

@@ -1,0 +1,43 @@
+//! Routes and their feed.
+
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use tenantry_domain::FeedVersion;
+
+use super::lines::Lines;
+use super::request::Call;
+use super::{Client, ClientError};
+use crate::feed::{FEED_MEDIA_TYPE, FeedEvent, FeedQuery};
+use crate::route::{ResolveBy, ResolveQuery, Route};
+
+/// The events of the feed. It ends when the server closes it; silence longer than the idle timeout and lines that are
+/// no events are errors. In each case the reader opens it again after the last version that it applied.
+pub type FeedStream = BoxStream<'static, Result<FeedEvent, ClientError>>;
+
+impl Client {
+    /// `GET /v1/routes/feed`: changes after a version, or a snapshot and then changes.
+    pub async fn feed(&self, after: Option<FeedVersion>) -> Result<FeedStream, ClientError> {
+        let call = Call::get(&[&"routes", &"feed"]).query(&FeedQuery { after })?.accept(FEED_MEDIA_TYPE);
+        let lines = Lines::new(self.clone(), self.open(call).await?);
+        Ok(stream::try_unfold(lines, |mut lines| async move {
+            while let Some(line) = lines.next().await? {
+                if line.is_empty() {
+                    continue;
+                }
+                // The line itself stays out of the error: it may bear a password.
+                let event = serde_json::from_slice(&line).map_err(|error| {
+                    let place = format!("a line of the feed is no event ({:?} error)", error.classify());
+                    lines.unexpected(&place)
+                })?;
+                return Ok(Some((event, lines)));
+            }
+            Ok(None)
+        })
+        .boxed())
+    }
+
+    /// `GET /v1/routes/resolve`: one tenant's route, with passwords where the token has `routes:secrets`.
+    pub async fn resolve_route(&self, by: ResolveBy) -> Result<Route, ClientError> {
+        self.send(Call::get(&[&"routes", &"resolve"]).query(&ResolveQuery::from(by))?).await
+    }
+}

@@ -1,0 +1,57 @@
+//! Tenants.
+
+use super::request::{Call, Tagged};
+use super::{Client, ClientError};
+use crate::{
+    CreateTenant, ListOperations, ListTenants, Operation, Page, Tenant, TenantRef, TenantWithOperation, UpdateTenant,
+    WaitSeconds,
+};
+
+impl Client {
+    /// `POST /v1/tenants`: begins to provision a tenant, and waits for it as long as asked.
+    pub async fn create_tenant(
+        &self,
+        create: &CreateTenant,
+        wait: Option<WaitSeconds>,
+    ) -> Result<TenantWithOperation, ClientError> {
+        self.send(Call::post(&[&"tenants"]).json(create)?.wait(wait)).await
+    }
+
+    /// `GET /v1/tenants`: one page.
+    pub async fn list_tenants(&self, list: &ListTenants) -> Result<Page<Tenant>, ClientError> {
+        self.send(Call::get(&[&"tenants"]).query(list)?).await
+    }
+
+    /// `GET /v1/tenants/{tenant}`, with its version for a conditional update.
+    pub async fn show_tenant(&self, tenant: &TenantRef) -> Result<Tagged<Tenant>, ClientError> {
+        self.send_tagged(Call::get(&[&"tenants", tenant])).await
+    }
+
+    /// `PATCH /v1/tenants/{tenant}`; with an etag only if the tenant has not changed since.
+    pub async fn update_tenant(
+        &self,
+        tenant: &TenantRef,
+        update: &UpdateTenant,
+        etag: Option<&str>,
+    ) -> Result<Tagged<Tenant>, ClientError> {
+        self.send_tagged(Call::patch(&[&"tenants", tenant]).json(update)?.if_match(etag)).await
+    }
+
+    /// `DELETE /v1/tenants/{tenant}`: begins to take its home down, and waits for it as long as asked.
+    pub async fn delete_tenant(
+        &self,
+        tenant: &TenantRef,
+        wait: Option<WaitSeconds>,
+    ) -> Result<TenantWithOperation, ClientError> {
+        self.send(Call::delete(&[&"tenants", tenant]).wait(wait)).await
+    }
+
+    /// `GET /v1/tenants/{tenant}/operations`: one page, the newest first. The filter on the tenant is the path's.
+    pub async fn list_tenant_operations(
+        &self,
+        tenant: &TenantRef,
+        list: &ListOperations,
+    ) -> Result<Page<Operation>, ClientError> {
+        self.send(Call::get(&[&"tenants", tenant, &"operations"]).query(list)?).await
+    }
+}
