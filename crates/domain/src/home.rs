@@ -127,6 +127,21 @@ impl RoleName {
     pub fn template_owner(template: &DatabaseName) -> Self {
         Self(format!("{}_owner", template.as_str()))
     }
+
+    /// The role that logs in to bring a template to its migration set.
+    pub fn template_migrator(template: &DatabaseName) -> Self {
+        Self(format!("{}_m", template.as_str()))
+    }
+
+    /// The group that every home in a shared database joins.
+    pub fn shared_homes(database: &DatabaseName) -> Self {
+        Self(format!("{}_homes", database.as_str()))
+    }
+
+    /// The group that homes with temporary tables join in a shared database.
+    pub fn shared_temporary(database: &DatabaseName) -> Self {
+        Self(format!("{}_temp", database.as_str()))
+    }
 }
 
 /// Which of the two alternating login roles is in use.
