@@ -212,7 +212,7 @@ impl Core {
             condition.warden = Some(warden);
         }
         // What a killed server left would keep a new one from starting.
-        leftovers::stop_all(&self.launch.data_directory());
+        leftovers::clear(&self.launch.data_directory());
         let (process, port) = self.launch.launch()?;
         self.port.store(port, Ordering::Release);
         condition.process = Some(process);
@@ -246,7 +246,7 @@ impl Core {
         let data = self.launch.data_directory();
         // The file stays when a server was killed: then its backends and its shared memory may be left.
         if data.join("postmaster.pid").exists() {
-            leftovers::stop_all(&data);
+            leftovers::clear(&data);
             if self.launch.is_temporary() {
                 initialise::release_shared_memory(&data, binaries, user);
             }

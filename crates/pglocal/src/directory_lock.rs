@@ -10,7 +10,7 @@ use crate::error::Error;
 /// A held lock. The kernel frees it when this process ends in whatever way; children do not inherit it.
 #[derive(Debug)]
 pub(crate) struct DirectoryLock {
-    _file: File,
+    file: File,
 }
 
 impl DirectoryLock {
@@ -21,7 +21,7 @@ impl DirectoryLock {
         match file.try_lock() {
             Ok(()) => {
                 write_holder(&mut file).map_err(Error::io("write", &path))?;
-                Ok(Self { _file: file })
+                Ok(Self { file })
             }
             Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
@@ -36,7 +36,15 @@ impl DirectoryLock {
     pub(crate) fn wait(path: &Path) -> Result<Self, Error> {
         let file = open(path)?;
         file.lock().map_err(Error::io("lock", path))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // Closing alone would not do: a child that another thread has just forked holds the file open until it
+        // executes its program.
+        let _ = self.file.unlock();
     }
 }
 

@@ -61,6 +61,7 @@ impl Launch {
     pub(crate) fn prepare(builder: ClusterBuilder) -> Result<Self, Error> {
         let installed = Binaries::find_all(builder.binaries.as_deref())?;
         let user = ServerUser::choose()?;
+        let temporary = matches!(builder.place, Place::Temporary { .. });
         let (root, lock) = match &builder.place {
             Place::Directory(directory) => occupy(directory, &user)?,
             Place::Temporary { below } => {
@@ -68,22 +69,31 @@ impl Launch {
                 (made.directory, made.lock)
             }
         };
-        let binaries = suitable(&root, &installed)?;
+        Self::furnish(builder, root.clone(), lock, &installed, user).inspect_err(|_| {
+            if temporary {
+                // The error that is under way says more than a failed deletion.
+                let _ = file_tree::remove(&root);
+            }
+        })
+    }
+
+    fn furnish(
+        builder: ClusterBuilder,
+        root: PathBuf,
+        lock: DirectoryLock,
+        installed: &[Binaries],
+        user: ServerUser,
+    ) -> Result<Self, Error> {
         let launch = Self {
+            binaries: suitable(&root, installed)?,
             socket_directory: socket_directory(&root, &user)?,
             password: State::load_or_create(&root)?.password,
             builder,
             root,
-            binaries,
             user,
             _lock: lock,
         };
-        launch.make_data().inspect_err(|_| {
-            if launch.is_temporary() {
-                // The error that is under way says more than a failed deletion.
-                let _ = file_tree::remove(&launch.root);
-            }
-        })?;
+        launch.make_data()?;
         Ok(launch)
     }
 
@@ -110,6 +120,8 @@ impl Launch {
     /// Starts the server and waits until it is ready. Answers with it and its port.
     pub(crate) fn launch(&self) -> Result<(ServerProcess, u16), Error> {
         settings::write(&self.root, self.builder.profile, &self.builder.settings)?;
+        // A killed server leaves a socket with a lock file that may keep the next one out.
+        file_tree::remove(&self.socket_directory)?;
         self.user.make_private_directory(&self.socket_directory)?;
         if std::fs::metadata(self.log()).is_ok_and(|log| log.len() > LOG_SIZE_KEPT) {
             std::fs::rename(self.log(), self.root.join("server.log.old")).map_err(Error::io("rename", self.log()))?;
@@ -142,7 +154,7 @@ impl Launch {
             let Self { root, binaries, user, password, builder, .. } = self;
             return initialise::make_data_directory(root, binaries, user, password, builder.profile);
         }
-        leftovers::stop_all(&data);
+        leftovers::clear(&data);
         Ok(())
     }
 

@@ -22,8 +22,19 @@ pub(crate) fn processes_on(data_directory: &Path) -> Vec<Pid> {
     }
 }
 
-/// Ends whatever still runs on this data directory: asks first, kills in the end.
-pub(crate) fn stop_all(data_directory: &Path) {
+/// Ends whatever still runs on this data directory, and takes away the file that would keep a new server out. The
+/// server itself looks whether the process of that number exists, and mistakes for its predecessor one that has ended
+/// but is not collected (in a container whose first process collects none), or that got the number later.
+pub(crate) fn clear(data_directory: &Path) {
+    stop_all(data_directory);
+    if processes_on(data_directory).is_empty() {
+        // Mostly there is none; where it cannot be deleted, the server's own message says what to do.
+        let _ = std::fs::remove_file(data_directory.join("postmaster.pid"));
+    }
+}
+
+/// Asks first, kills in the end.
+fn stop_all(data_directory: &Path) {
     if processes_on(data_directory).is_empty() {
         return;
     }

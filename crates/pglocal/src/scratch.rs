@@ -31,7 +31,7 @@ pub(crate) fn create(wanted: Option<&Path>, user: &ServerUser) -> Result<Tempora
     drop(making);
     for Temporary { directory, lock } in dead {
         tracing::info!(directory = %directory.display(), "deleting the temporary cluster of a program that is gone");
-        leftovers::stop_all(&directory.join("data"));
+        leftovers::clear(&directory.join("data"));
         if let Err(error) = file_tree::remove(&directory) {
             tracing::warn!(%error, "a temporary cluster could not be deleted");
         }

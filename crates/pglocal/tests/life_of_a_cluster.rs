@@ -9,9 +9,9 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use common::{config, connect, eventually, processes_of, show};
+use common::{config, connect, eventually, open_folder, processes_of};
 use tenantry_pglocal::{Cluster, Error, Listen, Profile};
-use tokio_postgres::NoTls;
+use tokio_postgres::{Client, NoTls};
 
 #[tokio::test]
 async fn a_temporary_cluster_answers_queries_and_leaves_nothing() {
@@ -258,11 +258,8 @@ async fn a_socket_path_may_hold_what_separates_lists() {
     cluster.stop().await.unwrap();
 }
 
-/// A folder that the server's user may pass through; a temporary one is closed to others by default.
-fn open_folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    folder
+async fn show(client: &Client, setting: &str) -> String {
+    client.query_one(&format!("SHOW {setting}"), &[]).await.unwrap().get(0)
 }
 
 /// The System V segment that the server names in its `postmaster.pid`.

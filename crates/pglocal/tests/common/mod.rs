@@ -1,5 +1,6 @@
 //! What the tests of this crate share: a client, and a look at what is left of a cluster.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -24,10 +25,6 @@ pub(crate) async fn connect(cluster: &Cluster) -> Client {
     client
 }
 
-pub(crate) async fn show(client: &Client, setting: &str) -> String {
-    client.query_one(&format!("SHOW {setting}"), &[]).await.unwrap().get(0)
-}
-
 /// The processes whose command line or working directory names `directory`.
 pub(crate) fn processes_of(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
@@ -50,4 +47,11 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
         assert!(Instant::now() < deadline, "still not the case: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// A folder that the server's user may pass through; a temporary one is closed to others by default.
+pub(crate) fn open_folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    folder
 }
