@@ -56,6 +56,25 @@ pub enum Error {
         user: String,
     },
 
+    /// The folder for temporary clusters is in memory, and the memory has no room.
+    #[error("/dev/shm has less than 2 GiB to spare; put temporary clusters below another folder")]
+    NoRoom,
+
+    /// The cluster was made by another user, or by root with another user for the server.
+    #[error(
+        "{} belongs to the user with id {owner}, but the server would run as {expected}; start this program as the \
+         user that made the cluster, or choose another directory",
+        .data_directory.display()
+    )]
+    WrongOwner {
+        /// PostgreSQL's data directory.
+        data_directory: PathBuf,
+        /// The id of the user that owns it.
+        owner: u32,
+        /// The id of the user that the server would run as.
+        expected: u32,
+    },
+
     /// Another program uses this cluster.
     #[error("{} is in use by {}; stop that program or choose another directory", .directory.display(), held_by(.holder.as_ref()))]
     Locked {

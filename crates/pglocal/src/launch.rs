@@ -154,6 +154,7 @@ impl Launch {
             let Self { root, binaries, user, password, builder, .. } = self;
             return initialise::make_data_directory(root, binaries, user, password, builder.profile);
         }
+        self.user.check_ownership(&data)?;
         leftovers::clear(&data);
         Ok(())
     }

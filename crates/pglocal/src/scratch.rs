@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::server_user::{ServerUser, set_mode};
 use crate::{file_tree, leftovers};
 
+const MEMORY: &str = "/dev/shm";
 /// A cluster takes some 40 MB empty and grows with its tests; less room than this is left to others.
 const ROOM_IN_MEMORY: u64 = 2 << 30;
 
@@ -19,24 +20,20 @@ pub(crate) struct Temporary {
 }
 
 /// Makes a directory below `wanted`, or else in memory where there is room, or else in the system's temporary
-/// folders; deletes what dead programs left there.
+/// folders; deletes what dead programs left in any of these.
 pub(crate) fn create(wanted: Option<&Path>, user: &ServerUser) -> Result<Temporary, Error> {
-    let root = choose(wanted, user)?;
+    let bases = wanted.map_or_else(usual_bases, |wanted| vec![wanted.to_owned()]);
+    // First of all: what lies in memory takes the room that is asked for next.
+    for base in &bases {
+        sweep(&folder_below(base));
+    }
+    let root = choose(&bases, user)?;
     // Between its creation and its locking a directory looks like a dead one's: this lock keeps sweepers out.
     let making = DirectoryLock::wait(&root.join("lock"))?;
-    let dead = abandoned(&root);
     let directory = root.join(format!("c-{:016x}", rand::random::<u64>()));
     make(&directory, user)?;
     let lock = DirectoryLock::take(&directory)?;
     drop(making);
-    for Temporary { directory, lock } in dead {
-        tracing::info!(directory = %directory.display(), "deleting the temporary cluster of a program that is gone");
-        leftovers::clear(&directory.join("data"));
-        if let Err(error) = file_tree::remove(&directory) {
-            tracing::warn!(%error, "a temporary cluster could not be deleted");
-        }
-        drop(lock);
-    }
     Ok(Temporary { directory, lock })
 }
 
@@ -50,37 +47,64 @@ pub(crate) fn socket_directory(cluster: &Path, user: &ServerUser) -> Result<Path
     Ok(root.join(format!("s-{:016x}", hasher.finish())))
 }
 
-fn choose(wanted: Option<&Path>, user: &ServerUser) -> Result<PathBuf, Error> {
-    if let Some(wanted) = wanted {
-        return per_user(wanted, user);
+/// In order of preference.
+fn usual_bases() -> Vec<PathBuf> {
+    vec![MEMORY.into(), std::env::temp_dir(), "/var/tmp".into(), "/tmp".into()]
+}
+
+fn choose(bases: &[PathBuf], user: &ServerUser) -> Result<PathBuf, Error> {
+    let mut refusal = None;
+    for base in bases {
+        if base == Path::new(MEMORY) && room_in_memory(base) < ROOM_IN_MEMORY {
+            continue;
+        }
+        match per_user(base, user) {
+            Ok(root) => return Ok(root),
+            Err(error) => refusal = Some(error),
+        }
     }
-    let memory = Path::new("/dev/shm");
-    if room_in_memory(memory) >= ROOM_IN_MEMORY
-        && let Ok(root) = per_user(memory, user)
-    {
-        return Ok(root);
-    }
-    per_user(&std::env::temp_dir(), user)
-        .or_else(|_| per_user(Path::new("/var/tmp"), user))
-        .or_else(|_| per_user(Path::new("/tmp"), user))
+    Err(refusal.unwrap_or(Error::NoRoom))
+}
+
+fn folder_below(base: &Path) -> PathBuf {
+    base.join(format!("tenantry-pglocal-{}", rustix::process::geteuid().as_raw()))
+}
+
+fn is_ours(folder: &Path) -> Result<bool, Error> {
+    let metadata = folder.symlink_metadata().map_err(Error::io("inspect", folder))?;
+    Ok(metadata.is_dir() && metadata.uid() == rustix::process::geteuid().as_raw())
 }
 
 /// This user's own folder below a shared one.
 fn per_user(base: &Path, user: &ServerUser) -> Result<PathBuf, Error> {
-    let me = rustix::process::geteuid().as_raw();
-    let root = base.join(format!("tenantry-pglocal-{me}"));
+    let root = folder_below(base);
     make(&root, user)?;
     // Another user may have made the folder, or a link of that name, to get at our files.
-    let metadata = root.symlink_metadata().map_err(Error::io("inspect", &root))?;
-    if !metadata.is_dir() || metadata.uid() != me {
-        return Err(Error::io("use", &root)(io::Error::new(
-            io::ErrorKind::PermissionDenied,
-            "it belongs to another user; delete it",
-        )));
+    if !is_ours(&root)? {
+        let stranger = io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user; delete it");
+        return Err(Error::io("use", &root)(stranger));
     }
     set_mode(&root, user.passage_mode())?;
     user.check_passage(&root)?;
     Ok(root)
+}
+
+/// Deletes the temporary clusters below `root` whose owner is gone.
+fn sweep(root: &Path) {
+    if !is_ours(root).unwrap_or(false) {
+        return;
+    }
+    let Ok(making) = DirectoryLock::wait(&root.join("lock")) else { return };
+    let dead = abandoned(root);
+    drop(making);
+    for Temporary { directory, lock } in dead {
+        tracing::info!(directory = %directory.display(), "deleting the temporary cluster of a program that is gone");
+        leftovers::clear(&directory.join("data"));
+        if let Err(error) = file_tree::remove(&directory) {
+            tracing::warn!(%error, "a temporary cluster could not be deleted");
+        }
+        drop(lock);
+    }
 }
 
 fn make(directory: &Path, user: &ServerUser) -> Result<(), Error> {

@@ -73,6 +73,19 @@ impl ServerUser {
         }
     }
 
+    /// Fails when a data directory that exists belongs to somebody else, which PostgreSQL refuses.
+    pub(crate) fn check_ownership(&self, data_directory: &Path) -> Result<(), Error> {
+        let expected = match self {
+            Self::Same => rustix::process::geteuid().as_raw(),
+            Self::Dropped { uid, .. } => *uid,
+        };
+        let owner = data_directory.metadata().map_err(Error::io("inspect", data_directory))?.uid();
+        if owner == expected {
+            return Ok(());
+        }
+        Err(Error::WrongOwner { data_directory: data_directory.to_owned(), owner, expected })
+    }
+
     /// Fails when this user cannot enter `directory` or one of its parents. `directory` must exist.
     pub(crate) fn check_passage(&self, directory: &Path) -> Result<(), Error> {
         let Self::Dropped { name, uid, gid } = self else { return Ok(()) };
@@ -139,6 +152,15 @@ mod tests {
     #[test]
     fn a_server_never_runs_as_root_by_another_name() {
         assert_eq!(lookup("postgres:x:0:0::/:/bin/sh\n", "postgres"), None);
+    }
+
+    #[test]
+    fn a_data_directory_of_another_user_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let stranger = ServerUser::Dropped { name: "postgres".into(), uid: 61234, gid: 61234 };
+        let error = stranger.check_ownership(directory.path()).unwrap_err();
+        assert!(matches!(error, Error::WrongOwner { expected: 61234, .. }), "{error}");
+        ServerUser::Same.check_ownership(directory.path()).unwrap();
     }
 
     #[test]

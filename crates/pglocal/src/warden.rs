@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 /// Arguments: the data directory, and the directory to delete or nothing. A word on the input means that all is in
-/// order; its end without one means that the owner is gone. In the listing of processes a server's are known by
+/// order; its end without one means that the owner is gone. The server gets 15 seconds to stop, then it is killed. In the listing of processes a server's are known by
 /// their working directory (on Linux, stopped ones are woken), else by the file with the process id.
 const SCRIPT: &str = r#"
 data=$1 doomed=$2
@@ -25,11 +25,11 @@ read -r word && exit 0
 exec 2>/dev/null
 each CONT
 each INT
-rounds=0
+tenths=0
 while found=; each 0; [ -n "$found" ]; do
-    rounds=$((rounds + 1))
-    [ "$rounds" -gt 150 ] && each KILL
-    [ "$rounds" -gt 200 ] && exit 1
+    tenths=$((tenths + 1))
+    [ "$tenths" -gt 150 ] && each KILL
+    [ "$tenths" -gt 200 ] && exit 1
     sleep 0.1
 done
 [ -z "$doomed" ] || rm -rf -- "$doomed"
