@@ -72,6 +72,7 @@ impl FileLint<'_, '_> {
             is_empty &= tokens.is_empty();
             let mut violations = self.check_statement(&tokens);
             violations.sort_by_key(|violation| violation.at);
+            violations.truncate(FINDINGS_PER_FILE_MAX);
             for violation in violations {
                 let position = self.lines.position(violation.at);
                 self.findings.push(Finding::new(self.file, position, violation.rule, violation.message));
@@ -322,7 +323,17 @@ mod tests {
 
     #[test]
     fn a_hostile_file_gives_a_bounded_answer() {
-        let sql = "COMMIT;".repeat(100_000);
-        assert_eq!(rules(&sql).len(), super::FINDINGS_PER_FILE_MAX);
+        let commits = "COMMIT;".repeat(100_000);
+        let switches = "set_config('role',".repeat(100_000);
+        for sql in [
+            commits.clone(),
+            format!("DO $$ {commits} $$"),
+            format!("DO $$ {switches} $$"),
+            format!("SELECT {switches}"),
+            "\\".repeat(500_000),
+        ] {
+            assert_eq!(rules(&sql).len(), super::FINDINGS_PER_FILE_MAX);
+        }
+        assert_eq!(rules(&format!("DO $$ {} $$", "THEN ".repeat(200_000))), []);
     }
 }

@@ -3,7 +3,7 @@
 //! A procedure may COMMIT: the product may call it one day outside any transaction, and inside the migration's own
 //! PostgreSQL refuses. A `DO` body may not.
 
-use super::{Violation, rules, significant_tokens};
+use super::{FINDINGS_PER_FILE_MAX, Violation, rules, significant_tokens};
 use crate::finding::Rule;
 use crate::lexer::{Token, TokenKind};
 use crate::statement::Splitter;
@@ -114,6 +114,9 @@ fn check_block(body: &str, runs_now: bool, depth: usize) -> Vec<Violation> {
     let tokens = significant_tokens(body);
     let mut violations = rules::set_config(&tokens);
     for (at, token) in tokens.iter().enumerate() {
+        if violations.len() >= FINDINGS_PER_FILE_MAX {
+            break;
+        }
         if starts_statement(&tokens[..at]) {
             violations.extend(rules::check_in_block(upto_semicolon(&tokens[at..])));
             if runs_now {

@@ -1,6 +1,6 @@
 //! The rules on one statement, told by its keywords.
 
-use super::Violation;
+use super::{FINDINGS_PER_FILE_MAX, Violation};
 use crate::finding::Rule;
 use crate::lexer::{Token, TokenKind};
 
@@ -78,6 +78,9 @@ pub(super) fn settings(tokens: &[Token<'_>]) -> Option<Violation> {
 pub(super) fn set_config(tokens: &[Token<'_>]) -> Vec<Violation> {
     let mut violations = Vec::new();
     for window in tokens.windows(3) {
+        if violations.len() >= FINDINGS_PER_FILE_MAX {
+            break;
+        }
         let [function, parenthesis, argument] = window else { continue };
         if name_of(function).as_deref() != Some("set_config") || !parenthesis.is_symbol("(") {
             continue;
