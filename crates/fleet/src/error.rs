@@ -6,6 +6,8 @@ use std::fmt;
 use tenantry_domain::{Endpoint, HomeId};
 use tokio_postgres::error::{DbError, SqlState};
 
+use crate::fence::{self, Fence};
+
 /// The cause that stays in the log.
 pub(crate) type Cause = Box<dyn Error + Send + Sync + 'static>;
 
@@ -87,6 +89,111 @@ impl FleetError {
     pub(crate) fn busy(reason: impl Into<String>) -> Self {
         Self::Busy { reason: reason.into(), source: None }
     }
+}
+
+/// What the server said, without the statement's text and context, which may bear password verifiers.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message} (SQLSTATE {sqlstate}){}{}", labelled("detail", detail.as_ref()), labelled("hint", hint.as_ref()))]
+pub(crate) struct ServerSaid {
+    pub(crate) sqlstate: String,
+    pub(crate) message: String,
+    pub(crate) detail: Option<String>,
+    pub(crate) hint: Option<String>,
+}
+
+fn labelled(label: &str, text: Option<&String>) -> String {
+    text.map(|text| format!("; {label}: {text}")).unwrap_or_default()
+}
+
+impl From<&DbError> for ServerSaid {
+    fn from(error: &DbError) -> Self {
+        Self {
+            sqlstate: error.code().code().to_owned(),
+            message: error.message().to_owned(),
+            detail: error.detail().map(str::to_owned),
+            hint: error.hint().map(str::to_owned),
+        }
+    }
+}
+
+impl FleetError {
+    /// Sorts an error of a statement by what a caller can do. `what` completes "could not …".
+    pub(crate) fn of_statement(error: tokio_postgres::Error, what: &str) -> Self {
+        let Some(said) = error.as_db_error() else {
+            return Self::Unknown { source: Box::new(error) };
+        };
+        let code = said.code().clone();
+        let said = ServerSaid::from(said);
+        match code.code() {
+            fence::STALE_EPOCH => {
+                if let Some(Fence { home, epoch }) = said.detail.as_deref().and_then(Fence::parse) {
+                    return Self::StaleEpoch { home, epoch };
+                }
+            }
+            crate::stamp::WRONG_PLACEMENT | crate::stamp::NOT_ACTIVE => {
+                return Self::StampMismatch { reason: said.message };
+            }
+            _ => {}
+        }
+        // The server ended the session: what ran may have been committed before.
+        if [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN].contains(&code) {
+            return Self::Unknown { source: Box::new(said) };
+        }
+        let reason = format!("could not {what}: {}", said.message);
+        if is_passing(&code, &said.message) {
+            Self::Busy { reason, source: Some(Box::new(said)) }
+        } else {
+            Self::Refused { reason, source: Some(Box::new(said)) }
+        }
+    }
+
+    /// Sorts an error of connecting.
+    pub(crate) fn of_connecting(error: tokio_postgres::Error, endpoint: &Endpoint) -> Self {
+        if error.as_db_error().is_some() {
+            return Self::of_statement(error, &format!("log in at {endpoint}"));
+        }
+        if is_about_tls(&error) {
+            let reason = format!("no protected connection to {endpoint}; check its tls_mode and tls_ca");
+            return Self::Refused { reason, source: Some(Box::new(error)) };
+        }
+        Self::Unreachable { endpoint: endpoint.clone(), source: Box::new(error) }
+    }
+}
+
+/// Whether time alone may remove the cause.
+fn is_passing(code: &SqlState, message: &str) -> bool {
+    let class = &code.code()[..2];
+    let listed = [
+        SqlState::LOCK_NOT_AVAILABLE,
+        SqlState::QUERY_CANCELED,
+        SqlState::OBJECT_IN_USE,
+        SqlState::CANNOT_CONNECT_NOW,
+        SqlState::T_R_SERIALIZATION_FAILURE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+        // Another worker makes the same thing at the same time; next time we see it there.
+        SqlState::UNIQUE_VIOLATION,
+        SqlState::DUPLICATE_DATABASE,
+        SqlState::DUPLICATE_OBJECT,
+        SqlState::DUPLICATE_SCHEMA,
+    ];
+    // Class 53: too many connections, disk full, out of memory. XX000 with these words: two changed one catalog row.
+    class == "53" || listed.contains(code) || (code == &SqlState::INTERNAL_ERROR && message.contains("concurrently"))
+}
+
+fn is_about_tls(error: &tokio_postgres::Error) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<rustls::Error>() || error.to_string().contains("TLS") {
+            return true;
+        }
+        // An I/O error wraps what the TLS layer said without naming it as its source.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Which file failed, where, and PostgreSQL's own words.

@@ -1,13 +1,32 @@
 //! Bringing a home to a migration set.
+//!
+//! refinery decides what is pending and what diverges; the connection is ours ([`ledger`]): it plans in one round trip
+//! and applies each file in one more, leaves `-- no-transaction` files outside a transaction ([`statements`]), and tells
+//! file, line and PostgreSQL's own words when one fails ([`failure`]).
 
-use std::time::Duration;
+mod failure;
+mod ledger;
+mod statements;
 
-use tenantry_domain::{Home, SchemaVersion, Secret};
+use std::time::{Duration, Instant};
+
+use refinery_core::{AsyncMigrate as _, Target};
+use tenantry_domain::{DatabaseName, Home, HomeId, RoleName, SchemaName, SchemaVersion, Secret};
 use tenantry_migration_set::MigrationSet;
 
 use crate::error::FleetError;
 use crate::fleet::Fleet;
+use crate::quote::{ident, literal};
+use crate::session::{Login, Session};
 use crate::target::ClusterTarget;
+use ledger::Ledger;
+
+/// refinery's name for its table, so that stock refinery can read a home's history.
+const HISTORY: &str = "refinery_schema_history";
+/// How far a `-- no-transaction` file has come.
+const PROGRESS: &str = "tenantry_migration_progress";
+/// What tenants may read but not write.
+pub(crate) const HISTORY_TABLES: [&str; 2] = [HISTORY, PROGRESS];
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +73,51 @@ pub struct AppliedMigration {
     pub checksum: u64,
 }
 
+/// Where a set is applied, and as whom: a home or a template.
+#[derive(Debug, Clone)]
+pub(crate) struct Workplace {
+    pub(crate) home: Option<HomeId>,
+    pub(crate) database: DatabaseName,
+    pub(crate) schema: SchemaName,
+    pub(crate) owner: RoleName,
+    pub(crate) migrator: RoleName,
+    /// Who must not write the history although it gets rights on every new table.
+    pub(crate) app: Option<RoleName>,
+}
+
+impl Workplace {
+    fn of(home: &Home) -> Self {
+        let names = home.names();
+        Self {
+            home: Some(home.id),
+            database: home.database.clone(),
+            schema: home.schema.clone(),
+            owner: names.owner,
+            migrator: names.migrator,
+            app: Some(names.app),
+        }
+    }
+
+    /// What a session of the migrator begins with. `SET ROLE` applies no settings of the role, so all is said here.
+    fn settle_in(&self) -> String {
+        format!(
+            "SET search_path = {}, extensions;\nSET ROLE {};\n",
+            ident(self.schema.as_str()),
+            ident(self.owner.as_str())
+        )
+    }
+
+    fn table(&self, name: &str) -> String {
+        format!("{}.{}", ident(self.schema.as_str()), ident(name))
+    }
+
+    /// Held by the session while it works, so that a set is never applied by two at once.
+    fn lock(&self) -> String {
+        let key = format!("tenantry migrations {} {}", self.database, self.schema);
+        format!("SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended({}, 0));\n", literal(&key))
+    }
+}
+
 impl Fleet {
     /// Applies what the home's history lacks of the set, in order, as the home's migrator acting as its owner. Files run
     /// in one transaction with their history row, or statement by statement where they say `-- no-transaction`.
@@ -65,16 +129,117 @@ impl Fleet {
         set: &MigrationSet,
         options: &ApplyOptions,
     ) -> Result<Applied, FleetError> {
-        todo!()
+        self.apply_at(target, &Workplace::of(home), migrator_password, set, options).await
     }
 
     /// The home's own history, by rising version; empty where nothing was ever applied.
+    ///
+    /// Read as the home's migrator, never as the admin: whatever the owner has put in the table's place runs with no more
+    /// rights than the owner's.
     pub async fn history(
         &self,
         target: &ClusterTarget,
         home: &Home,
         migrator_password: &Secret,
     ) -> Result<Vec<AppliedMigration>, FleetError> {
-        todo!()
+        let workplace = Workplace::of(home);
+        let mut session = self.migrator(target, &workplace, migrator_password, &ApplyOptions::default()).await?;
+        let history = workplace.table(HISTORY);
+        let look = format!("{}SELECT pg_catalog.to_regclass({});", workplace.settle_in(), literal(&history));
+        let found = session.rows("look for the home's history", &look).await?;
+        if found.first().and_then(|row| row.get(0)).is_none() {
+            return Ok(Vec::new());
+        }
+        let sql = format!("SELECT version, name, checksum FROM {history} ORDER BY version;");
+        let rows = session.rows("read the home's history", &sql).await?;
+        rows.iter().map(ledger::applied_migration).collect()
     }
+
+    pub(crate) async fn apply_at(
+        &self,
+        target: &ClusterTarget,
+        workplace: &Workplace,
+        migrator_password: &Secret,
+        set: &MigrationSet,
+        options: &ApplyOptions,
+    ) -> Result<Applied, FleetError> {
+        let started = Instant::now();
+        // When time is up the future is dropped, and with it the session, which cancels what it runs.
+        let working = async {
+            let session = self.migrator(target, workplace, migrator_password, options).await?;
+            run(session, workplace, set).await
+        };
+        match tokio::time::timeout(options.deadline, working).await {
+            Ok(result) => result.map(|(from, to, count)| Applied { from, to, count, duration: started.elapsed() }),
+            Err(elapsed) => Err(FleetError::Busy {
+                reason: "the migrations took longer than their deadline and were cancelled; raise it or retry".into(),
+                source: Some(Box::new(elapsed)),
+            }),
+        }
+    }
+
+    async fn migrator(
+        &self,
+        target: &ClusterTarget,
+        workplace: &Workplace,
+        password: &Secret,
+        options: &ApplyOptions,
+    ) -> Result<Session, FleetError> {
+        let tls = self.tls(target)?;
+        let login = Login {
+            endpoint: &target.endpoint,
+            tls: &tls,
+            user: workplace.migrator.as_str(),
+            password,
+            database: workplace.database.as_str(),
+            application_name: self.application_name(workplace.home),
+            connect_timeout: self.config().connect_timeout,
+            statement_timeout: options.statement_timeout,
+            lock_timeout: options.lock_timeout,
+        };
+        Session::open(login).await
+    }
+}
+
+async fn run(
+    session: Session,
+    workplace: &Workplace,
+    set: &MigrationSet,
+) -> Result<(SchemaVersion, SchemaVersion, usize), FleetError> {
+    let files = set
+        .migrations()
+        .iter()
+        .map(tenantry_migration_set::Migration::to_refinery)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|source| FleetError::Refused {
+            reason: "refinery does not take the migration set".into(),
+            source: Some(Box::new(source)),
+        })?;
+    let mut ledger = Ledger::new(session, workplace, set);
+    let history = workplace.table(HISTORY);
+    match ledger.migrate(&files, true, true, false, Target::Latest, &history).await {
+        Ok(report) => {
+            let count = report.applied_migrations().len();
+            let newest = report.applied_migrations().iter().map(refinery_core::Migration::version).max();
+            let from = ledger.found();
+            Ok((from, from.max(SchemaVersion(newest.unwrap_or(0))), count))
+        }
+        Err(error) => Err(ledger.failure().unwrap_or_else(|| diverged(&error))),
+    }
+}
+
+fn diverged(error: &refinery_core::Error) -> FleetError {
+    use refinery_core::error::Kind;
+    let reason = match error.kind() {
+        Kind::DivergentVersion(applied, wanted) => format!(
+            "the home has applied {applied} with other content than {wanted} of the set; an applied file never changes, \
+             so restore it and add a new one"
+        ),
+        Kind::MissingVersion(migration) => format!(
+            "{migration} is in the home's history or below its version, but not in both the set and the history; \
+             the set is older than the home, or a file was added below its version"
+        ),
+        other => other.to_string(),
+    };
+    FleetError::Diverged { reason }
 }

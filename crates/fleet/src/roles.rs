@@ -1,11 +1,25 @@
 //! The roles of a home.
 
-use tenantry_domain::{Home, Limits, LoginSlot, Secret};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use tenantry_domain::{DatabaseName, Home, HomeNames, Isolation, Limits, LoginSlot, RoleName, Secret};
 
 use crate::error::FleetError;
 use crate::fence::Fence;
 use crate::fleet::Fleet;
+use crate::password::verifiers;
+use crate::quote::{do_block, ident, idents, literal, literals};
+use crate::session::Session;
+use crate::shared_database::shared_database_roles;
 use crate::target::ClusterTarget;
+use crate::version::{grant_to_admin, grant_to_migrator};
+
+/// Connections of a migrator: one that works, one that takes over from a worker that is gone, and room for looking.
+const MIGRATOR_CONNECTIONS: u32 = 4;
+/// How often we look whether ended sessions are gone, and how many looks that takes at most: ten seconds in all.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+const LOOKS_MAX: u32 = 1_000;
 
 /// Passwords of a home's roles, in clear; they leave this process only as SCRAM verifiers.
 #[derive(Debug, Clone)]
@@ -32,13 +46,41 @@ impl Fleet {
         secrets: &RoleSecrets,
         limits: &Limits,
     ) -> Result<(), FleetError> {
-        todo!()
+        let [login, read_only, migrator] = verifiers([&secrets.login, &secrets.read_only, &secrets.migrator]).await?;
+        let names = home.names();
+        let mut admin = self.admin(target).await?;
+        let most = limits.connections;
+        let mut body = String::new();
+        for role in [&names.owner, &names.app] {
+            body.push_str(&ensure_role(role, "NOLOGIN"));
+        }
+        body.push_str(&ensure_role(names.login(secrets.slot), &may_log_in(&login, most)));
+        body.push_str(&ensure_role(names.login(secrets.slot.other()), "NOLOGIN PASSWORD NULL"));
+        body.push_str(&ensure_role(&names.read_only, &may_log_in(&read_only, most)));
+        body.push_str(&ensure_role(&names.migrator, &may_log_in(&migrator, Some(MIGRATOR_CONNECTIONS))));
+        for role in [&names.login_a, &names.login_b, &names.read_only] {
+            body.push_str(&defaults(role, home, limits));
+        }
+        let _ = writeln!(body, "ALTER ROLE {} SET default_transaction_read_only = on;", name(&names.read_only));
+
+        let mut sql = do_block(&body);
+        sql.push_str(&memberships(home, &names, limits, &admin));
+        if !admin.is_superuser() {
+            let all = idents(names.all().map(RoleName::as_str));
+            sql.push_str(&grant_to_admin(admin.server_version(), &all, &target.user));
+        }
+        admin.batch("set up the home's roles", &fence.guard(&sql)).await
     }
 
     /// Takes `LOGIN` from the home's login and read-only roles, ends their sessions and waits until none is left. The
     /// migrator stays: a suspended home is still migrated.
     pub async fn disable_logins(&self, target: &ClusterTarget, fence: &Fence, home: &Home) -> Result<(), FleetError> {
-        todo!()
+        let names = home.names();
+        let roles = [&names.login_a, &names.login_b, &names.read_only];
+        let mut admin = self.admin(target).await?;
+        let sql = fence.guard(&do_block(&without_login(&roles)));
+        admin.batch("take LOGIN from the home's roles", &sql).await?;
+        end_sessions(&mut admin, &roles).await
     }
 
     /// Gives `LOGIN` back to the login role in use and the read-only role.
@@ -49,12 +91,135 @@ impl Fleet {
         home: &Home,
         slot: LoginSlot,
     ) -> Result<(), FleetError> {
-        todo!()
+        let names = home.names();
+        let sql =
+            format!("ALTER ROLE {} LOGIN;\nALTER ROLE {} LOGIN;\n", name(names.login(slot)), name(&names.read_only));
+        self.admin(target).await?.batch("give LOGIN back to the home's roles", &fence.guard(&sql)).await
     }
 
     /// Ends what the home's roles still run, drops what they still own in any database, then the roles. The home's
     /// database or schema should be gone already ([`Fleet::drop_database`], [`Fleet::drop_schema`]).
     pub async fn drop_roles(&self, target: &ClusterTarget, fence: &Fence, home: &Home) -> Result<(), FleetError> {
-        todo!()
+        let names = home.names();
+        let roles = names.all();
+        let mut admin = self.admin(target).await?;
+        let sql = fence.guard(&do_block(&without_login(&roles)));
+        admin.batch("take LOGIN from the home's roles", &sql).await?;
+        end_sessions(&mut admin, &roles).await?;
+        for database in databases_with_traces(&mut admin, &roles).await? {
+            let mut inside = self.once(target, &database, Some(home.id)).await?;
+            inside.batch("drop what the home's roles own", &do_block(&drop_owned(&roles))).await?;
+        }
+        let newest_first = idents(roles.iter().rev().map(|role| role.as_str()));
+        let sql = fence.guard(&format!("DROP ROLE IF EXISTS {newest_first};\n"));
+        admin.batch("drop the home's roles", &sql).await
     }
+}
+
+/// Within a block: a role with exactly these options, and without settings that someone gave it.
+pub(crate) fn ensure_role(role: &RoleName, options: &str) -> String {
+    let quoted = name(role);
+    format!(
+        "IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {0}) THEN ALTER ROLE {quoted} {options}; \
+         ALTER ROLE {quoted} RESET ALL; ELSE CREATE ROLE {quoted} {options}; END IF;\n",
+        literal(role.as_str())
+    )
+}
+
+/// Within a block: `DROP OWNED BY` those of the roles that exist.
+pub(crate) fn drop_owned(roles: &[&RoleName]) -> String {
+    for_existing(roles, |quoted| format!("DROP OWNED BY {quoted} CASCADE;"))
+}
+
+fn without_login(roles: &[&RoleName]) -> String {
+    for_existing(roles, |quoted| format!("ALTER ROLE {quoted} NOLOGIN;"))
+}
+
+fn for_existing(roles: &[&RoleName], statement: impl Fn(&str) -> String) -> String {
+    let mut body = String::new();
+    for role in roles {
+        let _ = writeln!(
+            body,
+            "IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {}) THEN {} END IF;",
+            literal(role.as_str()),
+            statement(&name(role))
+        );
+    }
+    body
+}
+
+fn name(role: &RoleName) -> String {
+    ident(role.as_str())
+}
+
+fn may_log_in(verifier: &Secret, connections: Option<u32>) -> String {
+    let connections = connections.map_or_else(|| "-1".to_owned(), |most| most.to_string());
+    format!("LOGIN PASSWORD {} CONNECTION LIMIT {connections}", literal(verifier.expose()))
+}
+
+/// What a session of a role starts with. A tenant can change these for itself; the connection limit it cannot.
+fn defaults(role: &RoleName, home: &Home, limits: &Limits) -> String {
+    let quoted = name(role);
+    let mut body = format!("ALTER ROLE {quoted} SET search_path = {}, extensions;\n", ident(home.schema.as_str()));
+    for (setting, value) in [
+        ("statement_timeout", limits.statement_timeout_ms),
+        ("idle_in_transaction_session_timeout", limits.idle_in_transaction_timeout_ms),
+    ] {
+        if let Some(milliseconds) = value {
+            let _ = writeln!(body, "ALTER ROLE {quoted} SET {setting} = {milliseconds};");
+        }
+    }
+    body
+}
+
+/// Logins act as the app, the migrator becomes the owner, and in a shared database all join its groups.
+fn memberships(home: &Home, names: &HomeNames, limits: &Limits, session: &Session) -> String {
+    let logins = idents([names.login_a.as_str(), names.login_b.as_str()]);
+    let mut sql = format!("GRANT {} TO {logins};\n", name(&names.app));
+    sql.push_str(&grant_to_migrator(session.server_version(), names.owner.as_str(), names.migrator.as_str()));
+    if home.isolation == Isolation::Schema {
+        let [homes, temporary] = shared_database_roles(&home.database);
+        let everyone = idents([&names.owner, &names.app, &names.read_only, &names.migrator].map(RoleName::as_str));
+        let _ = writeln!(sql, "GRANT {} TO {everyone};", name(&homes));
+        // Migrations may use temporary tables whatever the plan says; only the migrator becomes the owner.
+        let [temporary, owner, app] = [&temporary, &names.owner, &names.app].map(name);
+        let _ = if limits.temporary_tables == Some(true) {
+            writeln!(sql, "GRANT {temporary} TO {owner}, {app};")
+        } else {
+            writeln!(sql, "GRANT {temporary} TO {owner};\nREVOKE {temporary} FROM {app};")
+        };
+    }
+    sql
+}
+
+/// Ends every session of some roles and waits until they are gone. A login that was let in just before its role lost
+/// `LOGIN` shows up a moment later, so only the second empty look in a row counts.
+pub(crate) async fn end_sessions(session: &mut Session, roles: &[&RoleName]) -> Result<(), FleetError> {
+    let sql = format!(
+        "SELECT count(*), count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename IN ({});",
+        literals(roles.iter().map(|role| role.as_str()))
+    );
+    let mut empty_looks = 0;
+    for _ in 0..LOOKS_MAX {
+        let rows = session.rows("end the sessions of the home's roles", &sql).await?;
+        let none = rows.first().and_then(|row| row.get(0)) == Some("0");
+        empty_looks = if none { empty_looks + 1 } else { 0 };
+        if empty_looks == 2 {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Err(FleetError::busy("sessions of the home's roles do not end; look at pg_stat_activity on the cluster"))
+}
+
+/// Databases in which some roles own or may do anything.
+async fn databases_with_traces(session: &mut Session, roles: &[&RoleName]) -> Result<Vec<DatabaseName>, FleetError> {
+    let sql = format!(
+        "SELECT DISTINCT d.datname FROM pg_shdepend s JOIN pg_roles r ON r.oid = s.refobjid
+         JOIN pg_database d ON d.oid = s.dbid OR (s.dbid = 0 AND s.classid = 'pg_database'::regclass AND d.oid = s.objid)
+         WHERE s.refclassid = 'pg_authid'::regclass AND r.rolname IN ({}) AND d.datallowconn;",
+        literals(roles.iter().map(|role| role.as_str()))
+    );
+    let rows = session.rows("find what the home's roles left behind", &sql).await?;
+    Ok(rows.iter().filter_map(|row| row.get(0)).filter_map(|name| DatabaseName::parse(name).ok()).collect())
 }

@@ -1,15 +1,26 @@
 //! Golden templates: a database per migration set, closed, to be cloned.
 
-use tenantry_domain::{DatabaseName, RoleName, SchemaVersion};
+use tenantry_domain::{DatabaseName, RoleName, SchemaName, SchemaVersion};
 use tenantry_migration_set::MigrationSet;
 
+use crate::database::{create_database, from_template0};
 use crate::error::FleetError;
 use crate::fleet::Fleet;
+use crate::interior;
+use crate::migrate::{ApplyOptions, Workplace};
+use crate::password::{random_password, verifiers};
+use crate::quote::{do_block, ident, literal};
+use crate::roles::ensure_role;
+use crate::session::Session;
 use crate::target::ClusterTarget;
+use crate::version::{grant_to_admin, grant_to_migrator};
+
+/// How the comment of a finished template starts; its schema version follows. Until then it is work in progress.
+const FINISHED: &str = "tenantry template at version ";
 
 /// Every role of a template, so that they can be recorded before they exist. [`Fleet::drop_database`] drops them.
 pub fn template_roles(template: &DatabaseName) -> [RoleName; 2] {
-    todo!()
+    [RoleName::template_owner(template), RoleName::template_migrator(template)]
 }
 
 impl Fleet {
@@ -21,6 +32,82 @@ impl Fleet {
         template: &DatabaseName,
         set: Option<&MigrationSet>,
     ) -> Result<SchemaVersion, FleetError> {
-        todo!()
+        let mut builder = self.builder(target, template).await?;
+        if let Some(version) = finished(&mut builder, template).await? {
+            return Ok(version);
+        }
+        let source = from_template0(&builder, target)?;
+        create_database(self, target, &mut builder, template, &source).await?;
+        let [owner, migrator] = template_roles(template);
+        let password = random_password();
+        let [verifier] = verifiers([&password]).await?;
+        let database = ident(template.as_str());
+        let login = format!("LOGIN PASSWORD {}", literal(verifier.expose()));
+        let mut sql = do_block(&[ensure_role(&owner, "NOLOGIN"), ensure_role(&migrator, &login)].concat());
+        sql.push_str(&grant_to_migrator(builder.server_version(), owner.as_str(), migrator.as_str()));
+        if !builder.is_superuser() {
+            let both = format!("{}, {}", ident(owner.as_str()), ident(migrator.as_str()));
+            sql.push_str(&grant_to_admin(builder.server_version(), &both, &target.user));
+        }
+        sql.push_str(&format!(
+            "REVOKE ALL ON DATABASE {database} FROM PUBLIC;\nGRANT CONNECT ON DATABASE {database} TO {};\n\
+             GRANT TEMPORARY ON DATABASE {database} TO {};\nALTER DATABASE {database} ALLOW_CONNECTIONS true;\n",
+            ident(migrator.as_str()),
+            ident(owner.as_str()),
+        ));
+        builder.batch("open the template to its migrator", &format!("BEGIN;\n{sql}COMMIT;\n")).await?;
+        self.furnish(target, template, &owner).await?;
+        let version = match set {
+            None => SchemaVersion::default(),
+            Some(set) => {
+                let workplace = Workplace {
+                    home: None,
+                    database: template.clone(),
+                    schema: SchemaName::public(),
+                    owner: owner.clone(),
+                    migrator: migrator.clone(),
+                    app: None,
+                };
+                self.apply_at(target, &workplace, &password, set, &ApplyOptions::default()).await?.to
+            }
+        };
+        // The comment says "finished", so it comes with the closing. Whoever is still in there would make clones wait.
+        let sql = format!(
+            "BEGIN;\nREVOKE ALL ON DATABASE {database} FROM {0}, {3};\nALTER DATABASE {database} ALLOW_CONNECTIONS false;\n\
+             COMMENT ON DATABASE {database} IS {1};\nDROP ROLE {0};\nCOMMIT;\n\
+             SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {2};",
+            ident(migrator.as_str()),
+            literal(&format!("{FINISHED}{version}")),
+            literal(template.as_str()),
+            ident(owner.as_str()),
+        );
+        builder.batch("close the template", &sql).await?;
+        Ok(version)
     }
+
+    async fn furnish(
+        &self,
+        target: &ClusterTarget,
+        template: &DatabaseName,
+        owner: &RoleName,
+    ) -> Result<(), FleetError> {
+        let mut inside = self.once(target, template, None).await?;
+        let owner = ident(owner.as_str());
+        let mut sql = interior::setup(&self.config().extensions);
+        sql.push_str(&format!(
+            "GRANT USAGE, CREATE ON SCHEMA public TO {owner};\nGRANT USAGE ON SCHEMA extensions TO {owner};\n"
+        ));
+        inside.batch("set up the template", &format!("BEGIN;\n{sql}COMMIT;\n")).await
+    }
+}
+
+/// The version of a finished template.
+async fn finished(session: &mut Session, template: &DatabaseName) -> Result<Option<SchemaVersion>, FleetError> {
+    let sql = format!(
+        "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = {} AND NOT datallowconn;",
+        literal(template.as_str())
+    );
+    let rows = session.rows("look at the template", &sql).await?;
+    let comment = rows.first().and_then(|row| row.get(0)).and_then(|comment| comment.strip_prefix(FINISHED));
+    Ok(comment.and_then(|version| version.parse().ok()).map(SchemaVersion))
 }

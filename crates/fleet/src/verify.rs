@@ -4,6 +4,8 @@ use tenantry_domain::{DatabaseName, Generation, RoleName, Secret, TenantId};
 
 use crate::error::FleetError;
 use crate::fleet::Fleet;
+use crate::quote::literal;
+use crate::session::{Login, Session};
 use crate::target::ClusterTarget;
 
 /// What a router would use.
@@ -24,6 +26,20 @@ pub struct RouteCheck<'a> {
 impl Fleet {
     /// Logs in as the tenant does and calls `tenantry.attach`. `StampMismatch` when the home refuses.
     pub async fn check_route(&self, target: &ClusterTarget, check: &RouteCheck<'_>) -> Result<(), FleetError> {
-        todo!()
+        let config = self.config();
+        let tls = self.tls(target)?;
+        let login = Login {
+            endpoint: &target.endpoint,
+            tls: &tls,
+            user: check.role.as_str(),
+            password: check.password,
+            database: check.database.as_str(),
+            application_name: self.application_name(None),
+            connect_timeout: config.connect_timeout,
+            statement_timeout: config.statement_timeout,
+            lock_timeout: config.lock_timeout,
+        };
+        let attach = format!("SELECT tenantry.attach({}, {});", literal(&check.tenant.to_string()), check.generation);
+        Session::open(login).await?.batch("attach to the home", &attach).await
     }
 }

@@ -1,0 +1,176 @@
+//! refinery's three traits on a connection of our own.
+
+use std::collections::VecDeque;
+
+use refinery_core::traits::r#async::{AsyncQuery, AsyncTransaction};
+use refinery_core::{AsyncMigrate, Migration as Planned};
+use tenantry_domain::SchemaVersion;
+use tenantry_migration_set::{Migration, MigrationSet};
+use time::OffsetDateTime;
+use tokio_postgres::SimpleQueryRow;
+
+use super::{AppliedMigration, HISTORY, Workplace, failure, statements};
+use crate::error::FleetError;
+use crate::quote::{do_block, ident, literal};
+use crate::session::Session;
+
+/// A migrator's session that knows the set, so that it can tell which file it was handed.
+pub(super) struct Ledger<'a> {
+    session: Session,
+    workplace: &'a Workplace,
+    pending: VecDeque<&'a Migration>,
+    found: SchemaVersion,
+    /// refinery hides what it is given behind a box; the sorted error waits here.
+    failure: Option<FleetError>,
+}
+
+impl<'a> Ledger<'a> {
+    pub(super) fn new(session: Session, workplace: &'a Workplace, set: &'a MigrationSet) -> Self {
+        let pending = set.migrations().iter().collect();
+        Self { session, workplace, pending, found: SchemaVersion::default(), failure: None }
+    }
+
+    /// The home's version before anything was applied.
+    pub(super) fn found(&self) -> SchemaVersion {
+        self.found
+    }
+
+    pub(super) fn failure(self) -> Option<FleetError> {
+        self.failure
+    }
+
+    async fn plan(&mut self, select: &str) -> Result<Vec<Planned>, FleetError> {
+        let sql =
+            format!("{}{}{}{select}", self.workplace.settle_in(), self.workplace.lock(), history_table(self.workplace));
+        let rows = self.session.rows("read the home's history", &sql).await?;
+        // Rows of the settings that come before have other columns.
+        let rows = rows.iter().filter(|row| row.columns().first().is_some_and(|column| column.name() == "version"));
+        let applied = rows.map(applied_migration).collect::<Result<Vec<_>, _>>()?;
+        self.pending.retain(|migration| !applied.iter().any(|row| row.version == migration.version));
+        self.found = SchemaVersion(applied.iter().map(|row| row.version).max().unwrap_or(0));
+        // The time of application is no part of refinery's planning.
+        let planned =
+            |row: AppliedMigration| Planned::applied(row.version, row.name, OffsetDateTime::UNIX_EPOCH, row.checksum);
+        Ok(applied.into_iter().map(planned).collect())
+    }
+
+    async fn run(&mut self, sql: &str, history_row: &str) -> Result<(), FleetError> {
+        let at = self.pending.iter().position(|migration| migration.sql == sql);
+        let Some(migration) = at.and_then(|at| self.pending.remove(at)) else {
+            return Err(FleetError::refused("the migration to apply is not in the set; register the set again"));
+        };
+        if migration.transactional {
+            self.run_in_transaction(migration, history_row).await
+        } else {
+            statements::run(&mut self.session, self.workplace, migration, history_row).await
+        }
+    }
+
+    async fn run_in_transaction(&mut self, migration: &Migration, history_row: &str) -> Result<(), FleetError> {
+        // The line break ends a comment on the file's last line, the semicolon its last statement.
+        let before = format!("BEGIN;\n{}", mark(migration));
+        let sql =
+            format!("{before}{}\n;\n{}{history_row};\nCOMMIT;\n", migration.sql, check(self.workplace, migration));
+        let statements_before = 2;
+        self.session.counted(&sql).await.map_err(|(answered, cause)| {
+            failure::of(cause, migration, &before, answered.checked_sub(statements_before))
+        })
+    }
+}
+
+impl AsyncTransaction for Ledger<'_> {
+    type Error = FleetError;
+
+    async fn execute<'a, T: Iterator<Item = &'a str> + Send + 'a>(
+        &'a mut self,
+        queries: T,
+    ) -> Result<usize, FleetError> {
+        let queries: Vec<&str> = queries.collect();
+        let result = match queries.as_slice() {
+            // The history table is made with the first question instead, which saves a round trip.
+            [""] => Ok(()),
+            [sql, history_row] => self.run(sql, history_row).await,
+            _ => Err(FleetError::refused("refinery asks for more than a file and its history row")),
+        };
+        self.keep(result).map(|()| queries.len())
+    }
+}
+
+impl AsyncQuery<Vec<Planned>> for Ledger<'_> {
+    async fn query<'a>(&'a mut self, query: &'a str) -> Result<Vec<Planned>, FleetError> {
+        let result = self.plan(query).await;
+        self.keep(result)
+    }
+}
+
+impl AsyncMigrate for Ledger<'_> {
+    fn assert_migrations_table_query(_migration_table_name: &str) -> String {
+        String::new()
+    }
+}
+
+impl Ledger<'_> {
+    /// Keeps the error for the caller and gives refinery one to stop at.
+    fn keep<T>(&mut self, result: Result<T, FleetError>) -> Result<T, FleetError> {
+        result.map_err(|error| {
+            self.failure = Some(error);
+            FleetError::refused("see the error that was kept")
+        })
+    }
+}
+
+/// Makes refinery's table where it is missing; the app must not write what is the truth about the schema.
+fn history_table(workplace: &Workplace) -> String {
+    let table = workplace.table(HISTORY);
+    let mut body = format!(
+        "IF pg_catalog.to_regclass({}) IS NULL THEN
+CREATE TABLE {table} (version int8 PRIMARY KEY, name varchar(255), applied_on varchar(255), checksum varchar(255));\n",
+        literal(&table)
+    );
+    body.push_str(&reserve(workplace, &table));
+    body.push_str("END IF;");
+    do_block(&body)
+}
+
+/// Takes writing from the app, on a table of ours in a home.
+pub(super) fn reserve(workplace: &Workplace, table: &str) -> String {
+    workplace.app.as_ref().map_or_else(String::new, |app| {
+        format!("REVOKE INSERT, UPDATE, DELETE ON {table} FROM {};\n", ident(app.as_str()))
+    })
+}
+
+/// Leaves a mark that lasts as long as the transaction: when it is gone at the end, the file has ended ours.
+fn mark(migration: &Migration) -> String {
+    format!("SELECT pg_catalog.set_config('tenantry.migration', '{}', true);\n", migration.version)
+}
+
+/// Fails a file that became someone else or left its transaction.
+pub(super) fn check(workplace: &Workplace, migration: &Migration) -> String {
+    let transaction = if migration.transactional {
+        format!(
+            " OR pg_catalog.current_setting('tenantry.migration', true) IS DISTINCT FROM '{}'::pg_catalog.text",
+            migration.version
+        )
+    } else {
+        String::new()
+    };
+    do_block(&format!(
+        "IF current_user IS DISTINCT FROM {}::pg_catalog.name OR session_user IS DISTINCT FROM {}::pg_catalog.name{transaction} THEN
+    RAISE EXCEPTION USING ERRCODE = 'TN004', MESSAGE = 'the file changed its role or ended its transaction',
+        HINT = 'Remove SET ROLE, RESET ROLE, SET SESSION AUTHORIZATION and transaction commands from it.';
+END IF;",
+        literal(workplace.owner.as_str()),
+        literal(workplace.migrator.as_str()),
+    ))
+}
+
+pub(super) fn applied_migration(row: &SimpleQueryRow) -> Result<AppliedMigration, FleetError> {
+    let read = || {
+        Some(AppliedMigration {
+            version: row.get("version")?.parse().ok()?,
+            name: row.get("name")?.to_owned(),
+            checksum: row.get("checksum")?.parse().ok()?,
+        })
+    };
+    read().ok_or_else(|| FleetError::refused(format!("a row of {HISTORY} is unreadable; repair it")))
+}
