@@ -37,7 +37,7 @@ pub enum SampleError {
         source: csv::Error,
     },
     /// PostgreSQL refused, or could not be reached.
-    #[error("PostgreSQL failed while {activity}: nothing was loaded, try again")]
+    #[error("PostgreSQL failed while {activity}: roll back and try again")]
     Database {
         /// What was being done.
         activity: &'static str,

@@ -5,7 +5,7 @@
 //!
 //! Never here: the control plane, the catalog, clusters, or any knowledge of where a tenant lives.
 //!
-//! Start reading at [`service`], then [`load()`].
+//! Start reading at [`service()`], then [`load()`].
 
 mod clock_time;
 pub mod data;
@@ -18,6 +18,7 @@ mod migrations;
 mod page;
 mod problem;
 mod select;
+mod service;
 pub mod statistics;
 
 pub use clock_time::ClockTime;
@@ -27,3 +28,4 @@ pub use error::SampleError;
 pub use load::{Loaded, load};
 pub use migrations::{NEXT_MIGRATION, migrations};
 pub use page::{Cursor, Page, PageSize};
+pub use service::service;

@@ -5,13 +5,14 @@ use crate::error::SampleError;
 use bytes::Bytes;
 use futures::SinkExt as _;
 use std::pin::pin;
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::Transaction;
 
 /// How much goes to PostgreSQL at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// What a home holds after [`load`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "the count is to be compared with the source's"]
 pub struct Loaded {
     /// Flights in the home.
     pub flights: u64,
@@ -19,21 +20,16 @@ pub struct Loaded {
     pub already: bool,
 }
 
-/// Loads an airline's reference data and flights by COPY, in one transaction: all of it or nothing. A second run, also
-/// one at the same time, writes nothing.
-pub async fn load(client: &mut Client, data: &Dataset, carrier: &str) -> Result<Loaded, SampleError> {
-    let airline = data.airline(carrier)?;
-    let transaction = client.transaction().await.map_err(failed("beginning"))?;
-    if !claim(&transaction, airline).await? {
-        let flights = count_flights(&transaction).await?;
-        return Ok(Loaded { flights, already: true });
+/// Loads an airline's reference data and flights by COPY within the caller's transaction: all of it once the caller
+/// commits, or nothing. A second run, also one at the same time, writes nothing.
+pub async fn load(transaction: &Transaction<'_>, data: &Dataset, carrier: &str) -> Result<Loaded, SampleError> {
+    let already = !claim(transaction, data.airline(carrier)?).await?;
+    if !already {
+        copy_airports(transaction, data).await?;
+        copy_aircraft(transaction, data, carrier).await?;
+        copy_flights(transaction, data, carrier).await?;
     }
-    copy_airports(&transaction, data).await?;
-    copy_aircraft(&transaction, data, carrier).await?;
-    copy_flights(&transaction, data, carrier).await?;
-    let flights = count_flights(&transaction).await?;
-    transaction.commit().await.map_err(failed("committing"))?;
-    Ok(Loaded { flights, already: false })
+    Ok(Loaded { flights: count_flights(transaction).await?, already })
 }
 
 /// Writes the airline's one row, which makes others wait for us; false when the same airline is there already.

@@ -5,28 +5,30 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tenantry_router::RouterError;
 use tokio_postgres::error::SqlState;
 
-/// A refused request. The detail is for the caller; what PostgreSQL says stays in the log.
+/// Why a request was refused.
 #[derive(Debug)]
-pub(crate) struct Problem {
-    status: StatusCode,
-    code: &'static str,
-    detail: String,
+pub(crate) enum Problem {
+    /// By the product itself. The detail is for the caller; what PostgreSQL says stays in the log.
+    Refused { status: StatusCode, code: &'static str, detail: String },
+    /// By the router, which has its own words for it.
+    Unreachable(RouterError),
 }
 
 #[derive(Serialize)]
-struct Document<'a> {
+struct Document {
     r#type: &'static str,
     title: &'static str,
     status: u16,
     code: &'static str,
-    detail: &'a str,
+    detail: String,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into() }
+        Self::Refused { status, code, detail: detail.into() }
     }
 
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
@@ -45,20 +47,25 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let document = Document {
-            r#type: "about:blank",
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
-            code: self.code,
-            detail: &self.detail,
+        let (status, code, detail) = match self {
+            Self::Refused { status, code, detail } => (status, code, detail),
+            Self::Unreachable(error) => return error.into_response(),
         };
-        let content_type = HeaderValue::from_static("application/problem+json");
-        let mut response = (self.status, Json(document)).into_response();
-        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        let title = status.canonical_reason().unwrap_or("Error");
+        let document = Document { r#type: "about:blank", title, status: status.as_u16(), code, detail };
+        let mut response = (status, Json(document)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
+    }
+}
+
+impl From<RouterError> for Problem {
+    fn from(error: RouterError) -> Self {
+        Self::Unreachable(error)
     }
 }
 

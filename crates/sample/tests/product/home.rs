@@ -1,10 +1,16 @@
 //! A home as a tenant of the product has it: migrated by an owner without special rights, used by a login with grants on
 //! rows only.
 
+use tenantry_api::FeedCluster;
+use tenantry_domain::{
+    ClusterId, Credential, DatabaseName, FeedVersion, Generation, Limits, Pooling, RoleName, Route, RouteState,
+    RouteTarget, SchemaName, Secret, Slug, TenantId, TlsMode,
+};
 use tenantry_migration_set::{Migration, MigrationSet};
 use tenantry_sample::{NEXT_MIGRATION, migrations};
 use tenantry_testkit::{Login, Namespace, Server};
 use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
 
 /// Where the objects lie.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +81,54 @@ impl Home {
     /// Connects as the product does.
     pub(crate) async fn client(&self) -> Client {
         self.connect(&self.app).await
+    }
+
+    /// The home's route as the control plane would publish it, and the cluster that it names. The function that connections
+    /// check their placement with is stood in for: it sets the search path and checks nothing.
+    pub(crate) async fn route(&self, slug: &str) -> (Route, FeedCluster) {
+        let admin = self.namespace.server().connect(&self.database).await;
+        let (schema, app) = (&self.schema, &self.app.name);
+        admin
+            .batch_execute(&format!(
+                "CREATE SCHEMA tenantry;
+                 GRANT USAGE ON SCHEMA tenantry TO {app};
+                 CREATE FUNCTION tenantry.attach(tenant uuid, generation bigint) RETURNS void
+                 LANGUAGE plpgsql AS 'BEGIN PERFORM set_config(''search_path'', ''{schema}, extensions'', false); END';"
+            ))
+            .await
+            .unwrap();
+        let cluster = ClusterId::new(Uuid::now_v7());
+        let role = RoleName::parse(app).unwrap();
+        let credential = Credential { role, password: Some(Secret::new(self.app.password.clone())) };
+        let target = RouteTarget {
+            cluster,
+            database: DatabaseName::parse(&self.database).unwrap(),
+            schema: SchemaName::parse(schema).unwrap(),
+            read_only_credential: credential.clone(),
+            credential,
+        };
+        let route = Route {
+            version: FeedVersion(2),
+            tenant: TenantId::new(Uuid::now_v7()),
+            slug: Slug::parse(slug).unwrap(),
+            hosts: Vec::new(),
+            state: RouteState::Active,
+            generation: Generation(1),
+            target: Some(target),
+            limits: Limits::default(),
+            pooling: Pooling::Own,
+            schema_version: base_set().latest_version(),
+        };
+        let address = self.namespace.server().address();
+        let cluster = FeedCluster {
+            version: FeedVersion(1),
+            cluster,
+            host: address.ip().to_string(),
+            port: address.port(),
+            tls_mode: TlsMode::Disable,
+            tls_ca: None,
+        };
+        (route, cluster)
     }
 
     /// Connects as the one who owns the tables.

@@ -1,7 +1,15 @@
 //! The loader against the counts of the source.
 
 use crate::home::{Home, PLACES, Place, number, versions};
-use tenantry_sample::{Dataset, Loaded, SampleError, load};
+use tenantry_sample::{Dataset, Loaded, SampleError};
+use tokio_postgres::Client;
+
+async fn load(client: &mut Client, data: &Dataset, carrier: &str) -> Result<Loaded, SampleError> {
+    let transaction = client.transaction().await.unwrap();
+    let loaded = tenantry_sample::load(&transaction, data, carrier).await?;
+    transaction.commit().await.unwrap();
+    Ok(loaded)
+}
 
 #[tokio::test]
 async fn every_airline_arrives_whole() {
@@ -30,7 +38,7 @@ async fn unlisted_destinations_and_aircraft_get_stand_ins() {
     for place in PLACES {
         let home = Home::migrated(place).await;
         let mut client = home.client().await;
-        load(&mut client, &data, "B6").await.unwrap();
+        assert_eq!(load(&mut client, &data, "B6").await.unwrap().flights, 4_427);
         let unlisted = client.query("SELECT code FROM airports WHERE NOT listed ORDER BY code", &[]).await.unwrap();
         let unlisted: Vec<String> = unlisted.iter().map(|row| row.get(0)).collect();
         assert_eq!(unlisted, ["BQN", "PSE", "SJU"]);
@@ -59,7 +67,7 @@ async fn a_home_takes_one_airline_only() {
     let home = Home::migrated(Place::Database).await;
     let mut client = home.client().await;
     assert!(matches!(load(&mut client, &data, "ZZ").await, Err(SampleError::UnknownCarrier { .. })));
-    load(&mut client, &data, "OO").await.unwrap();
+    assert_eq!(load(&mut client, &data, "OO").await.unwrap().flights, 1);
     let refused = load(&mut client, &data, "HA").await;
     assert!(matches!(refused, Err(SampleError::OtherAirline { found, .. }) if found == "OO"));
     assert_eq!(number(&client, "SELECT count(*) FROM flights").await, 1);

@@ -5,3 +5,4 @@
 mod home;
 mod load;
 mod schema;
+mod service;
