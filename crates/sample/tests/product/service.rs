@@ -20,7 +20,7 @@ impl World {
     async fn start() -> Self {
         let data = Dataset::read().unwrap();
         let (jetblue, hawaiian) = (Home::migrated(Place::Schema).await, Home::migrated(Place::Database).await);
-        let mut routes = Vec::new();
+        let mut published = Vec::new();
         let mut clusters = Vec::new();
         for (home, slug, carrier, flights) in [(&jetblue, "jetblue", "B6", 4_427), (&hawaiian, "hawaiian", "HA", 31)] {
             let mut client = home.client().await;
@@ -28,10 +28,10 @@ impl World {
             assert_eq!(load(&transaction, &data, carrier).await.unwrap().flights, flights);
             transaction.commit().await.unwrap();
             let (route, cluster) = home.route(slug).await;
-            routes.push(route);
+            published.push(route);
             clusters.push(cluster);
         }
-        let router = Router::builder().fixed(routes, clusters).base_domain("flights.example").build().await.unwrap();
+        let router = Router::builder().fixed(published, clusters).base_domain("flights.example").build().await.unwrap();
         let service = service(router, TenantSources::new().sub_domain());
         Self { jetblue, _hawaiian: hawaiian, service }
     }
@@ -102,7 +102,7 @@ async fn the_list_is_restricted_by_day_and_both_ends() {
          AND (scheduled_departure AT TIME ZONE 'UTC')::date = '2013-01-05'",
     )
     .await;
-    assert_eq!(items(&day).len() as i64, expected);
+    assert_eq!(i64::try_from(items(&day).len()).unwrap(), expected);
     let (status, empty) = world.get("jetblue", "/flights?date=2012-12-31").await;
     assert_eq!((status, empty), (StatusCode::OK, json!({"items": [], "next": null})));
 }
