@@ -143,6 +143,8 @@ async fn feed_events_are_put_together_however_the_bytes_arrive() {
             "\r\n\n",
             r#"{"type":"snapshot_end","version":7}"#,
             "\n",
+            r#"{"type":"from_the_future","version":"x"}"#,
+            "\n",
             r#"{"type":"heartbeat","version":8}"#,
             "\n"
         );
@@ -184,4 +186,12 @@ async fn operation_events_pass_over_keep_alives() {
     assert_eq!(events.len(), 1);
     assert_eq!((events[0].id, events[0].step.as_deref()), (3, Some("migrate")));
     assert_eq!(server.seen()[0].headers["last-event-id"], "2");
+}
+
+#[tokio::test]
+async fn calls_can_be_awaited_in_spawned_tasks() {
+    let server = Server::start(|_| problem(Code::NotFound)).await;
+    let client = server.client();
+    let call = tokio::spawn(async move { client.show_tenant(&acme().into()).await.map(|_| ()) });
+    assert_eq!(call.await.expect("no panic").expect_err("not found").code(), Some(Code::NotFound));
 }

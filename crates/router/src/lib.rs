@@ -1,1 +1,52 @@
-//! placeholder
+//! The router: finds a tenant's route in memory and hands out connections from a pool of the tenant's own.
+//!
+//! Here live the routing table, which follows the control plane's feed and goes on serving when the control plane is
+//! away; the pools, made on first use and gone when idle; and the cleaning of connections, so that nothing of one
+//! borrower reaches the next. Never here: the catalog, or SQL beyond the checkout and reset of connections.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use tenantry_domain::Secret;
+//! use tenantry_router::Router;
+//!
+//! let token = Secret::new(std::env::var("TENANTRY_TOKEN")?);
+//! let router = Router::builder().control_plane("https://tenantry.example.com", token).build().await?;
+//! let acme = router.tenant("acme").await?;
+//! let mut client = acme.client().await?;
+//! let transaction = client.transaction().await?;
+//! transaction.execute("update flights set status = 'landed' where id = $1", &[&7_i64]).await?;
+//! transaction.commit().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Start reading at [`Router`], then [`Tenant`] and [`Connection`]; inside, `table` (how a route is found) and `feed`
+//! (how it gets there).
+
+mod builder;
+mod connection;
+mod connector;
+mod error;
+mod evict;
+#[cfg(feature = "axum")]
+mod extract;
+mod feed;
+mod name;
+mod pool;
+mod report;
+mod reset;
+mod router;
+mod table;
+mod tenant;
+mod tls;
+
+pub use builder::{RouterBuilder, RouterConfig};
+pub use connection::Connection;
+pub use deadpool_postgres::{Transaction, TransactionBuilder};
+pub use error::{Phase, RouterError};
+#[cfg(feature = "axum")]
+pub use extract::{TenantRejection, TenantSources};
+pub use name::TenantName;
+pub use router::{Router, RouterStatus};
+pub use tenant::{Access, Tenant};
+pub use tokio_postgres;

@@ -10,6 +10,7 @@ mod audit_log;
 mod clusters;
 mod config;
 mod error;
+mod health;
 mod lines;
 mod migration_sets;
 mod operations;

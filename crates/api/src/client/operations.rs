@@ -32,6 +32,16 @@ impl Client {
         self.send(Call::post(&[&"operations", &operation, &"retry"])).await
     }
 
+    /// `POST /v1/operations/{operation}/skip`: lets a parked operation go on past its step.
+    pub async fn skip_operation(&self, operation: OperationId) -> Result<Operation, ClientError> {
+        self.send(Call::post(&[&"operations", &operation, &"skip"])).await
+    }
+
+    /// `POST /v1/operations/{operation}/abandon`: gives a parked operation up.
+    pub async fn abandon_operation(&self, operation: OperationId) -> Result<Operation, ClientError> {
+        self.send(Call::post(&[&"operations", &operation, &"abandon"])).await
+    }
+
     /// `GET /v1/operations/{operation}/events`: its log from after the given entry on, until it is finished.
     pub async fn operation_events(
         &self,

@@ -26,6 +26,9 @@ pub struct Tagged<T> {
     pub etag: Option<String>,
 }
 
+/// One part of a path. `Sync`, so that calls can be awaited in spawned tasks.
+type Segment<'a> = &'a (dyn fmt::Display + Sync);
+
 /// One call before it is sent.
 pub(super) struct Call {
     method: Method,
@@ -36,10 +39,11 @@ pub(super) struct Call {
     accept: &'static str,
     last_event_id: Option<String>,
     wait: Duration,
+    is_repeatable: bool,
 }
 
 impl Call {
-    fn new(method: Method, path: &[&dyn fmt::Display]) -> Self {
+    fn new(method: Method, path: &[Segment<'_>]) -> Self {
         Self {
             method,
             path: path.iter().map(ToString::to_string).collect(),
@@ -49,22 +53,23 @@ impl Call {
             accept: "application/json",
             last_event_id: None,
             wait: Duration::ZERO,
+            is_repeatable: false,
         }
     }
 
-    pub(super) fn get(path: &[&dyn fmt::Display]) -> Self {
+    pub(super) fn get(path: &[Segment<'_>]) -> Self {
         Self::new(Method::GET, path)
     }
 
-    pub(super) fn post(path: &[&dyn fmt::Display]) -> Self {
+    pub(super) fn post(path: &[Segment<'_>]) -> Self {
         Self::new(Method::POST, path)
     }
 
-    pub(super) fn patch(path: &[&dyn fmt::Display]) -> Self {
+    pub(super) fn patch(path: &[Segment<'_>]) -> Self {
         Self::new(Method::PATCH, path)
     }
 
-    pub(super) fn delete(path: &[&dyn fmt::Display]) -> Self {
+    pub(super) fn delete(path: &[Segment<'_>]) -> Self {
         Self::new(Method::DELETE, path)
     }
 
@@ -94,6 +99,12 @@ impl Call {
             self.query.push(("wait".to_owned(), wait.get().to_string()));
             self.wait = wait.as_duration();
         }
+        self
+    }
+
+    /// The call says the same each time, so that it needs no key that the server would have to remember.
+    pub(super) fn repeatable(mut self) -> Self {
+        self.is_repeatable = true;
         self
     }
 
@@ -147,7 +158,8 @@ impl Client {
 
     async fn attempt(&self, call: &Call) -> Result<(StatusCode, HeaderMap, Vec<u8>), ClientError> {
         // One key for all attempts: the server answers a repetition with what it answered first.
-        let key = (call.method == Method::POST).then(|| uuid::Uuid::now_v7().to_string());
+        let needs_key = call.method == Method::POST && !call.is_repeatable;
+        let key = needs_key.then(|| uuid::Uuid::now_v7().to_string());
         let mut pause = PAUSE_FIRST;
         for attempt in 0.. {
             let failure = match self.once(call, key.as_deref()).await {

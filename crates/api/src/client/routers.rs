@@ -12,6 +12,6 @@ impl Client {
 
     /// `POST /v1/routers/{router}/report`: what a router applied and what it needs.
     pub async fn report_router(&self, router: &str, report: &RouterReport) -> Result<(), ClientError> {
-        self.send_for_nothing(Call::post(&[&"routers", &router, &"report"]).json(report)?).await
+        self.send_for_nothing(Call::post(&[&"routers", &router, &"report"]).json(report)?.repeatable()).await
     }
 }

@@ -24,11 +24,16 @@ impl Client {
                 if line.is_empty() {
                     continue;
                 }
-                // The line itself stays out of the error: it may bear a password.
-                let event = serde_json::from_slice(&line).map_err(|error| {
-                    let place = format!("a line of the feed is no event ({:?} error)", error.classify());
-                    lines.unexpected(&place)
-                })?;
+                let event = match serde_json::from_slice(&line) {
+                    Ok(event) => event,
+                    // A newer server may say more; what an older reader does not know is for newer readers only.
+                    Err(_) if is_unknown_kind(&line) => continue,
+                    Err(error) => {
+                        // The line itself stays out of the error: it may bear a password.
+                        let place = format!("a line of the feed is no event ({:?} error)", error.classify());
+                        return Err(lines.unexpected(&place));
+                    }
+                };
                 return Ok(Some((event, lines)));
             }
             Ok(None)
@@ -40,4 +45,11 @@ impl Client {
     pub async fn resolve_route(&self, by: ResolveBy) -> Result<Route, ClientError> {
         self.send(Call::get(&[&"routes", &"resolve"]).query(&ResolveQuery::from(by))?).await
     }
+}
+
+/// Whether the line is an event of a kind that this version does not know.
+fn is_unknown_kind(line: &[u8]) -> bool {
+    const KNOWN: [&str; 7] = ["snapshot_begin", "cluster", "route", "removed", "snapshot_end", "lease", "heartbeat"];
+    let kind = serde_json::from_slice::<serde_json::Value>(line).ok();
+    kind.is_some_and(|event| event["type"].as_str().is_some_and(|kind| !KNOWN.contains(&kind)))
 }

@@ -46,6 +46,11 @@ impl Client {
         self.send(Call::delete(&[&"tenants", tenant]).wait(wait)).await
     }
 
+    /// `POST /v1/tenants/{tenant}/purge`: forgets a deleted tenant, which frees its slug.
+    pub async fn purge_tenant(&self, tenant: &TenantRef) -> Result<(), ClientError> {
+        self.send_for_nothing(Call::post(&[&"tenants", tenant, &"purge"])).await
+    }
+
     /// `GET /v1/tenants/{tenant}/operations`: one page, the newest first. The filter on the tenant is the path's.
     pub async fn list_tenant_operations(
         &self,

@@ -1,0 +1,91 @@
+//! A borrowed connection.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use deadpool_postgres::{Object, Transaction, TransactionBuilder};
+use tenantry_domain::TenantId;
+use tokio::runtime::Handle;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Error, Statement};
+
+use crate::pool::TenantPool;
+use crate::reset::{ResetTimes, Used, give_back};
+
+/// A connection to one tenant's home. It goes back when it is dropped, whatever state it is in: it is cleaned before
+/// anyone else gets it, and a query that is still running is cancelled.
+///
+/// It derefs to [`tokio_postgres::Client`], but not mutably, so two tenants' connections cannot be exchanged.
+#[must_use = "a connection that is not used is best not taken"]
+pub struct Connection {
+    /// Taken out by `drop` alone.
+    object: Option<Object>,
+    pool: Arc<TenantPool>,
+    times: ResetTimes,
+    runtime: Handle,
+}
+
+impl Connection {
+    pub(crate) fn new(object: Object, pool: Arc<TenantPool>, times: ResetTimes, runtime: Handle) -> Self {
+        Self { object: Some(object), pool, times, runtime }
+    }
+
+    /// Whose home it is connected to.
+    pub fn tenant(&self) -> TenantId {
+        self.pool.key.tenant
+    }
+
+    /// Begins a transaction, which is rolled back when it is dropped without a commit.
+    pub async fn transaction(&mut self) -> Result<Transaction<'_>, Error> {
+        self.object_mut().transaction().await
+    }
+
+    /// Begins a transaction with an isolation level, read-only or deferrable.
+    pub fn build_transaction(&mut self) -> TransactionBuilder<'_> {
+        self.object_mut().build_transaction()
+    }
+
+    /// Prepares a statement, once per connection: later calls with the same text find it.
+    pub async fn prepare_cached(&self, query: &str) -> Result<Statement, Error> {
+        self.object().prepare_cached(query).await
+    }
+
+    /// As [`Self::prepare_cached`], with the types of its parameters.
+    pub async fn prepare_typed_cached(&self, query: &str, types: &[Type]) -> Result<Statement, Error> {
+        self.object().prepare_typed_cached(query, types).await
+    }
+
+    fn object(&self) -> &Object {
+        let Some(object) = &self.object else { unreachable!("only `drop` takes the connection out") };
+        object
+    }
+
+    fn object_mut(&mut self) -> &mut Object {
+        let Some(object) = &mut self.object else { unreachable!("only `drop` takes the connection out") };
+        object
+    }
+}
+
+impl Deref for Connection {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        self.object()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(object) = self.object.take() {
+            // Not on the caller's path; and where the runtime has ended, the task is dropped and closes the connection.
+            self.runtime.spawn(give_back(Used::new(object), Arc::clone(&self.pool), self.times));
+        }
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Connection").field("tenant", &self.tenant()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,158 @@
+//! Why a tenant cannot be served, by what the caller can do about it.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use tenantry_domain::TenantId;
+
+type Source = Box<dyn Error + Send + Sync>;
+
+/// What a caller was waiting for when the time was up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// For one of the tenant's connections to be given back.
+    Wait,
+    /// For a new connection: reaching the server, TLS, logging in, and the check of the placement.
+    Connect,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Wait => "all its connections are in use; give them back sooner or raise its pool size",
+            Self::Connect => "a new connection took too long",
+        })
+    }
+}
+
+/// Why a tenant cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum RouterError {
+    /// No tenant has this id, slug or host.
+    #[error("there is no tenant `{name}`")]
+    Unknown {
+        /// What was asked for, cut to 80 characters.
+        name: String,
+    },
+    /// Its home is being made.
+    #[error("tenant {tenant} is being provisioned; try again in {} s", retry_after.as_secs())]
+    Provisioning {
+        /// Who.
+        tenant: TenantId,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// It is shut out on purpose.
+    #[error("tenant {tenant} is suspended")]
+    Suspended {
+        /// Who.
+        tenant: TenantId,
+    },
+    /// It is between two homes for longer than callers are held.
+    #[error("tenant {tenant} is moving; try again in {} s", retry_after.as_secs())]
+    Moving {
+        /// Who.
+        tenant: TenantId,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// Its home refuses this router: the route has changed, and the change has not arrived yet.
+    #[error("the home of tenant {tenant} refuses this route, which is out of date; try again")]
+    Stale {
+        /// Who.
+        tenant: TenantId,
+        /// What PostgreSQL said.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// Its cluster cannot be reached or takes no more connections.
+    #[error("the cluster of tenant {tenant} is not available; try again in {} s", retry_after.as_secs())]
+    Unavailable {
+        /// Who.
+        tenant: TenantId,
+        /// When to try again.
+        retry_after: Duration,
+        /// What happened.
+        #[source]
+        source: Option<Source>,
+    },
+    /// A wait is over.
+    #[error("no connection for tenant {tenant}: {phase}")]
+    Timeout {
+        /// Who.
+        tenant: TenantId,
+        /// What was waited for.
+        phase: Phase,
+    },
+    /// The router is set up in a way that cannot work.
+    #[error("{reason}")]
+    Refused {
+        /// What is wrong and what to do.
+        reason: String,
+        /// What happened, if anything did.
+        #[source]
+        source: Option<Source>,
+    },
+    /// The first snapshot of routes did not arrive in time.
+    #[error("no routes from the control plane; check its address and the token, which needs `routes:secrets`")]
+    NotStarted {
+        /// The last failure.
+        #[source]
+        source: Option<Source>,
+    },
+    /// The router was closed.
+    #[error("the router is closed")]
+    Closed,
+}
+
+impl RouterError {
+    pub(crate) fn unknown(name: impl fmt::Display) -> Self {
+        Self::Unknown { name: name.to_string().chars().take(80).collect() }
+    }
+
+    pub(crate) fn refused(reason: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
+        Self::Refused { reason: reason.into(), source: Some(Box::new(source)) }
+    }
+
+    /// Whether the same call may succeed later without anything being changed.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Provisioning { .. }
+            | Self::Moving { .. }
+            | Self::Stale { .. }
+            | Self::Unavailable { .. }
+            | Self::Timeout { .. }
+            | Self::NotStarted { .. } => true,
+            Self::Unknown { .. } | Self::Suspended { .. } | Self::Refused { .. } | Self::Closed => false,
+        }
+    }
+
+    /// When to try again, for errors that are worth it.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Provisioning { retry_after, .. }
+            | Self::Moving { retry_after, .. }
+            | Self::Unavailable { retry_after, .. } => Some(*retry_after),
+            Self::Stale { .. } | Self::Timeout { .. } | Self::NotStarted { .. } => Some(Duration::from_secs(1)),
+            Self::Unknown { .. } | Self::Suspended { .. } | Self::Refused { .. } | Self::Closed => None,
+        }
+    }
+
+    /// One word, for metrics.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Unknown { .. } => "unknown",
+            Self::Provisioning { .. } => "provisioning",
+            Self::Suspended { .. } => "suspended",
+            Self::Moving { .. } => "moving",
+            Self::Stale { .. } => "stale",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Timeout { phase: Phase::Wait, .. } => "timeout_wait",
+            Self::Timeout { phase: Phase::Connect, .. } => "timeout_connect",
+            Self::Refused { .. } => "refused",
+            Self::NotStarted { .. } => "not_started",
+            Self::Closed => "closed",
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Following the feed: connect, take the snapshot or the changes, and resume after every disconnect.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use tenantry_api::{Client, ClientError, FeedEvent};
+use tenantry_domain::{ClusterId, FeedVersion, Route, TenantId};
+
+use crate::router::Inner;
+use crate::table::Table;
+
+/// The first pause after a failure; it doubles up to [`PAUSE_MAX`], and each is drawn between half and all of it, so
+/// that a thousand routers do not come back at the same moment.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Follows the feed until the router ends. Whatever happens to it, the table stays and goes on serving.
+pub(crate) async fn follow(inner: Arc<Inner>, client: Client) {
+    let shutdown = inner.shutdown.clone();
+    let mut progress = Progress::default();
+    let mut pause = PAUSE_FIRST;
+    loop {
+        let began = progress.events;
+        let Some(outcome) = shutdown.run_until_cancelled(read(&inner, &client, &mut progress)).await else { return };
+        if progress.events > began {
+            pause = PAUSE_FIRST;
+        }
+        match &outcome {
+            Ok(()) => tracing::info!(after = ?progress.applied, "the control plane closed the feed; it is opened anew"),
+            Err(error) => {
+                tracing::warn!(%error, after = ?progress.applied, "the feed is interrupted; known routes go on serving");
+            }
+        }
+        inner.feed.send_modify(|feed| {
+            feed.is_connected = false;
+            feed.failure = outcome.err().map(Arc::new);
+        });
+        let drawn = pause.mul_f64(rand::random_range(0.5..1.0));
+        if shutdown.run_until_cancelled(tokio::time::sleep(drawn)).await.is_none() {
+            return;
+        }
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Reads one connection to its end.
+async fn read(inner: &Inner, client: &Client, progress: &mut Progress) -> Result<(), ClientError> {
+    // What an interrupted snapshot named is known, but the snapshot counts only as a whole.
+    progress.snapshot = None;
+    let mut events = client.feed(progress.applied).await?;
+    inner.feed.send_modify(|feed| {
+        feed.is_connected = true;
+        feed.failure = None;
+    });
+    while let Some(event) = events.next().await {
+        let changed = progress.apply(event?, &inner.table);
+        for tenant in &changed.tenants {
+            match inner.table.by_id(*tenant) {
+                Some(route) => {
+                    let cluster = route.target.as_ref().and_then(|target| inner.table.cluster(target.cluster));
+                    inner.pools.follow_route(&route, cluster.as_ref());
+                }
+                None => inner.pools.retire(*tenant, |_| false),
+            }
+        }
+        metrics::gauge!("tenantry_router_feed_version").set(version_gauge(progress.applied));
+        inner.feed.send_modify(|feed| {
+            feed.applied = progress.applied;
+            feed.heard_at = Some(Instant::now());
+        });
+    }
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge; exact up to 2^53")]
+fn version_gauge(version: Option<FeedVersion>) -> f64 {
+    version.unwrap_or_default().0 as f64
+}
+
+/// How far the feed was applied.
+#[derive(Default)]
+struct Progress {
+    /// Everything up to this version is in the table; the feed resumes after it.
+    applied: Option<FeedVersion>,
+    snapshot: Option<Snapshot>,
+    /// Events so far, to see whether a connection got anywhere.
+    events: u64,
+}
+
+/// A snapshot that is not complete yet.
+struct Snapshot {
+    version: FeedVersion,
+    tenants: HashSet<TenantId>,
+    clusters: HashSet<ClusterId>,
+}
+
+/// The tenants whose pools need a look.
+#[derive(Default)]
+struct Changed {
+    tenants: Vec<TenantId>,
+}
+
+impl Progress {
+    /// Applies one event. Changes that are known already, after a resume or by repetition, change nothing.
+    fn apply(&mut self, event: FeedEvent, table: &Table) -> Changed {
+        self.events += 1;
+        let mut changed = Changed::default();
+        match event {
+            FeedEvent::SnapshotBegin { version } => {
+                if self.applied.is_some_and(|applied| version < applied) {
+                    tracing::error!(%version, applied = ?self.applied, "a snapshot is older than what is known; was the catalog restored?");
+                }
+                self.snapshot = Some(Snapshot { version, tenants: HashSet::new(), clusters: HashSet::new() });
+            }
+            FeedEvent::Cluster(cluster) => {
+                let (id, version) = (cluster.cluster, cluster.version);
+                if let Some(snapshot) = &mut self.snapshot {
+                    snapshot.clusters.insert(id);
+                }
+                if let Err(error) = table.apply_cluster(cluster) {
+                    tracing::error!(cluster = %id, %error, "a cluster of the feed cannot be used");
+                }
+                self.reach(version);
+            }
+            FeedEvent::Route(route) => {
+                let (tenant, version) = (route.tenant, route.version);
+                if let Some(snapshot) = &mut self.snapshot {
+                    snapshot.tenants.insert(tenant);
+                }
+                match Route::try_from(*route) {
+                    Ok(route) => {
+                        if table.apply_route(route) {
+                            changed.tenants.push(tenant);
+                        }
+                    }
+                    Err(error) => tracing::error!(tenant_id = %tenant, %error, "a route of the feed cannot be used"),
+                }
+                self.reach(version);
+            }
+            FeedEvent::Removed { tenant, version } => {
+                if table.remove(tenant, version) {
+                    changed.tenants.push(tenant);
+                }
+                self.reach(version);
+            }
+            FeedEvent::SnapshotEnd { version } => {
+                if let Some(snapshot) = self.snapshot.take().filter(|snapshot| snapshot.version == version) {
+                    changed.tenants = table.keep_only(&snapshot.tenants, &snapshot.clusters, version);
+                    self.applied = Some(self.applied.map_or(version, |applied| applied.max(version)));
+                } else {
+                    tracing::error!(%version, "a snapshot ends that did not begin; it is not used");
+                }
+            }
+            FeedEvent::Heartbeat { version } => self.reach(version),
+            // Shares of a cluster's connections are not enforced here.
+            FeedEvent::Lease(_) => {}
+        }
+        changed
+    }
+
+    /// Notes that everything up to a version is applied. Before the first snapshot, and within one, only its end says
+    /// so.
+    fn reach(&mut self, version: FeedVersion) {
+        if self.snapshot.is_none() {
+            self.applied = self.applied.map(|applied| applied.max(version));
+        }
+    }
+}

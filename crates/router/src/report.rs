@@ -1,0 +1,47 @@
+//! Telling the control plane what was applied and what is needed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use tenantry_api::{Client, ClusterDemand, RouterReport};
+use tenantry_domain::ClusterId;
+
+use crate::router::Inner;
+
+/// Reports now and then until the router ends. A report that is lost is no loss: the next one says it anew.
+pub(crate) async fn report(inner: Arc<Inner>, client: Client, name: String) {
+    let shutdown = inner.shutdown.clone();
+    loop {
+        let report = current(&inner);
+        let sent = shutdown.run_until_cancelled(client.report_router(&name, &report)).await;
+        if let Some(Err(error)) = sent {
+            tracing::debug!(%error, router = name, "a report did not arrive");
+        }
+        if shutdown.run_until_cancelled(tokio::time::sleep(inner.config.report_interval)).await.is_none() {
+            return;
+        }
+    }
+}
+
+fn current(inner: &Inner) -> RouterReport {
+    let pools = inner.pools.all();
+    let mut clusters: HashMap<ClusterId, ClusterDemand> = HashMap::new();
+    for pool in &pools {
+        let status = pool.pool.status();
+        let nothing = ClusterDemand { cluster: pool.cluster, open: 0, idle: 0, waiting: 0 };
+        let demand = clusters.entry(pool.cluster).or_insert(nothing);
+        demand.open += saturating(status.size);
+        demand.idle += saturating(status.available);
+        demand.waiting += saturating(status.waiting);
+    }
+    RouterReport {
+        applied_version: inner.feed.borrow().applied.unwrap_or_default(),
+        routes: inner.table.len() as u64,
+        pools: pools.len() as u64,
+        clusters: clusters.into_values().collect(),
+    }
+}
+
+fn saturating(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
