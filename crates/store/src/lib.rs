@@ -1,1 +1,54 @@
-//! placeholder
+//! The only SQL on the catalog.
+//!
+//! Here live: connecting to the catalog and migrating it, one file of queries per table, the sealing of secrets, and the
+//! notifications that wake workers and routers. Writes are methods of [`Tx`], so that a use-case decides what commits
+//! together; reads are there on [`Store`] and, where a use-case needs them inside its transaction, on [`Tx`].
+//!
+//! Never here: a rule that is not a constraint, SQL on any cluster, HTTP.
+//!
+//! Start reading at [`Store`] and [`Tx`], then [`tenants`](Store::tenants) and [`operations`](Store::claim_operation).
+
+mod audit_log;
+mod clusters;
+mod cursor;
+mod error;
+mod filter;
+mod homes;
+mod idempotency;
+mod listener;
+mod migrate;
+mod migration_sets;
+mod operations;
+mod plans;
+mod rollouts;
+mod routers;
+mod routes;
+mod row;
+mod secrets;
+mod store;
+mod tenants;
+mod tokens;
+mod transaction;
+
+pub use audit_log::{AuditEntry, AuditFilter, AuditRecord, AuditVerdict};
+pub use clusters::{
+    ClusterAccess, ClusterChange, ClusterFilter, ClusterRef, NewCluster, PlacementCandidate, SharedDatabase, Template,
+};
+pub use cursor::{PAGE_MAX, Page, PageRequest};
+pub use error::StoreError;
+pub use homes::{
+    BaseState, HomeRecord, HomeSecrets, HomeState, NewHome, NewResource, Resource, ResourceKind, ResourceState,
+};
+pub use idempotency::Idempotent;
+pub use listener::{Listener, Notice};
+pub use migrate::MigrationReport;
+pub use migration_sets::{MigrationSetRecord, StoredMigration};
+pub use operations::{Claimed, Lease, NewOperation, Operation, OperationEvent, OperationFilter};
+pub use rollouts::{ClaimedTarget, NewRollout, RolloutCounts, RolloutEnd, RolloutRecord, RolloutTarget, TargetResult};
+pub use routers::{RouterRecord, RouterReport};
+pub use routes::{Changes, ClusterRoute, FeedClock, RouteChange, RouteRef, Snapshot};
+pub use secrets::Keyring;
+pub use store::{Store, StoreConfig};
+pub use tenants::{NewTenant, TenantChange, TenantFilter, TenantRef};
+pub use tokens::{NewToken, TokenRecord};
+pub use transaction::Tx;

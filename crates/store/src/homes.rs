@@ -1,0 +1,384 @@
+//! The tables `home`, `placement` and `resource`: physical places, who lives in them, and the objects they are made of.
+
+use deadpool_postgres::ClientWrapper;
+use serde::{Deserialize, Serialize};
+use tenantry_domain::{
+    ClusterId, DatabaseName, Generation, Home, HomeId, LoginSlot, MigrationSetId, OperationId, ResourceId, SchemaName,
+    SchemaVersion, Secret, TenantId,
+};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::error::StoreError;
+use crate::row::{execute, get, parsed, query, query_opt};
+use crate::secrets::{self, insert_secret, open_secret};
+use crate::store::Store;
+use crate::transaction::Tx;
+
+/// Where a thing that homes are made from stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BaseState {
+    /// Recorded, perhaps not there yet.
+    Planned,
+    /// There.
+    Ready,
+}
+
+/// Where a home stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HomeState {
+    /// Recorded, perhaps not there yet.
+    Planned,
+    /// There.
+    Ready,
+    /// Gone; its id is never used again.
+    Released,
+}
+
+/// Passwords of a home's roles.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HomeSecrets {
+    /// Of the login role in use.
+    pub login: Secret,
+    /// Of the read-only role.
+    pub read_only: Secret,
+    /// Of the migrator.
+    pub migrator: Secret,
+}
+
+/// A home with what the catalog knows of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HomeRecord {
+    /// The home.
+    pub home: Home,
+    /// Which of the alternating login roles is in use.
+    pub login: LoginSlot,
+    /// Passwords of its roles.
+    pub secrets: HomeSecrets,
+    /// For `schema` homes: the shared database.
+    pub shared_database: Option<Uuid>,
+    /// The set that it started with.
+    pub migration_set: Option<MigrationSetId>,
+    /// The version of its schema as last seen.
+    pub schema_version: SchemaVersion,
+    /// Where it stands.
+    pub state: HomeState,
+}
+
+/// A home to be recorded, with everything that will be made for it.
+#[derive(Debug, Clone)]
+pub struct NewHome {
+    /// The home.
+    pub home: Home,
+    /// Which of the alternating login roles is used first.
+    pub login: LoginSlot,
+    /// Passwords of its roles; sealed before they are written.
+    pub secrets: HomeSecrets,
+    /// For `schema` homes: the shared database.
+    pub shared_database: Option<Uuid>,
+    /// The set that it starts with.
+    pub migration_set: Option<MigrationSetId>,
+    /// Its objects, in the order in which they can be made.
+    pub resources: Vec<NewResource>,
+    /// Who makes it.
+    pub operation: OperationId,
+}
+
+/// What kind of object a resource is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResourceKind {
+    /// A role.
+    Role,
+    /// A database.
+    Database,
+    /// A schema in a database.
+    Schema,
+    /// A whole server that a provider started.
+    Cluster,
+}
+
+impl ResourceKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Role => "role",
+            Self::Database => "database",
+            Self::Schema => "schema",
+            Self::Cluster => "cluster",
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, StoreError> {
+        [Self::Role, Self::Database, Self::Schema, Self::Cluster]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| StoreError::internal(format!("`{text}` is no kind of resource")))
+    }
+}
+
+/// Where a resource stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResourceState {
+    /// Recorded; it may exist.
+    Planned,
+    /// It exists.
+    Created,
+    /// It is gone.
+    Dropped,
+}
+
+/// An object to be recorded as planned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewResource {
+    /// Its id.
+    pub id: ResourceId,
+    /// Where.
+    pub cluster: ClusterId,
+    /// What.
+    pub kind: ResourceKind,
+    /// Its name there.
+    pub name: String,
+    /// For schemas: the database.
+    pub parent: Option<String>,
+}
+
+/// A recorded object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resource {
+    /// Its id.
+    pub id: ResourceId,
+    /// The home that it belongs to; absent for a cluster.
+    pub home: Option<HomeId>,
+    /// Who planned it.
+    pub operation: OperationId,
+    /// Where.
+    pub cluster: ClusterId,
+    /// What.
+    pub kind: ResourceKind,
+    /// Its name there.
+    pub name: String,
+    /// For schemas: the database.
+    pub parent: Option<String>,
+    /// Where it stands.
+    pub state: ResourceState,
+}
+
+impl Store {
+    /// One home with its passwords. A released one has none and is not found.
+    pub async fn home(&self, id: HomeId) -> Result<HomeRecord, StoreError> {
+        let sql = format!(
+            "SELECT h.*, {}, {}, {} FROM home h
+             LEFT JOIN secret login ON login.id = h.login_secret
+             LEFT JOIN secret read_only ON read_only.id = h.read_only_secret
+             LEFT JOIN secret migrator ON migrator.id = h.migrator_secret
+             WHERE h.id = $1 AND h.state <> 'released'",
+            secrets::columns("login"),
+            secrets::columns("read_only"),
+            secrets::columns("migrator"),
+        );
+        let row = query_opt(&*self.client().await?, &sql, &[&id.as_uuid()])
+            .await?
+            .ok_or_else(|| StoreError::NotFound { what: "home", name: id.to_string() })?;
+        let secret = |alias| {
+            open_secret(self.keyring(), &row, alias)?
+                .ok_or_else(|| StoreError::internal(format!("home {id} lacks its {alias} secret")))
+        };
+        Ok(HomeRecord {
+            home: read_home(&row, id, "cluster", "isolation")?,
+            login: parse_slot(get(&row, "login_slot")?)?,
+            secrets: HomeSecrets {
+                login: secret("login")?,
+                read_only: secret("read_only")?,
+                migrator: secret("migrator")?,
+            },
+            shared_database: get(&row, "shared_database")?,
+            migration_set: get::<Option<&str>>(&row, "migration_set")?
+                .map(|id| id.parse().map_err(StoreError::internal))
+                .transpose()?,
+            schema_version: SchemaVersion(get(&row, "schema_version")?),
+            state: match get::<&str>(&row, "state")? {
+                "planned" => HomeState::Planned,
+                "ready" => HomeState::Ready,
+                _ => HomeState::Released,
+            },
+        })
+    }
+
+    /// What was recorded for a home and is not dropped, in the order of its making.
+    pub async fn resources_of_home(&self, home: HomeId) -> Result<Vec<Resource>, StoreError> {
+        let sql = "SELECT * FROM resource WHERE home = $1 AND state <> 'dropped' ORDER BY position";
+        resources(&*self.client().await?, sql, home.as_uuid()).await
+    }
+
+    /// What was recorded for a tenant by any of its operations and is not dropped, in the order of its making.
+    pub async fn resources_of_tenant(&self, tenant: TenantId) -> Result<Vec<Resource>, StoreError> {
+        let sql = "SELECT r.* FROM resource r JOIN operation o ON o.id = r.operation
+                   WHERE o.tenant = $1 AND r.state <> 'dropped' ORDER BY r.position";
+        resources(&*self.client().await?, sql, tenant.as_uuid()).await
+    }
+}
+
+impl Tx {
+    /// Records a home and its objects as planned, with its passwords sealed.
+    pub async fn insert_home(&self, new: &NewHome) -> Result<(), StoreError> {
+        let (client, keyring) = (self.client()?, self.keyring());
+        let login = insert_secret(client, keyring, "login", &new.secrets.login).await?;
+        let read_only = insert_secret(client, keyring, "read_only", &new.secrets.read_only).await?;
+        let migrator = insert_secret(client, keyring, "migrator", &new.secrets.migrator).await?;
+        let home = &new.home;
+        execute(
+            client,
+            "INSERT INTO home (id, cluster, isolation, database_name, schema_name, shared_database, migration_set,
+                               login_slot, login_secret, read_only_secret, migrator_secret)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            &[
+                &home.id.as_uuid(),
+                &home.cluster.as_uuid(),
+                &home.isolation.as_str(),
+                &home.database.as_str(),
+                &home.schema.as_str(),
+                &new.shared_database,
+                &new.migration_set.as_ref().map(MigrationSetId::as_str),
+                &slot_text(new.login),
+                &login,
+                &read_only,
+                &migrator,
+            ],
+        )
+        .await?;
+        self.insert_resources(new.operation, Some(home.id), &new.resources).await
+    }
+
+    /// Records objects as planned.
+    pub async fn insert_resources(
+        &self,
+        operation: OperationId,
+        home: Option<HomeId>,
+        resources: &[NewResource],
+    ) -> Result<(), StoreError> {
+        let ids: Vec<Uuid> = resources.iter().map(|it| it.id.as_uuid()).collect();
+        let clusters: Vec<Uuid> = resources.iter().map(|it| it.cluster.as_uuid()).collect();
+        let kinds: Vec<&str> = resources.iter().map(|it| it.kind.as_str()).collect();
+        let names: Vec<&str> = resources.iter().map(|it| it.name.as_str()).collect();
+        let parents: Vec<Option<&str>> = resources.iter().map(|it| it.parent.as_deref()).collect();
+        execute(
+            self.client()?,
+            "INSERT INTO resource (id, home, operation, cluster, kind, name, parent)
+             SELECT id, $2, $1, cluster, kind, name, parent
+             FROM unnest($3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[])
+                  WITH ORDINALITY AS new (id, cluster, kind, name, parent, position)
+             ORDER BY position",
+            &[&operation.as_uuid(), &home.map(HomeId::as_uuid), &ids, &clusters, &kinds, &names, &parents],
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Everything that was planned for the home is there.
+    pub async fn resources_of_home_created(&self, home: HomeId) -> Result<(), StoreError> {
+        let sql = "UPDATE resource SET state = 'created', updated_at = clock_timestamp()
+                   WHERE home = $1 AND state = 'planned'";
+        execute(self.client()?, sql, &[&home.as_uuid()]).await?;
+        Ok(())
+    }
+
+    /// A server that was planned is there.
+    pub async fn cluster_resource_created(&self, cluster: ClusterId) -> Result<(), StoreError> {
+        let sql = "UPDATE resource SET state = 'created', updated_at = clock_timestamp()
+                   WHERE cluster = $1 AND kind = 'cluster' AND state = 'planned'";
+        execute(self.client()?, sql, &[&cluster.as_uuid()]).await?;
+        Ok(())
+    }
+
+    /// These objects are gone.
+    pub async fn resource_dropped(&self, ids: &[ResourceId]) -> Result<(), StoreError> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.as_uuid()).collect();
+        let sql = "UPDATE resource SET state = 'dropped', updated_at = clock_timestamp() WHERE id = ANY ($1)";
+        execute(self.client()?, sql, &[&ids]).await?;
+        Ok(())
+    }
+
+    /// The home is there, at this version.
+    pub async fn home_ready(&self, id: HomeId, version: SchemaVersion) -> Result<(), StoreError> {
+        let sql = "UPDATE home SET state = 'ready', schema_version = $2 WHERE id = $1";
+        execute(self.client()?, sql, &[&id.as_uuid(), &version.0]).await?;
+        Ok(())
+    }
+
+    /// The home is gone, and its passwords with it.
+    pub async fn home_released(&self, id: HomeId) -> Result<(), StoreError> {
+        execute(
+            self.client()?,
+            "WITH old AS (SELECT login_secret, read_only_secret, migrator_secret FROM home WHERE id = $1 FOR UPDATE),
+                  released AS (UPDATE home SET state = 'released', login_secret = NULL, read_only_secret = NULL,
+                                               migrator_secret = NULL
+                               WHERE id = $1)
+             DELETE FROM secret USING old
+             WHERE secret.id IN (old.login_secret, old.read_only_secret, old.migrator_secret)",
+            &[&id.as_uuid()],
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// From this generation on the tenant lives there.
+    pub async fn open_placement(&self, tenant: TenantId, home: HomeId, since: Generation) -> Result<(), StoreError> {
+        let sql = "INSERT INTO placement (tenant, home, since) VALUES ($1, $2, $3)";
+        execute(self.client()?, sql, &[&tenant.as_uuid(), &home.as_uuid(), &since.0]).await?;
+        Ok(())
+    }
+
+    /// The tenant lives nowhere any more.
+    pub async fn close_placement(&self, tenant: TenantId) -> Result<(), StoreError> {
+        let sql = "UPDATE placement SET until = since WHERE tenant = $1 AND until IS NULL";
+        execute(self.client()?, sql, &[&tenant.as_uuid()]).await?;
+        Ok(())
+    }
+}
+
+async fn resources(client: &ClientWrapper, sql: &str, id: Uuid) -> Result<Vec<Resource>, StoreError> {
+    query(client, sql, &[&id]).await?.iter().map(read_resource).collect()
+}
+
+fn read_resource(row: &Row) -> Result<Resource, StoreError> {
+    Ok(Resource {
+        id: ResourceId::new(get(row, "id")?),
+        home: get::<Option<Uuid>>(row, "home")?.map(HomeId::new),
+        operation: OperationId::new(get(row, "operation")?),
+        cluster: ClusterId::new(get(row, "cluster")?),
+        kind: ResourceKind::parse(get(row, "kind")?)?,
+        name: get(row, "name")?,
+        parent: get(row, "parent")?,
+        state: match get::<&str>(row, "state")? {
+            "planned" => ResourceState::Planned,
+            "created" => ResourceState::Created,
+            _ => ResourceState::Dropped,
+        },
+    })
+}
+
+/// A home from a row whose columns `database_name` and `schema_name` are its own.
+pub(crate) fn read_home(row: &Row, id: HomeId, cluster: &str, isolation: &str) -> Result<Home, StoreError> {
+    Ok(Home {
+        id,
+        cluster: ClusterId::new(get(row, cluster)?),
+        isolation: parsed(row, isolation)?,
+        database: DatabaseName::parse(get(row, "database_name")?).map_err(StoreError::internal)?,
+        schema: SchemaName::parse(get(row, "schema_name")?).map_err(StoreError::internal)?,
+    })
+}
+
+pub(crate) fn slot_text(slot: LoginSlot) -> &'static str {
+    match slot {
+        LoginSlot::A => "a",
+        LoginSlot::B => "b",
+    }
+}
+
+pub(crate) fn parse_slot(text: &str) -> Result<LoginSlot, StoreError> {
+    match text {
+        "a" => Ok(LoginSlot::A),
+        "b" => Ok(LoginSlot::B),
+        other => Err(StoreError::internal(format!("`{other}` is no login slot"))),
+    }
+}

@@ -1,0 +1,74 @@
+//! The catalog's own schema.
+
+use std::time::Duration;
+
+use refinery::embed_migrations;
+use tokio::time::{Instant, sleep};
+
+use crate::error::StoreError;
+use crate::row::{get, query_one};
+use crate::store::Store;
+
+embed_migrations!("../../migrations");
+
+/// Replicas that start together take turns, because refinery takes no lock itself. The number is arbitrary.
+const LOCK: i64 = 7_236_481_119_042;
+const LOCK_WAIT: Duration = Duration::from_secs(120);
+
+/// What bringing the catalog up to date did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrationReport {
+    /// What was applied now, in order, as `V1__name`.
+    pub applied: Vec<String>,
+    /// The version that the catalog is at.
+    pub version: i64,
+}
+
+impl Store {
+    /// Brings the catalog's schema up to date. Safe to call from several programs at once.
+    pub async fn migrate(&self) -> Result<MigrationReport, StoreError> {
+        let mut client = self.client().await?;
+        let deadline = Instant::now() + LOCK_WAIT;
+        // Not the waiting form: a waiting statement holds a snapshot and runs into statement_timeout.
+        while !get::<bool>(&query_one(&client, "SELECT pg_try_advisory_lock($1) AS locked", &[&LOCK]).await?, "locked")?
+        {
+            if Instant::now() >= deadline {
+                return Err(StoreError::Conflict {
+                    reason: "another program is migrating the catalog and does not finish; look at its log".to_owned(),
+                });
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+        client.batch_execute("SET statement_timeout = 0").await?;
+        let report = migrations::runner().run_async(&mut **client.as_mut()).await;
+        // The session ends with the connection, and with it the lock and the setting.
+        drop(deadpool_postgres::Object::take(client));
+        let report = report.map_err(StoreError::internal)?;
+        let applied: Vec<String> = report.applied_migrations().iter().map(ToString::to_string).collect();
+        Ok(MigrationReport { applied, version: newest() })
+    }
+
+    /// Which migrations the catalog lacks.
+    pub async fn pending_migrations(&self) -> Result<Vec<String>, StoreError> {
+        let client = self.client().await?;
+        let there =
+            query_one(&client, "SELECT to_regclass('refinery_schema_history') IS NOT NULL AS there", &[]).await?;
+        let applied: Option<i64> = if get::<bool>(&there, "there")? {
+            let row =
+                client.query_one("SELECT max(version)::bigint AS version FROM refinery_schema_history", &[]).await?;
+            get(&row, "version")?
+        } else {
+            None
+        };
+        Ok(migrations::runner()
+            .get_migrations()
+            .iter()
+            .filter(|migration| i64::from(migration.version()) > applied.unwrap_or(0))
+            .map(ToString::to_string)
+            .collect())
+    }
+}
+
+fn newest() -> i64 {
+    migrations::runner().get_migrations().iter().map(|migration| i64::from(migration.version())).max().unwrap_or(0)
+}

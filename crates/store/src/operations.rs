@@ -1,0 +1,467 @@
+//! The tables `operation` and `operation_event`: durable work under leases.
+
+use std::time::Duration;
+
+use deadpool_postgres::ClientWrapper;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tenantry_domain::{ClusterId, OperationId, OperationKind, OperationState, TenantId};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::cursor::{PAGE_MAX, Page, PageRequest};
+use crate::error::StoreError;
+use crate::row::{execute, get, parsed, query, query_one, query_opt, time};
+use crate::store::Store;
+use crate::transaction::Tx;
+
+/// Durable work on one tenant or cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Operation {
+    /// Its id.
+    pub id: OperationId,
+    /// What it does.
+    pub kind: OperationKind,
+    /// The version of the code that began it.
+    pub code_version: i32,
+    /// Whose it is.
+    pub tenant: Option<TenantId>,
+    /// Where it works, if that was known when it began.
+    pub cluster: Option<ClusterId>,
+    /// What was asked for.
+    pub input: Value,
+    /// What it remembers from step to step.
+    pub progress: Value,
+    /// The step that comes next; absent before the first.
+    pub step: Option<String>,
+    /// Where it stands.
+    pub state: OperationState,
+    /// Failed attempts at the step so far.
+    pub attempt: u32,
+    /// Why it waits, is parked, or failed: `reason` and what else is known.
+    pub error: Option<Value>,
+    /// Whether somebody asked for it to be walked back.
+    pub cancel_requested: bool,
+    /// When it is due.
+    pub next_run_at: Timestamp,
+    /// Asked for at.
+    pub created_at: Timestamp,
+    /// Last changed at.
+    pub updated_at: Timestamp,
+    /// Ended at.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// An operation to be inserted as `queued`.
+#[derive(Debug, Clone)]
+pub struct NewOperation {
+    /// Its id.
+    pub id: OperationId,
+    /// What it does.
+    pub kind: OperationKind,
+    /// Whose it is.
+    pub tenant: Option<TenantId>,
+    /// Where it works.
+    pub cluster: Option<ClusterId>,
+    /// What was asked for.
+    pub input: Value,
+    /// What it remembers at its start.
+    pub progress: Value,
+    /// A key that no other operation has, if one was given.
+    pub idempotency_key: Option<String>,
+    /// The version of the code that begins it.
+    pub code_version: i32,
+}
+
+/// What happened in an operation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OperationEvent {
+    /// Rises with time.
+    pub id: i64,
+    /// When.
+    pub at: Timestamp,
+    /// `queued`, `step_done`, `step_failed`, ….
+    pub kind: String,
+    /// At which step.
+    pub step: Option<String>,
+    /// What else is known.
+    pub detail: Value,
+}
+
+/// Which operations are wanted; everything that is given must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OperationFilter {
+    /// Of this tenant.
+    pub tenant: Option<TenantId>,
+    /// On this cluster.
+    pub cluster: Option<ClusterId>,
+    /// Of this kind.
+    pub kind: Option<OperationKind>,
+    /// In this state.
+    pub state: Option<OperationState>,
+}
+
+/// The right to work on an operation, until it runs out or somebody else claims it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// Of which operation.
+    pub operation: OperationId,
+    /// Held by which replica.
+    pub owner: Uuid,
+    /// Rises with every claim; whoever has a lower one has lost.
+    pub epoch: i64,
+}
+
+/// An operation with the lease on it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claimed {
+    /// The work.
+    pub operation: Operation,
+    /// The right to do it.
+    pub lease: Lease,
+}
+
+impl Store {
+    /// One operation.
+    pub async fn operation(&self, id: OperationId) -> Result<Operation, StoreError> {
+        select(&*self.client().await?, id, "").await
+    }
+
+    /// A page of operations, newest first.
+    pub async fn operations(
+        &self,
+        filter: &OperationFilter,
+        page: &PageRequest,
+    ) -> Result<Page<Operation>, StoreError> {
+        let rows = query(
+            &*self.client().await?,
+            "SELECT * FROM operation
+             WHERE ($1::uuid IS NULL OR id < $1) AND ($2::uuid IS NULL OR tenant = $2)
+               AND ($3::uuid IS NULL OR cluster = $3) AND ($4::text IS NULL OR kind = $4)
+               AND ($5::text IS NULL OR state = $5)
+             ORDER BY id DESC LIMIT $6",
+            &[
+                &page.after_id()?,
+                &filter.tenant.map(TenantId::as_uuid),
+                &filter.cluster.map(ClusterId::as_uuid),
+                &filter.kind.map(OperationKind::as_str),
+                &filter.state.map(OperationState::as_str),
+                &page.probe(),
+            ],
+        )
+        .await?;
+        let operations = rows.iter().map(read).collect::<Result<_, _>>()?;
+        Ok(page.page(operations, |operation: &Operation| operation.id.to_string()))
+    }
+
+    /// What happened, oldest first, after the event of that id.
+    pub async fn operation_events(
+        &self,
+        id: OperationId,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<OperationEvent>, StoreError> {
+        let sql = "SELECT * FROM operation_event WHERE operation = $1 AND id > $2 ORDER BY id LIMIT $3";
+        let limit = limit.clamp(1, i64::from(PAGE_MAX));
+        let rows = query(&*self.client().await?, sql, &[&id.as_uuid(), &after, &limit]).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(OperationEvent {
+                    id: get(row, "id")?,
+                    at: time(row, "at")?,
+                    kind: get(row, "kind")?,
+                    step: get(row, "step")?,
+                    detail: get(row, "detail")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Takes up the operation that has been due longest, if one is: queued, waiting past its time, or left behind by a
+    /// worker whose lease ran out.
+    pub async fn claim_operation(&self, owner: Uuid, lease: Duration) -> Result<Option<Claimed>, StoreError> {
+        let row = query_opt(
+            &*self.client().await?,
+            "UPDATE operation SET lease_owner = $1, lease_epoch = lease_epoch + 1,
+                    lease_until = clock_timestamp() + $2 * interval '1 millisecond',
+                    state = CASE state WHEN 'undoing' THEN 'undoing' ELSE 'running' END,
+                    updated_at = clock_timestamp()
+             WHERE id = (SELECT id FROM operation
+                         WHERE state IN ('queued', 'running', 'waiting', 'undoing')
+                           AND next_run_at <= clock_timestamp()
+                           AND (lease_until IS NULL OR lease_until < clock_timestamp())
+                         ORDER BY next_run_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+             RETURNING *",
+            &[&owner, &milliseconds(lease)],
+        )
+        .await?;
+        row.as_ref()
+            .map(|row| {
+                let operation = read(row)?;
+                let lease = Lease { operation: operation.id, owner, epoch: get(row, "lease_epoch")? };
+                Ok(Claimed { operation, lease })
+            })
+            .transpose()
+    }
+
+    /// Keeps a lease for longer.
+    pub async fn renew_lease(&self, lease: &Lease, length: Duration) -> Result<(), StoreError> {
+        let renewed = execute(
+            &*self.client().await?,
+            "UPDATE operation SET lease_until = clock_timestamp() + $4 * interval '1 millisecond'
+             WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3 AND lease_until IS NOT NULL",
+            &[&lease.operation.as_uuid(), &lease.owner, &lease.epoch, &milliseconds(length)],
+        )
+        .await?;
+        if renewed == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
+    }
+
+    /// When the next operation is due that nobody works on.
+    pub async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        let row = query_one(
+            &*self.client().await?,
+            "SELECT min(greatest(next_run_at, coalesce(lease_until, next_run_at))) AS due FROM operation
+             WHERE state IN ('queued', 'running', 'waiting', 'undoing')",
+            &[],
+        )
+        .await?;
+        get(&row, "due")
+    }
+}
+
+impl Tx {
+    /// A new operation; workers hear of it at the commit.
+    pub async fn insert_operation(&self, new: &NewOperation) -> Result<(), StoreError> {
+        execute(
+            self.client()?,
+            "INSERT INTO operation (id, kind, code_version, tenant, cluster, input, progress, idempotency_key)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            &[
+                &new.id.as_uuid(),
+                &new.kind.as_str(),
+                &new.code_version,
+                &new.tenant.map(TenantId::as_uuid),
+                &new.cluster.map(ClusterId::as_uuid),
+                &new.input,
+                &new.progress,
+                &new.idempotency_key,
+            ],
+        )
+        .await?;
+        self.record_event(new.id, "queued", None, &json!({})).await?;
+        self.notify_operation(new.id).await
+    }
+
+    /// One operation, which nobody else changes until the end of the transaction.
+    pub async fn lock_operation(&self, id: OperationId) -> Result<Operation, StoreError> {
+        select(self.client()?, id, "FOR UPDATE").await
+    }
+
+    /// Locks the operation and makes sure that the lease still holds. First in every transaction of a worker.
+    pub async fn guard(&self, lease: &Lease) -> Result<(), StoreError> {
+        let sql = "SELECT 1 FROM operation WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3 FOR UPDATE";
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+            [&lease.operation.as_uuid(), &lease.owner, &lease.epoch];
+        query_opt(self.client()?, sql, &parameters).await?.map(drop).ok_or(StoreError::LeaseLost)
+    }
+
+    /// Moves the cursor on.
+    pub async fn advance(&self, lease: &Lease, next: Option<&str>, progress: &Value) -> Result<(), StoreError> {
+        let sql =
+            "UPDATE operation SET step = $4, progress = $5, attempt = 0, error = NULL, updated_at = clock_timestamp()
+                   WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
+        let changed =
+            execute(self.client()?, sql, &[&lease.operation.as_uuid(), &lease.owner, &lease.epoch, &next, progress])
+                .await?;
+        held(changed)
+    }
+
+    /// What it remembers, before any worker has it.
+    pub async fn set_progress(&self, id: OperationId, progress: &Value) -> Result<(), StoreError> {
+        let sql = "UPDATE operation SET progress = $2 WHERE id = $1";
+        execute(self.client()?, sql, &[&id.as_uuid(), progress]).await?;
+        Ok(())
+    }
+
+    /// Gives the lease back until a later time. An operation that walks back goes on walking back.
+    pub async fn retry_later(
+        &self,
+        lease: &Lease,
+        at: Timestamp,
+        error: &Value,
+        attempt: u32,
+    ) -> Result<(), StoreError> {
+        let changed = execute(
+            self.client()?,
+            "UPDATE operation SET state = CASE state WHEN 'undoing' THEN 'undoing' ELSE 'waiting' END,
+                    next_run_at = $4, error = $5, attempt = $6, lease_owner = NULL, lease_until = NULL,
+                    updated_at = clock_timestamp()
+             WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3",
+            &[
+                &lease.operation.as_uuid(),
+                &lease.owner,
+                &lease.epoch,
+                &at,
+                error,
+                &i32::try_from(attempt).unwrap_or(i32::MAX),
+            ],
+        )
+        .await?;
+        held(changed)?;
+        self.notify_operation(lease.operation).await
+    }
+
+    /// Changes the state; one that ends or parks the operation gives the lease back.
+    pub async fn set_state(
+        &self,
+        lease: &Lease,
+        state: OperationState,
+        error: Option<Value>,
+    ) -> Result<(), StoreError> {
+        let keeps_lease = state.is_runnable();
+        let changed = execute(
+            self.client()?,
+            "UPDATE operation SET state = $4, error = $5, attempt = 0,
+                    finished_at = CASE WHEN $6 THEN clock_timestamp() END,
+                    lease_owner = CASE WHEN $7 THEN lease_owner END,
+                    lease_until = CASE WHEN $7 THEN lease_until END,
+                    updated_at = clock_timestamp()
+             WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3",
+            &[
+                &lease.operation.as_uuid(),
+                &lease.owner,
+                &lease.epoch,
+                &state.as_str(),
+                &error,
+                &state.is_finished(),
+                &keeps_lease,
+            ],
+        )
+        .await?;
+        held(changed)?;
+        self.notify_operation(lease.operation).await
+    }
+
+    /// Hands the work to whoever claims it next, at once.
+    pub async fn release_lease(&self, lease: &Lease) -> Result<(), StoreError> {
+        let changed = execute(
+            self.client()?,
+            "UPDATE operation SET lease_owner = NULL, lease_until = NULL, next_run_at = clock_timestamp()
+             WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3",
+            &[&lease.operation.as_uuid(), &lease.owner, &lease.epoch],
+        )
+        .await?;
+        held(changed)?;
+        self.notify_operation(lease.operation).await
+    }
+
+    /// Adds to the operation's history.
+    pub async fn record_event(
+        &self,
+        operation: OperationId,
+        kind: &str,
+        step: Option<&str>,
+        detail: &Value,
+    ) -> Result<(), StoreError> {
+        let sql = "INSERT INTO operation_event (operation, kind, step, detail) VALUES ($1, $2, $3, $4)";
+        execute(self.client()?, sql, &[&operation.as_uuid(), &kind, &step, detail]).await?;
+        Ok(())
+    }
+
+    /// Notes that the operation is to be walked back; a worker does it at the next step. A parked one is taken up for it.
+    pub async fn request_cancel(&self, id: OperationId) -> Result<(), StoreError> {
+        execute(
+            self.client()?,
+            "UPDATE operation SET cancel_requested = true, updated_at = clock_timestamp(), next_run_at = clock_timestamp(),
+                    state = CASE state WHEN 'parked' THEN 'queued' ELSE state END
+             WHERE id = $1",
+            &[&id.as_uuid()],
+        )
+        .await?;
+        self.record_event(id, "cancel_requested", None, &json!({})).await?;
+        self.notify_operation(id).await
+    }
+
+    /// Takes an operation up again: where it stands, or, with new progress, from its first step.
+    pub async fn requeue(&self, id: OperationId, progress: Option<&Value>) -> Result<(), StoreError> {
+        execute(
+            self.client()?,
+            "UPDATE operation SET state = 'queued', attempt = 0, error = NULL, cancel_requested = false,
+                    next_run_at = clock_timestamp(), finished_at = NULL, lease_owner = NULL, lease_until = NULL,
+                    step = CASE WHEN $2::jsonb IS NULL THEN step END, progress = coalesce($2, progress),
+                    updated_at = clock_timestamp()
+             WHERE id = $1",
+            &[&id.as_uuid(), &progress],
+        )
+        .await?;
+        self.record_event(id, "retried", None, &json!({})).await?;
+        self.notify_operation(id).await
+    }
+
+    /// Takes a parked operation up at a later step.
+    pub async fn skip_to(&self, id: OperationId, step: &str) -> Result<(), StoreError> {
+        execute(
+            self.client()?,
+            "UPDATE operation SET state = 'queued', step = $2, attempt = 0, error = NULL,
+                    next_run_at = clock_timestamp(), updated_at = clock_timestamp()
+             WHERE id = $1",
+            &[&id.as_uuid(), &step],
+        )
+        .await?;
+        self.record_event(id, "skipped", Some(step), &json!({})).await?;
+        self.notify_operation(id).await
+    }
+
+    /// Ends a parked operation as failed.
+    pub async fn abandon(&self, id: OperationId) -> Result<(), StoreError> {
+        execute(
+            self.client()?,
+            "UPDATE operation SET state = 'failed', finished_at = clock_timestamp(), updated_at = clock_timestamp()
+             WHERE id = $1",
+            &[&id.as_uuid()],
+        )
+        .await?;
+        self.record_event(id, "abandoned", None, &json!({})).await?;
+        self.notify_operation(id).await
+    }
+
+    async fn notify_operation(&self, id: OperationId) -> Result<(), StoreError> {
+        execute(self.client()?, "SELECT pg_notify('tenantry', $1)", &[&format!("operation:{id}")]).await?;
+        Ok(())
+    }
+}
+
+async fn select(client: &ClientWrapper, id: OperationId, lock: &str) -> Result<Operation, StoreError> {
+    let sql = format!("SELECT * FROM operation WHERE id = $1 {lock}");
+    let row = query_opt(client, &sql, &[&id.as_uuid()]).await?;
+    row.as_ref().map(read).transpose()?.ok_or_else(|| StoreError::NotFound { what: "operation", name: id.to_string() })
+}
+
+fn held(changed: u64) -> Result<(), StoreError> {
+    if changed == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1_000.0
+}
+
+fn read(row: &Row) -> Result<Operation, StoreError> {
+    Ok(Operation {
+        id: OperationId::new(get(row, "id")?),
+        kind: parsed(row, "kind")?,
+        code_version: get(row, "code_version")?,
+        tenant: get::<Option<Uuid>>(row, "tenant")?.map(TenantId::new),
+        cluster: get::<Option<Uuid>>(row, "cluster")?.map(ClusterId::new),
+        input: get(row, "input")?,
+        progress: get::<Option<Value>>(row, "progress")?.unwrap_or(Value::Null),
+        step: get(row, "step")?,
+        state: parsed(row, "state")?,
+        attempt: u32::try_from(get::<i32>(row, "attempt")?).map_err(StoreError::internal)?,
+        error: get(row, "error")?,
+        cancel_requested: get(row, "cancel_requested")?,
+        next_run_at: time(row, "next_run_at")?,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+        finished_at: get(row, "finished_at")?,
+    })
+}

@@ -1,0 +1,404 @@
+//! The tables `route` and `feed_clock`, and the cluster rows as routers see them.
+//!
+//! `route` is a compacted log: the newest change of each tenant under the version of that change. Versions are drawn by
+//! [`Tx::commit`] with the clock's row locked up to the commit, so they become visible in their order: whoever sees one
+//! has seen, or can read, every change below it.
+
+use std::collections::HashMap;
+
+use deadpool_postgres::ClientWrapper;
+use tenantry_domain::{
+    ClusterId, Credential, Endpoint, FeedVersion, Generation, HomeId, HomeNames, HostName, Limits, LoginSlot, Pooling,
+    Route, RouteState, RouteTarget, SchemaVersion, Slug, TenantId, TlsMode,
+};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::clusters::read_endpoint;
+use crate::error::StoreError;
+use crate::row::{get, json, parsed, query, query_one, query_opt};
+use crate::secrets::{Keyring, columns, open_secret};
+use crate::store::Store;
+use crate::transaction::Tx;
+
+/// Routes that a snapshot reads at a time.
+const BATCH: i64 = 2_000;
+
+/// How somebody names the route that they want.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteRef {
+    /// By the tenant's id.
+    Id(TenantId),
+    /// By the tenant's slug.
+    Slug(Slug),
+    /// By one of the tenant's hosts.
+    Host(HostName),
+}
+
+/// Where the feed stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FeedClock {
+    /// The newest version.
+    pub current: FeedVersion,
+    /// The lowest version after which the feed can be resumed; below it removals were forgotten.
+    pub oldest: FeedVersion,
+}
+
+/// A cluster as routers see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterRoute {
+    /// The change that made it what it is.
+    pub version: FeedVersion,
+    /// Which cluster.
+    pub cluster: ClusterId,
+    /// Where it listens.
+    pub endpoint: Endpoint,
+    /// How connections are protected.
+    pub tls_mode: TlsMode,
+    /// PEM of the authority; absent means the system's.
+    pub tls_ca: Option<String>,
+}
+
+/// One change of what routers know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteChange {
+    /// The tenant's route is this now.
+    Route(Box<Route>),
+    /// The tenant has no route any more.
+    Removed {
+        /// Whose.
+        tenant: TenantId,
+        /// The change.
+        version: FeedVersion,
+    },
+    /// The cluster is there now.
+    Cluster(ClusterRoute),
+}
+
+impl RouteChange {
+    /// The change's place in the order.
+    pub fn version(&self) -> FeedVersion {
+        match self {
+            Self::Route(route) => route.version,
+            Self::Removed { version, .. } => *version,
+            Self::Cluster(cluster) => cluster.version,
+        }
+    }
+}
+
+/// Some changes in their order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// The changes.
+    pub items: Vec<RouteChange>,
+    /// Nothing up to and with this version is missing.
+    pub upto: FeedVersion,
+}
+
+/// All routes at one instant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The version of that instant.
+    pub version: FeedVersion,
+    /// Clusters first, then routes.
+    pub items: Vec<RouteChange>,
+}
+
+/// What the open transaction will do to the feed, kept until its commit. Later wishes for one tenant replace earlier
+/// ones, so each tenant gets one version.
+#[derive(Debug, Default)]
+pub(crate) struct FeedChanges {
+    routes: Vec<TenantId>,
+    wishes: HashMap<TenantId, Wish>,
+    clusters: Vec<ClusterId>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Wish {
+    Publish { state: RouteState, generation: Generation, home: Option<HomeId> },
+    Touch,
+    Remove,
+}
+
+/// The clock is advanced first, which waits for every earlier change to commit; then each change takes its number.
+const ADVANCE: &str = "
+    WITH clock AS (
+        UPDATE feed_clock SET version = version + $1 RETURNING version, version - $1 AS base
+    ), change AS (
+        SELECT * FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::uuid[]) WITH ORDINALITY
+                   AS wish (tenant, state, generation, home, position)
+    ), published AS (
+        INSERT INTO route (tenant, version, state, generation, home, removed_at)
+        SELECT tenant, base + position, state, generation, home, CASE state WHEN 'removed' THEN now() END
+          FROM change CROSS JOIN clock WHERE state IS NOT NULL
+        ON CONFLICT (tenant) DO UPDATE
+           SET version = excluded.version, state = excluded.state, home = excluded.home,
+               generation = coalesce(nullif(excluded.generation, -1), route.generation),
+               removed_at = excluded.removed_at
+    ), touched AS (
+        UPDATE route SET version = base + position FROM change CROSS JOIN clock
+         WHERE change.state IS NULL AND route.tenant = change.tenant AND route.state <> 'removed'
+    ), moved AS (
+        UPDATE cluster SET version = base + cardinality($2::uuid[]) + position
+          FROM unnest($6::uuid[]) WITH ORDINALITY AS wish (id, position) CROSS JOIN clock
+         WHERE cluster.id = wish.id
+    )
+    SELECT pg_notify('tenantry', 'feed:' || version) FROM clock";
+
+impl FeedChanges {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.routes.is_empty() && self.clusters.is_empty()
+    }
+
+    fn wish(&mut self, tenant: TenantId, wish: Wish) {
+        match (self.wishes.get(&tenant), wish) {
+            (Some(_), Wish::Touch) => {}
+            (Some(_), wish) => {
+                self.wishes.insert(tenant, wish);
+            }
+            (None, wish) => {
+                self.routes.push(tenant);
+                self.wishes.insert(tenant, wish);
+            }
+        }
+    }
+
+    pub(crate) fn cluster(&mut self, cluster: ClusterId) {
+        if !self.clusters.contains(&cluster) {
+            self.clusters.push(cluster);
+        }
+    }
+
+    /// Draws the versions and commits, in one round trip: the clock is held for as short as can be.
+    pub(crate) async fn commit(self, client: &ClientWrapper) -> Result<(), StoreError> {
+        let statement = client.prepare_cached(ADVANCE).await?;
+        let count = i64::try_from(self.routes.len() + self.clusters.len()).map_err(StoreError::internal)?;
+        let tenants: Vec<Uuid> = self.routes.iter().map(|tenant| tenant.as_uuid()).collect();
+        let wishes: Vec<Wish> = self.routes.iter().map(|tenant| self.wishes[tenant]).collect();
+        let states: Vec<Option<&str>> = wishes
+            .iter()
+            .map(|wish| match wish {
+                Wish::Publish { state, .. } => Some(state.as_str()),
+                Wish::Touch => None,
+                Wish::Remove => Some("removed"),
+            })
+            .collect();
+        let generations: Vec<i64> = wishes
+            .iter()
+            .map(|wish| match wish {
+                Wish::Publish { generation, .. } => generation.0,
+                Wish::Touch | Wish::Remove => -1,
+            })
+            .collect();
+        let homes: Vec<Option<Uuid>> = wishes
+            .iter()
+            .map(|wish| match wish {
+                Wish::Publish { home, .. } => home.map(HomeId::as_uuid),
+                Wish::Touch | Wish::Remove => None,
+            })
+            .collect();
+        let clusters: Vec<Uuid> = self.clusters.iter().map(|cluster| cluster.as_uuid()).collect();
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 6] =
+            [&count, &tenants, &states, &generations, &homes, &clusters];
+        // Polled in this order, and each is sent when it is first polled. Should the first fail, the COMMIT finds an
+        // aborted transaction and rolls it back.
+        let (advanced, committed) =
+            futures::future::join(client.query(&statement, &parameters), client.batch_execute("COMMIT")).await;
+        advanced?;
+        Ok(committed?)
+    }
+}
+
+impl Tx {
+    /// Makes this the tenant's route at the commit. A generation lower than the published one fails the commit.
+    #[allow(clippy::unused_async, reason = "writes of a transaction look alike, whenever they are sent")]
+    pub async fn publish_route(
+        &mut self,
+        tenant: TenantId,
+        state: RouteState,
+        generation: Generation,
+        home: Option<HomeId>,
+    ) -> Result<(), StoreError> {
+        self.feed().wish(tenant, Wish::Publish { state, generation, home });
+        Ok(())
+    }
+
+    /// Tells routers at the commit that something behind the route changed: limits, schema version, credentials.
+    #[allow(clippy::unused_async, reason = "writes of a transaction look alike, whenever they are sent")]
+    pub async fn touch_route(&mut self, tenant: TenantId) -> Result<(), StoreError> {
+        self.feed().wish(tenant, Wish::Touch);
+        Ok(())
+    }
+
+    /// Takes the tenant's route away at the commit; a mark stays, so that routers hear of it.
+    #[allow(clippy::unused_async, reason = "writes of a transaction look alike, whenever they are sent")]
+    pub async fn remove_route(&mut self, tenant: TenantId) -> Result<(), StoreError> {
+        self.feed().wish(tenant, Wish::Remove);
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Where the feed stands.
+    pub async fn feed_version(&self) -> Result<FeedClock, StoreError> {
+        clock(&*self.client().await?).await
+    }
+
+    /// The changes after one version, in order, up to and with another that was seen. Of a tenant that changed again
+    /// since, the older change is left out: the newer one follows above `upto`.
+    pub async fn routes_after(
+        &self,
+        after: FeedVersion,
+        upto: FeedVersion,
+        limit: i64,
+        with_secrets: bool,
+    ) -> Result<Changes, StoreError> {
+        let limit = limit.clamp(1, 10_000);
+        let client = self.client().await?;
+        let sql = select_routes(with_secrets, "r.version > $1 AND r.version <= $2 ORDER BY r.version LIMIT $3");
+        let routes = query(&client, &sql, &[&after.0, &upto.0, &limit]).await?;
+        let clusters = query(
+            &client,
+            "SELECT id, version, host, port, tls_mode, tls_ca FROM cluster
+              WHERE version > $1 AND version <= $2 AND retired_at IS NULL ORDER BY version LIMIT $3",
+            &[&after.0, &upto.0, &limit],
+        )
+        .await?;
+        let is_cut = |rows: &[Row]| i64::try_from(rows.len()).is_ok_and(|count| count >= limit);
+        let mut complete = upto;
+        for rows in [&routes, &clusters] {
+            if let (true, Some(last)) = (is_cut(rows), rows.last()) {
+                complete = complete.min(FeedVersion(get(last, "version")?));
+            }
+        }
+        let mut items = Vec::with_capacity(routes.len() + clusters.len());
+        for row in &clusters {
+            items.push(RouteChange::Cluster(read_cluster(row)?));
+        }
+        for row in &routes {
+            items.push(read_change(self.keyring(), row, with_secrets)?);
+        }
+        items.retain(|item| item.version() <= complete);
+        items.sort_by_key(RouteChange::version);
+        Ok(Changes { items, upto: complete })
+    }
+
+    /// All clusters and routes at one instant, and the version of that instant: one transaction sees them together.
+    pub async fn routes_snapshot(&self, with_secrets: bool) -> Result<Snapshot, StoreError> {
+        let tx = self.begin_snapshot().await?;
+        let client = tx.client()?;
+        let version = clock(client).await?.current;
+        let clusters =
+            "SELECT id, version, host, port, tls_mode, tls_ca FROM cluster WHERE retired_at IS NULL ORDER BY id";
+        let mut items = Vec::new();
+        for row in query(client, clusters, &[]).await? {
+            items.push(RouteChange::Cluster(read_cluster(&row)?));
+        }
+        let sql = select_routes(with_secrets, "r.state <> 'removed' AND r.tenant > $1 ORDER BY r.tenant LIMIT $2");
+        let mut after = Uuid::nil();
+        loop {
+            let rows = query(client, &sql, &[&after, &BATCH]).await?;
+            let Some(last) = rows.last() else { break };
+            after = get(last, "tenant")?;
+            for row in &rows {
+                items.push(read_change(self.keyring(), row, with_secrets)?);
+            }
+        }
+        tx.commit().await?;
+        Ok(Snapshot { version, items })
+    }
+
+    /// The route of one tenant.
+    pub async fn resolve(&self, by: &RouteRef, with_secrets: bool) -> Result<Route, StoreError> {
+        let not_found = |name: &dyn std::fmt::Display| StoreError::NotFound { what: "route", name: name.to_string() };
+        let client = self.client().await?;
+        let select = |condition: &str| select_routes(with_secrets, &format!("r.state <> 'removed' AND {condition}"));
+        let (row, missing) = match by {
+            RouteRef::Id(id) => (query_opt(&client, &select("r.tenant = $1"), &[&id.as_uuid()]).await?, not_found(id)),
+            RouteRef::Slug(slug) => {
+                (query_opt(&client, &select("t.slug = $1"), &[&slug.as_str()]).await?, not_found(slug))
+            }
+            RouteRef::Host(host) => {
+                let condition = "t.id = (SELECT tenant FROM host WHERE name = $1)";
+                (query_opt(&client, &select(condition), &[&host.as_str()]).await?, not_found(host))
+            }
+        };
+        match row.as_ref().map(|row| read_change(self.keyring(), row, with_secrets)).transpose()? {
+            Some(RouteChange::Route(route)) => Ok(*route),
+            Some(RouteChange::Removed { .. } | RouteChange::Cluster(_)) | None => Err(missing),
+        }
+    }
+}
+
+async fn clock(client: &ClientWrapper) -> Result<FeedClock, StoreError> {
+    let row = query_one(client, "SELECT version, oldest FROM feed_clock", &[]).await?;
+    Ok(FeedClock { current: FeedVersion(get(&row, "version")?), oldest: FeedVersion(get(&row, "oldest")?) })
+}
+
+/// Everything that a route tells, from five tables. A removed route's tenant may be purged.
+fn select_routes(with_secrets: bool, condition: &str) -> String {
+    let (secrets, join) = if with_secrets {
+        (
+            format!(", {}, {}", columns("login"), columns("read_only")),
+            "LEFT JOIN secret login ON login.id = h.login_secret
+             LEFT JOIN secret read_only ON read_only.id = h.read_only_secret",
+        )
+    } else {
+        (String::new(), "")
+    };
+    format!(
+        "SELECT r.tenant, r.version, r.state, r.generation, t.slug, t.overrides, t.schema_version, p.limits,
+                ARRAY(SELECT name FROM host WHERE host.tenant = r.tenant ORDER BY name) AS hosts,
+                h.id AS home, h.cluster, h.database_name, h.schema_name, h.login_slot {secrets}
+           FROM route r
+           LEFT JOIN tenant t ON t.id = r.tenant LEFT JOIN plan p ON p.name = t.plan
+           LEFT JOIN home h ON h.id = r.home {join}
+          WHERE {condition}"
+    )
+}
+
+fn read_cluster(row: &Row) -> Result<ClusterRoute, StoreError> {
+    Ok(ClusterRoute {
+        version: FeedVersion(get(row, "version")?),
+        cluster: ClusterId::new(get(row, "id")?),
+        endpoint: read_endpoint(row)?,
+        tls_mode: parsed(row, "tls_mode")?,
+        tls_ca: get(row, "tls_ca")?,
+    })
+}
+
+fn read_change(keyring: &Keyring, row: &Row, with_secrets: bool) -> Result<RouteChange, StoreError> {
+    let version = FeedVersion(get(row, "version")?);
+    let tenant = TenantId::new(get(row, "tenant")?);
+    if get::<&str>(row, "state")? == "removed" {
+        return Ok(RouteChange::Removed { tenant, version });
+    }
+    let hosts = get::<Vec<&str>>(row, "hosts")?;
+    let limits: Limits = json(row, "limits")?;
+    Ok(RouteChange::Route(Box::new(Route {
+        version,
+        tenant,
+        slug: parsed(row, "slug")?,
+        hosts: hosts.into_iter().map(str::parse).collect::<Result<_, _>>().map_err(StoreError::internal)?,
+        state: parsed(row, "state")?,
+        generation: Generation(get(row, "generation")?),
+        target: read_target(keyring, row, with_secrets)?,
+        limits: limits.overridden_by(json(row, "overrides")?),
+        pooling: Pooling::Own,
+        schema_version: SchemaVersion(get(row, "schema_version")?),
+    })))
+}
+
+fn read_target(keyring: &Keyring, row: &Row, with_secrets: bool) -> Result<Option<RouteTarget>, StoreError> {
+    let Some(home) = get::<Option<Uuid>>(row, "home")?.map(HomeId::new) else { return Ok(None) };
+    let names = HomeNames::of(home);
+    let slot = if get::<&str>(row, "login_slot")? == "a" { LoginSlot::A } else { LoginSlot::B };
+    let password = |alias| if with_secrets { open_secret(keyring, row, alias) } else { Ok(None) };
+    Ok(Some(RouteTarget {
+        cluster: ClusterId::new(get(row, "cluster")?),
+        database: get::<String>(row, "database_name")?.try_into().map_err(StoreError::internal)?,
+        schema: get::<String>(row, "schema_name")?.try_into().map_err(StoreError::internal)?,
+        credential: Credential { role: names.login(slot).clone(), password: password("login")? },
+        read_only_credential: Credential { role: names.read_only, password: password("read_only")? },
+    }))
+}

@@ -1,0 +1,416 @@
+//! The table `tenant`, with the placement that a tenant lives in.
+
+use std::fmt;
+
+use deadpool_postgres::ClientWrapper;
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use tenantry_domain::{
+    ClusterId, DisplayName, Generation, Home, HomeId, Isolation, Labels, Limits, OperationId, Placement, PlanName,
+    Region, SchemaVersion, Slug, Tenant, TenantId, TenantState, TenantStatus,
+};
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::cursor::{Page, PageRequest};
+use crate::error::StoreError;
+use crate::homes::read_home;
+use crate::row::{execute, get, json, parsed, query, query_one, query_opt, time, to_json};
+use crate::store::Store;
+use crate::transaction::Tx;
+
+/// A tenant as somebody names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TenantRef {
+    /// By id.
+    Id(TenantId),
+    /// By slug.
+    Slug(Slug),
+}
+
+impl fmt::Display for TenantRef {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(formatter),
+            Self::Slug(slug) => slug.fmt(formatter),
+        }
+    }
+}
+
+impl TenantRef {
+    fn id(&self) -> Option<Uuid> {
+        match self {
+            Self::Id(id) => Some(id.as_uuid()),
+            Self::Slug(_) => None,
+        }
+    }
+
+    fn slug(&self) -> Option<&str> {
+        match self {
+            Self::Id(_) => None,
+            Self::Slug(slug) => Some(slug.as_str()),
+        }
+    }
+
+    fn not_found(&self) -> StoreError {
+        StoreError::NotFound { what: "tenant", name: self.to_string() }
+    }
+}
+
+/// A tenant to be inserted as `provisioning`.
+#[derive(Debug, Clone)]
+pub struct NewTenant {
+    /// Its id.
+    pub id: TenantId,
+    /// Its slug.
+    pub slug: Slug,
+    /// Its name for people.
+    pub name: DisplayName,
+    /// Its plan.
+    pub plan: PlanName,
+    /// Its region.
+    pub region: Region,
+    /// What it has to itself.
+    pub isolation: Isolation,
+    /// The tenant above it.
+    pub parent: Option<TenantId>,
+    /// Marks for selecting.
+    pub labels: Labels,
+    /// Its own limits.
+    pub overrides: Limits,
+    /// End of its trial.
+    pub trial_ends_at: Option<Timestamp>,
+    /// The operation that provisions it.
+    pub operation: OperationId,
+}
+
+/// What changes about a tenant; absent means "stays".
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TenantChange {
+    /// A new name.
+    pub name: Option<DisplayName>,
+    /// Another plan.
+    pub plan: Option<PlanName>,
+    /// All labels anew.
+    pub labels: Option<Labels>,
+    /// All overrides anew.
+    pub overrides: Option<Limits>,
+}
+
+/// Which tenants are wanted; everything that is given must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TenantFilter {
+    /// One of these; none given means all but tombstones.
+    pub status: Vec<TenantStatus>,
+    /// Of this plan.
+    pub plan: Option<PlanName>,
+    /// In this region.
+    pub region: Option<Region>,
+    /// Of this isolation.
+    pub isolation: Option<Isolation>,
+    /// Living on this cluster.
+    pub cluster: Option<ClusterId>,
+    /// Directly below this tenant.
+    pub parent: Option<TenantId>,
+    /// Bearing these labels; without a value, any value will do.
+    pub labels: Vec<(String, Option<String>)>,
+    /// Whose slug begins so.
+    pub slug_prefix: Option<String>,
+    /// Whose schema is older than this.
+    pub schema_version_below: Option<SchemaVersion>,
+}
+
+const COLUMNS: &str = "t.*, p.since AS placement_since, h.id AS home_id, h.cluster AS home_cluster, \
+     h.isolation AS home_isolation, h.database_name, h.schema_name";
+const FROM: &str =
+    "tenant t LEFT JOIN placement p ON p.tenant = t.id AND p.until IS NULL LEFT JOIN home h ON h.id = p.home";
+
+impl Store {
+    /// One tenant; tombstones are found too.
+    pub async fn tenant(&self, tenant: &TenantRef) -> Result<Tenant, StoreError> {
+        select(&*self.client().await?, tenant).await
+    }
+
+    /// A page of tenants, oldest first.
+    pub async fn tenants(&self, filter: &TenantFilter, page: &PageRequest) -> Result<Page<Tenant>, StoreError> {
+        let status: Vec<&str> = if filter.status.is_empty() {
+            TenantStatus::ALL.iter().filter(|it| **it != TenantStatus::Deleted).map(|it| it.as_str()).collect()
+        } else {
+            filter.status.iter().map(|it| it.as_str()).collect()
+        };
+        let (with_value, with_key): (Vec<_>, Vec<_>) = filter.labels.iter().partition(|(_, value)| value.is_some());
+        let values: Map<String, Value> =
+            with_value.iter().map(|(key, value)| (key.clone(), Value::from(value.clone()))).collect();
+        let keys: Vec<&str> = with_key.iter().map(|(key, _)| key.as_str()).collect();
+        let prefix = filter.slug_prefix.as_deref().map(|prefix| format!("{}%", like_literal(prefix)));
+        let sql = format!(
+            "SELECT {COLUMNS} FROM {FROM}
+             WHERE t.status = ANY ($1) AND ($2::uuid IS NULL OR t.id > $2)
+               AND ($3::text IS NULL OR t.plan = $3) AND ($4::text IS NULL OR t.region = $4)
+               AND ($5::text IS NULL OR t.isolation = $5) AND ($6::uuid IS NULL OR h.cluster = $6)
+               AND ($7::uuid IS NULL OR t.parent = $7) AND ($8::jsonb = '{{}}' OR t.labels @> $8)
+               AND ($9::text[] = '{{}}' OR t.labels ?& $9) AND ($10::text IS NULL OR t.slug LIKE $10)
+               AND ($11::bigint IS NULL OR t.schema_version < $11)
+             ORDER BY t.id LIMIT $12"
+        );
+        let client = self.client().await?;
+        // Not a cached statement: the plan depends on which filters are given.
+        let rows = client
+            .query_typed(
+                &sql,
+                &[
+                    (&status, tokio_postgres::types::Type::TEXT_ARRAY),
+                    (&page.after_id()?, tokio_postgres::types::Type::UUID),
+                    (&filter.plan.as_ref().map(PlanName::as_str), tokio_postgres::types::Type::TEXT),
+                    (&filter.region.as_ref().map(Region::as_str), tokio_postgres::types::Type::TEXT),
+                    (&filter.isolation.map(Isolation::as_str), tokio_postgres::types::Type::TEXT),
+                    (&filter.cluster.map(ClusterId::as_uuid), tokio_postgres::types::Type::UUID),
+                    (&filter.parent.map(TenantId::as_uuid), tokio_postgres::types::Type::UUID),
+                    (&Value::Object(values), tokio_postgres::types::Type::JSONB),
+                    (&keys, tokio_postgres::types::Type::TEXT_ARRAY),
+                    (&prefix, tokio_postgres::types::Type::TEXT),
+                    (&filter.schema_version_below.map(|version| version.0), tokio_postgres::types::Type::INT8),
+                    (&page.probe(), tokio_postgres::types::Type::INT8),
+                ],
+            )
+            .await?;
+        let tenants = rows.iter().map(read).collect::<Result<_, _>>()?;
+        Ok(page.page(tenants, |tenant: &Tenant| tenant.id.to_string()))
+    }
+
+    /// Whether the tenant lives in a home now.
+    pub async fn is_live(&self, tenant: TenantId) -> Result<bool, StoreError> {
+        let sql = "SELECT status IN ('active', 'suspended') AS live FROM tenant WHERE id = $1";
+        let row = query_opt(&*self.client().await?, sql, &[&tenant.as_uuid()]).await?;
+        row.map_or(Ok(false), |row| get(&row, "live"))
+    }
+
+    /// How many tenants there are of each status.
+    pub async fn count_tenants_by_status(&self) -> Result<Vec<(TenantStatus, i64)>, StoreError> {
+        let sql = "SELECT status, count(*) AS tenants FROM tenant GROUP BY status ORDER BY status";
+        let rows = query(&*self.client().await?, sql, &[]).await?;
+        rows.iter().map(|row| Ok((parsed(row, "status")?, get(row, "tenants")?))).collect()
+    }
+}
+
+impl Tx {
+    /// One tenant; tombstones are found too.
+    pub async fn tenant(&self, tenant: &TenantRef) -> Result<Tenant, StoreError> {
+        select(self.client()?, tenant).await
+    }
+
+    /// One tenant, which nobody else changes until the end of the transaction.
+    pub async fn lock_tenant(&self, tenant: &TenantRef) -> Result<Tenant, StoreError> {
+        let lock = "SELECT id FROM tenant WHERE id = $1 OR slug = $2 FOR NO KEY UPDATE";
+        query_opt(self.client()?, lock, &[&tenant.id(), &tenant.slug()]).await?.ok_or_else(|| tenant.not_found())?;
+        self.tenant(tenant).await
+    }
+
+    /// A new tenant, `provisioning`.
+    pub async fn insert_tenant(&self, new: &NewTenant) -> Result<(), StoreError> {
+        let inserted = execute(
+            self.client()?,
+            "INSERT INTO tenant (id, slug, name, plan, region, isolation, parent, labels, overrides, trial_ends_at,
+                                 status, operation)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'provisioning', $11)
+             ON CONFLICT (slug) DO NOTHING",
+            &[
+                &new.id.as_uuid(),
+                &new.slug.as_str(),
+                &new.name.as_str(),
+                &new.plan.as_str(),
+                &new.region.as_str(),
+                &new.isolation.as_str(),
+                &new.parent.map(TenantId::as_uuid),
+                &to_json(&new.labels)?,
+                &to_json(&new.overrides)?,
+                &new.trial_ends_at,
+                &new.operation.as_uuid(),
+            ],
+        )
+        .await?;
+        if inserted == 1 { Ok(()) } else { Err(StoreError::SlugTaken { slug: new.slug.to_string() }) }
+    }
+
+    /// Changes what the change names; returns the tenant as it is then.
+    pub async fn update_tenant(&self, id: TenantId, change: &TenantChange) -> Result<Tenant, StoreError> {
+        execute(
+            self.client()?,
+            "UPDATE tenant SET name = coalesce($2, name), plan = coalesce($3, plan), labels = coalesce($4, labels),
+                    overrides = coalesce($5, overrides), updated_at = clock_timestamp()
+             WHERE id = $1",
+            &[
+                &id.as_uuid(),
+                &change.name.as_ref().map(DisplayName::as_str),
+                &change.plan.as_ref().map(PlanName::as_str),
+                &change.labels.as_ref().map(to_json).transpose()?,
+                &change.overrides.as_ref().map(to_json).transpose()?,
+            ],
+        )
+        .await?;
+        self.tenant(&TenantRef::Id(id)).await
+    }
+
+    /// Its home is being made, again.
+    pub async fn set_tenant_provisioning(&self, id: TenantId, operation: OperationId) -> Result<(), StoreError> {
+        self.set_status(id, TenantStatus::Provisioning, None, Some(operation)).await
+    }
+
+    /// Served from now on.
+    pub async fn set_tenant_active(
+        &self,
+        id: TenantId,
+        generation: Generation,
+        version: SchemaVersion,
+    ) -> Result<(), StoreError> {
+        execute(
+            self.client()?,
+            "UPDATE tenant SET status = 'active', status_reason = NULL, operation = NULL, generation = $2,
+                    schema_version = $3, updated_at = clock_timestamp()
+             WHERE id = $1",
+            &[&id.as_uuid(), &generation.0, &version.0],
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Its home could not be made, or its operation was given up.
+    pub async fn set_tenant_failed(&self, id: TenantId, reason: &str) -> Result<(), StoreError> {
+        self.set_status(id, TenantStatus::Failed, Some(reason), None).await
+    }
+
+    /// Its home is being taken down.
+    pub async fn set_tenant_deleting(&self, id: TenantId, operation: OperationId) -> Result<(), StoreError> {
+        self.set_status(id, TenantStatus::Deleting, None, Some(operation)).await
+    }
+
+    /// Gone; the tombstone stays.
+    pub async fn set_tenant_deleted(&self, id: TenantId) -> Result<(), StoreError> {
+        execute(
+            self.client()?,
+            "UPDATE tenant SET status = 'deleted', status_reason = NULL, operation = NULL,
+                    deleted_at = clock_timestamp(), updated_at = clock_timestamp()
+             WHERE id = $1",
+            &[&id.as_uuid()],
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Forgets a deleted tenant and its finished work; its slug is free again. The audit log stays.
+    pub async fn purge_tenant(&self, id: TenantId) -> Result<(), StoreError> {
+        let client = self.client()?;
+        let live = "SELECT 1 FROM tenant WHERE id = $1 AND status <> 'deleted'
+                    UNION ALL SELECT 1 FROM tenant WHERE parent = $1
+                    UNION ALL SELECT 1 FROM resource r JOIN operation o ON o.id = r.operation
+                               WHERE o.tenant = $1 AND r.state <> 'dropped' LIMIT 1";
+        if query_opt(client, live, &[&id.as_uuid()]).await?.is_some() {
+            return Err(StoreError::Conflict {
+                reason: "the tenant is not deleted, or something of it or below it is still recorded".to_owned(),
+            });
+        }
+        client.batch_execute("SET LOCAL tenantry.purge = 'on'").await?;
+        let homes = query(
+            client,
+            "DELETE FROM resource WHERE operation IN (SELECT id FROM operation WHERE tenant = $1) RETURNING home",
+            &[&id.as_uuid()],
+        )
+        .await?;
+        let homes: Vec<Option<Uuid>> = homes.iter().map(|row| get(row, "home")).collect::<Result<_, _>>()?;
+        for sql in [
+            "DELETE FROM operation_event WHERE operation IN (SELECT id FROM operation WHERE tenant = $1)",
+            "DELETE FROM operation WHERE tenant = $1",
+            "DELETE FROM placement WHERE tenant = $1",
+            "UPDATE route SET home = NULL WHERE tenant = $1",
+            "DELETE FROM rollout_target WHERE tenant = $1",
+            "DELETE FROM idempotency_key WHERE token IN (SELECT id FROM token WHERE tenant = $1)",
+            "DELETE FROM token WHERE tenant = $1",
+        ] {
+            execute(client, sql, &[&id.as_uuid()]).await?;
+        }
+        execute(client, "DELETE FROM home WHERE id = ANY ($1) AND state = 'released'", &[&homes]).await?;
+        execute(client, "DELETE FROM tenant WHERE id = $1", &[&id.as_uuid()]).await?;
+        Ok(())
+    }
+
+    /// Whether there are tenants below it that are not deleted.
+    pub async fn has_live_children(&self, id: TenantId) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM tenant WHERE parent = $1 AND status <> 'deleted') AS live";
+        get(&query_one(self.client()?, sql, &[&id.as_uuid()]).await?, "live")
+    }
+
+    async fn set_status(
+        &self,
+        id: TenantId,
+        status: TenantStatus,
+        reason: Option<&str>,
+        operation: Option<OperationId>,
+    ) -> Result<(), StoreError> {
+        execute(
+            self.client()?,
+            "UPDATE tenant SET status = $2, status_reason = $3, operation = $4, updated_at = clock_timestamp()
+             WHERE id = $1",
+            &[&id.as_uuid(), &status.as_str(), &reason, &operation.map(OperationId::as_uuid)],
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+async fn select(client: &ClientWrapper, tenant: &TenantRef) -> Result<Tenant, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM {FROM} WHERE t.id = $1 OR t.slug = $2");
+    let row = query_opt(client, &sql, &[&tenant.id(), &tenant.slug()]).await?;
+    row.as_ref().map(read).transpose()?.ok_or_else(|| tenant.not_found())
+}
+
+fn read(row: &Row) -> Result<Tenant, StoreError> {
+    let id = TenantId::new(get(row, "id")?);
+    Ok(Tenant {
+        id,
+        slug: parsed(row, "slug")?,
+        name: parsed(row, "name")?,
+        plan: parsed(row, "plan")?,
+        region: parsed(row, "region")?,
+        isolation: parsed(row, "isolation")?,
+        parent: get::<Option<Uuid>>(row, "parent")?.map(TenantId::new),
+        labels: json(row, "labels")?,
+        overrides: json(row, "overrides")?,
+        schema_version: SchemaVersion(get(row, "schema_version")?),
+        generation: Generation(get(row, "generation")?),
+        state: read_state(row, id)?,
+        trial_ends_at: get(row, "trial_ends_at")?,
+        created_at: time(row, "created_at")?,
+        updated_at: time(row, "updated_at")?,
+    })
+}
+
+/// Puts what a state needs inside the state. The table's constraints promise that it is there.
+fn read_state(row: &Row, tenant: TenantId) -> Result<TenantState, StoreError> {
+    let missing = |what: &str| StoreError::internal(format!("tenant {tenant} lacks its {what}"));
+    let operation = || {
+        let operation: Option<Uuid> = get(row, "operation")?;
+        operation.map(OperationId::new).ok_or_else(|| missing("operation"))
+    };
+    let reason = || get::<Option<String>>(row, "status_reason")?.ok_or_else(|| missing("reason"));
+    let home = || {
+        let home: Home = match get::<Option<Uuid>>(row, "home_id")? {
+            Some(id) => read_home(row, HomeId::new(id), "home_cluster", "home_isolation")?,
+            None => return Err(missing("home")),
+        };
+        Ok(Placement { tenant, home, since: Generation(get(row, "placement_since")?) })
+    };
+    Ok(match parsed::<TenantStatus>(row, "status")? {
+        TenantStatus::Provisioning => TenantState::Provisioning { operation: operation()? },
+        TenantStatus::Active => TenantState::Active { home: home()? },
+        TenantStatus::Suspended => TenantState::Suspended { home: home()?, reason: reason()? },
+        TenantStatus::Moving => TenantState::Moving { from: home()?, operation: operation()? },
+        TenantStatus::Deleting => TenantState::Deleting { operation: operation()? },
+        TenantStatus::Deleted => TenantState::Deleted { at: time(row, "deleted_at")? },
+        TenantStatus::Failed => TenantState::Failed { reason: reason()? },
+    })
+}
+
+/// The text as a pattern that matches only itself.
+fn like_literal(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
+}
