@@ -1,6 +1,6 @@
 //! One pool per tenant and access, made on first use.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,8 @@ pub(crate) struct TenantPool {
     pub(crate) reset: String,
     identity: Identity,
     schema_version: AtomicI64,
+    /// Most connections.
+    size: AtomicUsize,
     /// Milliseconds since the pools began.
     used_at: AtomicU64,
 }
@@ -60,7 +62,7 @@ impl TenantPool {
 
     fn serves(&self, target: &RouteTarget, generation: Generation, cluster: &Arc<ClusterEntry>) -> bool {
         self.identity.generation == generation
-            && Arc::ptr_eq(&self.identity.cluster, cluster)
+            && (Arc::ptr_eq(&self.identity.cluster, cluster) || self.identity.cluster.is_same_place(cluster))
             && self.identity.database == target.database
             && self.identity.credential == *self.key.access.credential(target)
     }
@@ -111,7 +113,7 @@ impl Pools {
             pool.pool.manager().statement_caches.clear();
         }
         let size = self.config.size_of(&route.limits);
-        if pool.pool.status().max_size != size {
+        if pool.size.swap(size, Ordering::Relaxed) != size {
             pool.pool.resize(size);
         }
     }
@@ -156,9 +158,10 @@ impl Pools {
         let reset = reset_statements(&attach);
         let connect = TenantConnect { tls: tls.clone(), attach };
         // Connections are cleaned when they are given back, so taking one costs no round trip.
+        let size = self.config.size_of(&route.limits);
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let pool = Pool::builder(Manager::from_connect(config, connect, manager_config))
-            .max_size(self.config.size_of(&route.limits))
+            .max_size(size)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(self.config.wait_timeout))
             .create_timeout(Some(self.config.connect_timeout))
@@ -177,6 +180,7 @@ impl Pools {
                 credential: credential.clone(),
             },
             schema_version: AtomicI64::new(route.schema_version.0),
+            size: AtomicUsize::new(size),
             used_at: AtomicU64::new(self.now_ms()),
         })
     }

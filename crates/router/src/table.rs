@@ -25,7 +25,8 @@ pub(crate) struct ClusterEntry {
 }
 
 impl ClusterEntry {
-    fn same_place(&self, other: &Self) -> bool {
+    /// Whether connections to the one are connections to the other.
+    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
         (&self.endpoint, self.tls_mode, &self.tls_ca) == (&other.endpoint, other.tls_mode, &other.tls_ca)
     }
 }
@@ -88,22 +89,23 @@ impl Table {
 
     /// Takes a cluster over, unless what is known is newer.
     pub(crate) fn apply_cluster(&self, cluster: FeedCluster) -> Result<bool, InvalidName> {
-        let entry = ClusterEntry {
+        let clusters = self.clusters.pin();
+        let known = clusters.get(&cluster.cluster);
+        if known.is_some_and(|known| cluster.version <= known.version) {
+            return Ok(false);
+        }
+        let mut entry = ClusterEntry {
             version: cluster.version,
             endpoint: cluster.endpoint()?,
             tls_mode: cluster.tls_mode,
             tls_ca: cluster.tls_ca,
             tls: OnceCell::new(),
         };
-        let clusters = self.clusters.pin();
-        // What leads to the same place stays as it is, with its TLS set up.
-        let is_news = clusters
-            .get(&cluster.cluster)
-            .is_none_or(|known| entry.version > known.version && !entry.same_place(known));
-        if is_news {
-            clusters.insert(cluster.cluster, Arc::new(entry));
+        if let Some(known) = known.filter(|known| known.is_same_place(&entry)) {
+            entry.tls = OnceCell::new_with(known.tls.get().cloned());
         }
-        Ok(is_news)
+        clusters.insert(cluster.cluster, Arc::new(entry));
+        Ok(true)
     }
 
     /// Ends a snapshot: what it did not name is gone, unless it came after it.

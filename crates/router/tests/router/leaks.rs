@@ -1,0 +1,185 @@
+//! Nothing that one borrower leaves behind reaches the next. Every pool here has one connection, so that the next
+//! borrower gets the same backend or none.
+
+use std::time::Duration;
+
+use tenantry_router::{Connection, RouterConfig, Tenant};
+use tenantry_testkit::{Server, eventually};
+
+use crate::home::Home;
+
+async fn backend(client: &Connection) -> i32 {
+    client.query_one("SELECT pg_backend_pid()", &[]).await.expect("a backend").get(0)
+}
+
+/// Lets one borrower run `mess` and the next one ask `probe`, which must answer as a fresh session does; both on the
+/// same backend.
+async fn leaves_nothing(tenant: &Tenant, mess: &str, probe: &str) {
+    let first = tenant.client().await.expect("a connection");
+    let fresh = answer(&first, probe).await;
+    let pid = backend(&first).await;
+    // Some of it fails on purpose.
+    let _ = first.batch_execute(mess).await;
+    drop(first);
+    let next = tenant.client().await.expect("a connection");
+    assert_eq!(backend(&next).await, pid, "the backend is reused after: {mess}");
+    assert_eq!(answer(&next, probe).await, fresh, "left behind by: {mess}");
+}
+
+async fn answer(client: &Connection, probe: &str) -> String {
+    client.query_one(probe, &[]).await.expect(probe).get(0)
+}
+
+#[tokio::test]
+async fn settings_roles_and_session_objects_are_invisible_to_the_next_borrower() {
+    let home = Home::on(Server::shared().await, "acme").await;
+    let (login, other) = (&home.login.name, &home.read_only.name);
+    home.admin().await.batch_execute(&format!("GRANT {other} TO {login}")).await.expect("granted");
+    let router = home.router().await;
+    let tenant = router.tenant("acme").await.expect("found");
+    let set_role = format!("SET ROLE {other}");
+    for (mess, probe) in [
+        ("SET search_path = pg_catalog", "SELECT current_setting('search_path')"),
+        ("SET statement_timeout = '7s'", "SELECT current_setting('statement_timeout')"),
+        ("SET my.tenant = 'other'", "SELECT coalesce(nullif(current_setting('my.tenant', true), ''), 'nothing')"),
+        ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SELECT current_setting('transaction_read_only')"),
+        ("SET TIME ZONE 'Asia/Tokyo'", "SELECT current_setting('TimeZone')"),
+        (set_role.as_str(), "SELECT current_user || ' ' || session_user"),
+        ("CREATE TEMP TABLE t (x int)", "SELECT coalesce(to_regclass('pg_temp.t')::text, 'none')"),
+        ("CREATE TEMP SEQUENCE s; SELECT nextval('s')", "SELECT coalesce(to_regclass('pg_temp.s')::text, 'none')"),
+        (
+            "SELECT pg_advisory_lock(7)",
+            "SELECT count(*)::text FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
+        ),
+        ("LISTEN rumours", "SELECT count(*)::text FROM pg_listening_channels()"),
+        ("PREPARE p AS SELECT 1", "SELECT count(*)::text FROM pg_prepared_statements WHERE from_sql"),
+        (
+            "BEGIN; DECLARE c CURSOR WITH HOLD FOR SELECT 1; COMMIT",
+            "SELECT count(*)::text FROM pg_cursors WHERE is_holdable",
+        ),
+    ] {
+        leaves_nothing(&tenant, mess, probe).await;
+    }
+}
+
+#[tokio::test]
+async fn an_open_a_failed_and_a_forgotten_transaction_end_with_their_borrower() {
+    let home = Home::on(Server::shared().await, "acme").await;
+    let router = home.router().await;
+    let tenant = router.tenant("acme").await.expect("found");
+    let count = "SELECT count(*)::text FROM flights";
+    leaves_nothing(&tenant, "BEGIN; INSERT INTO flights VALUES (1, 'open')", count).await;
+    leaves_nothing(&tenant, "BEGIN; INSERT INTO flights VALUES (1, 'failed'); SELECT 1/0", count).await;
+    leaves_nothing(&tenant, "BEGIN; SET LOCAL search_path = x; SAVEPOINT s; SELECT 1/0; ROLLBACK TO s", count).await;
+
+    let mut client = tenant.client().await.expect("a connection");
+    let transaction = client.transaction().await.expect("begun");
+    transaction.execute("INSERT INTO flights VALUES (2, 'forgotten')", &[]).await.expect("inserted");
+    drop(transaction);
+    drop(client);
+    let client = tenant.client().await.expect("a connection");
+    assert_eq!(answer(&client, count).await, "0");
+}
+
+#[tokio::test]
+async fn what_a_borrower_commits_stays() {
+    let home = Home::on(Server::shared().await, "acme").await;
+    let router = home.router().await;
+    let tenant = router.tenant("acme").await.expect("found");
+    let mut client = tenant.client().await.expect("a connection");
+    let transaction = client.transaction().await.expect("begun");
+    transaction.execute("INSERT INTO flights VALUES (1, 'landed')", &[]).await.expect("inserted");
+    transaction.commit().await.expect("committed");
+    drop(client);
+    let client = tenant.client().await.expect("a connection");
+    assert_eq!(answer(&client, "SELECT status FROM flights").await, "landed");
+}
+
+#[tokio::test]
+async fn giving_back_a_clean_connection_puts_nothing_into_the_log_of_the_server() {
+    let home = Home::on(Server::shared().await, "acme").await;
+    let router = home.router().await;
+    let tenant = router.tenant("acme").await.expect("found");
+    for _ in 0..3 {
+        answer(&tenant.client().await.expect("a connection"), "SELECT 'x'").await;
+    }
+    let log = std::fs::read_to_string(home.names.server().cluster().log()).expect("a log");
+    assert!(!log.contains("there is no transaction in progress"));
+}
+
+#[tokio::test]
+async fn statements_that_the_driver_keeps_survive_the_reset() {
+    let home = Home::on(Server::shared().await, "acme").await;
+    let router = home.router().await;
+    let tenant = router.tenant("acme").await.expect("found");
+    home.admin().await.batch_execute("CREATE TYPE public.leg AS ENUM ('out', 'back')").await.expect("a type");
+    for _ in 0..3 {
+        let client = tenant.client().await.expect("a connection");
+        let statement = client.prepare_cached("SELECT 'out'::leg::text, $1::bigint").await.expect("prepared");
+        let row = client.query_one(&statement, &[&7_i64]).await.expect("run");
+        assert_eq!(row.get::<_, String>(0), "out");
+        // The driver asks PostgreSQL for types it does not know, by statements that it keeps.
+        client.prepare("SELECT 'back'::leg").await.expect("the type is known");
+    }
+}
+
+#[tokio::test]
+async fn a_query_whose_future_was_dropped_is_cancelled_and_its_connection_closed() {
+    let home = Home::on(Server::shared().await, "acme").await;
+    let router = home.router().await;
+    let tenant = router.tenant("acme").await.expect("found");
+    let client = tenant.client().await.expect("a connection");
+    let pid = backend(&client).await;
+    let sleep = client.batch_execute("SELECT pg_sleep(3600)");
+    assert!(tokio::time::timeout(Duration::from_millis(50), sleep).await.is_err());
+    drop(client);
+    // With one connection in the pool, this waits until the abandoned query is out of the way.
+    let next = tenant.client().await.expect("a connection");
+    assert_ne!(backend(&next).await, pid);
+    let admin = home.admin().await;
+    eventually("the abandoned query is gone", async || {
+        let query = "SELECT count(*) FROM pg_stat_activity WHERE pid = $1";
+        admin.query_one(query, &[&pid]).await.expect("a count").get::<_, i64>(0) == 0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn futures_dropped_at_any_moment_leave_no_trace() {
+    let home = Home::on(Server::shared().await, "acme").await;
+    let router = home
+        .router_with(home.route(), RouterConfig { wait_timeout: Duration::from_mins(1), ..RouterConfig::default() })
+        .await;
+    let tenant = router.tenant("acme").await.expect("found");
+    for microseconds in (0..40).map(|step| step * step * 25) {
+        let work = async {
+            let mut client = tenant.client().await?;
+            client.batch_execute("SET search_path = nowhere; SELECT pg_advisory_lock(9)").await.expect("run");
+            let transaction = client.transaction().await.expect("begun");
+            transaction.execute("INSERT INTO public.flights VALUES (1, 'lost')", &[]).await.expect("inserted");
+            transaction.query("SELECT pg_sleep(0.002)", &[]).await.expect("slept");
+            drop(transaction);
+            Ok::<_, tenantry_router::RouterError>(())
+        };
+        let _ = tokio::time::timeout(Duration::from_micros(microseconds), work).await;
+        let client = tenant.client().await.expect("a connection");
+        let probe = "SELECT concat_ws(' ', current_setting('search_path'), (SELECT count(*) FROM public.flights), \
+                     (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM \
+                      pg_database WHERE datname = current_database())))";
+        assert_eq!(answer(&client, probe).await, "public 0 0", "after {microseconds} µs");
+        // Refused within a transaction.
+        client.batch_execute("VACUUM public.flights").await.expect("no transaction is open");
+    }
+}
+
+#[tokio::test]
+async fn a_borrower_that_ends_its_own_backend_harms_nobody() {
+    let home = Home::on(Server::shared().await, "acme").await;
+    let router = home.router().await;
+    let tenant = router.tenant("acme").await.expect("found");
+    let client = tenant.client().await.expect("a connection");
+    let _ = client.batch_execute("SELECT pg_terminate_backend(pg_backend_pid())").await;
+    drop(client);
+    let client = tenant.client().await.expect("another connection");
+    assert_eq!(answer(&client, "SELECT 'alive'").await, "alive");
+}

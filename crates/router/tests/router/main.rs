@@ -1,0 +1,11 @@
+//! The router against real PostgreSQL and a feed over real HTTP.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
+mod checkout;
+#[cfg(feature = "axum")]
+mod extract;
+mod feed;
+mod feed_server;
+mod home;
+mod leaks;
+mod tls;
