@@ -1,1 +1,35 @@
-//! placeholder
+//! The use-cases of Tenantry and the engine that carries them out.
+//!
+//! Here live: what an admin, a CI job or a router may ask for (one file per resource), the pure placement planner, the
+//! operation engine with its kinds of work, the rollout runner, and the interface that brings clusters into being.
+//!
+//! Never here: HTTP, SQL (the catalog's is in `store`, the clusters' in `fleet`), knowledge of who starts the program.
+//!
+//! Start reading at [`control`] (what everything hangs on), then [`tenants`] (a request) and
+//! [`operations::provision_tenant`] (the work that follows from it).
+
+pub mod audit_log;
+pub mod caller;
+pub mod clusters;
+pub mod config;
+pub mod control;
+pub mod engine;
+pub mod error;
+pub mod idempotency;
+pub mod migration_sets;
+pub mod operations;
+pub mod placement;
+pub mod plans;
+pub mod provider;
+pub mod records;
+pub mod rollouts;
+pub mod routers;
+pub mod routes;
+pub mod signals;
+pub mod tenants;
+pub mod tokens;
+
+pub use caller::Caller;
+pub use config::ControlConfig;
+pub use control::Control;
+pub use error::ControlError;

@@ -1,0 +1,137 @@
+//! What every use-case and every worker hangs on.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use tenantry_domain::{MigrationSetId, ProviderKind};
+use tenantry_fleet::Fleet;
+use tenantry_migration_set::MigrationSet;
+use tenantry_store::Store;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::config::ControlConfig;
+use crate::engine;
+use crate::error::ControlError;
+use crate::idempotency;
+use crate::provider::{ClusterProvider, RegisteredProvider};
+use crate::rollouts::runner;
+use crate::signals::Signals;
+use crate::tokens::TokenUse;
+
+/// One replica of the control plane. Cheap to clone; all clones are the same replica.
+#[derive(Clone)]
+pub struct Control {
+    inner: Arc<Inner>,
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Control").field("replica", &self.inner.config.replica).finish_non_exhaustive()
+    }
+}
+
+struct Inner {
+    store: Store,
+    fleet: Fleet,
+    config: ControlConfig,
+    providers: Vec<Arc<dyn ClusterProvider>>,
+    signals: Signals,
+    token_use: TokenUse,
+    catalog_server: String,
+    /// The set that was used last: nearly all work at one time uses one set.
+    last_set: ArcSwapOption<MigrationSet>,
+}
+
+impl Control {
+    /// Assembles a replica over a migrated catalog. When a tenant needs a whole cluster, registered dedicated ones come
+    /// first, then what the given `providers` can start.
+    pub async fn new(
+        store: Store,
+        fleet: Fleet,
+        config: ControlConfig,
+        providers: Vec<Arc<dyn ClusterProvider>>,
+    ) -> Result<Self, ControlError> {
+        let catalog_server = store.system_identifier().await?;
+        let keep_off = (!config.place_on_catalog_server).then(|| catalog_server.clone());
+        let registered: Arc<dyn ClusterProvider> = Arc::new(RegisteredProvider::new(store.clone(), keep_off));
+        let providers = std::iter::once(registered).chain(providers).collect();
+        let inner = Inner {
+            store,
+            fleet,
+            config,
+            providers,
+            signals: Signals::new(),
+            token_use: TokenUse::default(),
+            catalog_server,
+            last_set: ArcSwapOption::empty(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Works until told to stop: listens for news, carries out operations and rollouts, tidies up. Work in progress at
+    /// that moment is handed back to the catalog for another replica.
+    pub async fn run(&self, stop: CancellationToken) {
+        tokio::join!(
+            self.inner.signals.run(&self.inner.store, &stop),
+            engine::worker::run(self, &stop),
+            runner::run(self, &stop),
+            idempotency::sweep(self, &stop),
+            self.inner.token_use.run(&self.inner.store, &stop),
+        );
+    }
+
+    /// The news of this replica.
+    pub fn signals(&self) -> &Signals {
+        &self.inner.signals
+    }
+
+    /// Whether the catalog answers and its schema is current; says why not otherwise.
+    pub async fn ready(&self) -> Result<(), ControlError> {
+        self.inner.store.ping().await?;
+        Ok(())
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    pub(crate) fn fleet(&self) -> &Fleet {
+        &self.inner.fleet
+    }
+
+    pub(crate) fn config(&self) -> &ControlConfig {
+        &self.inner.config
+    }
+
+    pub(crate) fn providers(&self) -> &[Arc<dyn ClusterProvider>] {
+        &self.inner.providers
+    }
+
+    pub(crate) fn provider(&self, kind: ProviderKind) -> Option<&Arc<dyn ClusterProvider>> {
+        self.inner.providers.iter().find(|provider| provider.kind() == kind)
+    }
+
+    pub(crate) fn token_use(&self) -> &TokenUse {
+        &self.inner.token_use
+    }
+
+    pub(crate) fn cached_set(&self, id: &MigrationSetId) -> Option<Arc<MigrationSet>> {
+        self.inner.last_set.load_full().filter(|set| set.id() == id)
+    }
+
+    pub(crate) fn cache_set(&self, set: Arc<MigrationSet>) {
+        self.inner.last_set.store(Some(set));
+    }
+
+    /// Whether a server is the one that holds the catalog and tenants are to be kept off that.
+    pub(crate) fn keeps_tenants_off(&self, system_identifier: &str) -> bool {
+        !self.inner.config.place_on_catalog_server && system_identifier == self.inner.catalog_server
+    }
+}
+
+/// A new identifier: UUID version 7, ordered by time, never reused.
+pub(crate) fn new_id() -> Uuid {
+    Uuid::now_v7()
+}

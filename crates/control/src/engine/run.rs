@@ -1,0 +1,215 @@
+//! One operation, from the step where it stands to where it ends or waits.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rand::RngExt;
+use serde_json::json;
+use tenantry_domain::OperationState;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::step::{Effect, Kind, StepError, Work};
+
+/// The longest wait between two attempts.
+const BACKOFF_MAX: Duration = Duration::from_mins(1);
+
+/// Carries the operation as far as it goes now. `Err` only when the lease was lost or the catalog does not answer: then
+/// another claim goes on from the last commit.
+pub(crate) async fn run<K: Kind>(work: &Work<'_>) -> Result<(), StepError> {
+    let operation = work.operation;
+    let mut progress: K::Progress = serde_json::from_value(operation.progress.clone())
+        .map_err(|error| StepError::Failed { reason: format!("its stored progress does not parse: {error}") })?;
+    if operation.code_version > K::CODE_VERSION {
+        return hand_back(work, "it was begun by a newer version of Tenantry").await;
+    }
+    if operation.state == OperationState::Undoing {
+        return undo::<K>(work, &mut progress).await;
+    }
+    let first = match operation.step.as_deref() {
+        None => 0,
+        Some(name) => K::STEPS
+            .iter()
+            .position(|step| step.name == name)
+            .ok_or_else(|| StepError::Failed { reason: format!("it stands at a step `{name}` that is not known") })?,
+    };
+    let mut attempt = operation.attempt;
+    for (index, step) in K::STEPS.iter().enumerate().skip(first) {
+        if operation.cancel_requested && K::is_before_pivot(step.name) {
+            return begin_undo::<K>(work, &mut progress, "cancelled").await;
+        }
+        let performed = match timeout(work.control.config().step_timeout, (step.perform)(work, &mut progress)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(StepError::Again {
+                reason: format!("step `{}` took longer than its time", step.name),
+                after: Duration::from_secs(1),
+            }),
+        };
+        let next = K::STEPS.get(index + 1).map(|step| step.name);
+        let committed = match performed {
+            Ok(Effect::None) if next.is_some() => continue,
+            Ok(_) => commit::<K>(work, index, &progress, next).await,
+            Err(error) => Err(error),
+        };
+        match committed {
+            Ok(()) => attempt = 0,
+            Err(StepError::LeaseLost) => return Err(StepError::LeaseLost),
+            Err(error) => return stumble::<K>(work, &mut progress, step.name, attempt, error).await,
+        }
+    }
+    Ok(())
+}
+
+/// Commits a step's own record, its event and the next cursor in one transaction.
+async fn commit<K: Kind>(
+    work: &Work<'_>,
+    index: usize,
+    progress: &K::Progress,
+    next: Option<&str>,
+) -> Result<(), StepError> {
+    let step = &K::STEPS[index];
+    let mut tx = work.control.store().begin().await?;
+    tx.guard(work.lease).await?;
+    tx.record_event(work.operation.id, "step_done", Some(step.name), &json!({})).await?;
+    if next.is_some() {
+        tx.advance(work.lease, next, &to_json(progress)?).await?;
+    } else {
+        tx.record_event(work.operation.id, "succeeded", None, &json!({})).await?;
+        tx.set_state(work.lease, OperationState::Succeeded, None).await?;
+    }
+    // Last, because a route change takes the feed's clock, which nothing may follow.
+    (step.record)(work, progress, &mut tx).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Decides what a failed attempt leads to: again later, walking back, or a person.
+async fn stumble<K: Kind>(
+    work: &Work<'_>,
+    progress: &mut K::Progress,
+    step: &'static str,
+    attempt: u32,
+    error: StepError,
+) -> Result<(), StepError> {
+    let attempt = attempt + 1;
+    let reason = error.to_string();
+    warn!(operation_id = %work.operation.id, step, attempt, %reason, "a step did not get done");
+    match error {
+        StepError::LeaseLost => Err(StepError::LeaseLost),
+        StepError::Again { after, .. } if attempt < work.control.config().attempts_max => {
+            let at = Timestamp::now() + jittered(after, attempt);
+            let tx = work.control.store().begin().await?;
+            tx.guard(work.lease).await?;
+            let detail = json!({ "attempt": attempt, "reason": reason, "next_run_at": at });
+            tx.record_event(work.operation.id, "step_failed", Some(step), &detail).await?;
+            // The cursor names this step even when steps without effect were passed over to reach it.
+            tx.advance(work.lease, Some(step), &to_json(progress)?).await?;
+            tx.retry_later(work.lease, at, &json!({ "reason": reason, "step": step }), attempt).await?;
+            tx.commit().await?;
+            Ok(())
+        }
+        StepError::Again { .. } | StepError::Failed { .. } if K::is_before_pivot(step) => {
+            begin_undo::<K>(work, progress, &reason).await
+        }
+        StepError::Again { .. } | StepError::Failed { .. } => park(work, Some(step), &reason).await,
+    }
+}
+
+async fn begin_undo<K: Kind>(work: &Work<'_>, progress: &mut K::Progress, reason: &str) -> Result<(), StepError> {
+    let tx = work.control.store().begin().await?;
+    tx.guard(work.lease).await?;
+    tx.record_event(work.operation.id, "undoing", work.operation.step.as_deref(), &json!({ "reason": reason })).await?;
+    tx.set_state(work.lease, OperationState::Undoing, Some(json!({ "reason": reason }))).await?;
+    tx.commit().await?;
+    undo_for::<K>(work, progress, reason).await
+}
+
+/// Goes on with walking back after an interruption; the reason stands in the operation.
+async fn undo<K: Kind>(work: &Work<'_>, progress: &mut K::Progress) -> Result<(), StepError> {
+    let reason = work
+        .operation
+        .error
+        .as_ref()
+        .and_then(|error| error.get("reason"))
+        .and_then(serde_json::Value::as_str)
+        .unwrap_or("interrupted")
+        .to_owned();
+    undo_for::<K>(work, progress, &reason).await
+}
+
+async fn undo_for<K: Kind>(work: &Work<'_>, progress: &mut K::Progress, reason: &str) -> Result<(), StepError> {
+    match K::undo(work, progress).await {
+        Ok(()) => {}
+        Err(StepError::LeaseLost) => return Err(StepError::LeaseLost),
+        Err(error) => {
+            let attempt = work.operation.attempt + 1;
+            let trouble = error.to_string();
+            warn!(operation_id = %work.operation.id, attempt, reason = %trouble, "walking back did not get done");
+            if attempt >= work.control.config().attempts_max {
+                return park(work, None, &format!("{reason}; and walking back did not get done: {trouble}")).await;
+            }
+            let at = Timestamp::now() + jittered(Duration::from_millis(500), attempt);
+            let tx = work.control.store().begin().await?;
+            tx.guard(work.lease).await?;
+            tx.record_event(work.operation.id, "undo_failed", None, &json!({ "reason": trouble })).await?;
+            tx.retry_later(work.lease, at, &json!({ "reason": reason }), attempt).await?;
+            tx.commit().await?;
+            return Ok(());
+        }
+    }
+    let state = if work.operation.cancel_requested { OperationState::Cancelled } else { OperationState::Failed };
+    let mut tx = work.control.store().begin().await?;
+    tx.guard(work.lease).await?;
+    tx.record_event(work.operation.id, state.as_str(), None, &json!({ "reason": reason })).await?;
+    tx.set_state(work.lease, state, Some(json!({ "reason": reason }))).await?;
+    K::record_end(work, progress, reason, &mut tx).await?;
+    tx.commit().await?;
+    info!(operation_id = %work.operation.id, reason, state = %state, "walked back");
+    Ok(())
+}
+
+/// Sets the operation aside for a person.
+async fn park(work: &Work<'_>, step: Option<&str>, reason: &str) -> Result<(), StepError> {
+    let tx = work.control.store().begin().await?;
+    tx.guard(work.lease).await?;
+    tx.record_event(work.operation.id, "parked", step, &json!({ "reason": reason })).await?;
+    tx.set_state(work.lease, OperationState::Parked, Some(json!({ "reason": reason, "step": step }))).await?;
+    tx.commit().await?;
+    warn!(operation_id = %work.operation.id, reason, "parked: retry, skip or abandon it");
+    metrics::counter!("tenantry_operations_parked_total").increment(1);
+    Ok(())
+}
+
+/// Leaves the operation to a replica that understands it.
+async fn hand_back(work: &Work<'_>, reason: &str) -> Result<(), StepError> {
+    let tx = work.control.store().begin().await?;
+    tx.guard(work.lease).await?;
+    let at = Timestamp::now() + Duration::from_secs(30);
+    tx.retry_later(work.lease, at, &json!({ "reason": reason }), work.operation.attempt).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+fn to_json<P: serde::Serialize>(progress: &P) -> Result<serde_json::Value, StepError> {
+    serde_json::to_value(progress).map_err(|error| StepError::Failed { reason: error.to_string() })
+}
+
+/// Doubles with each attempt up to a minute, and spreads over half of it, so that those that failed together do not come
+/// back together.
+fn jittered(base: Duration, attempt: u32) -> Duration {
+    let doubled = base.saturating_mul(1_u32 << attempt.saturating_sub(1).min(10)).min(BACKOFF_MAX);
+    doubled.mul_f64(rand::rng().random_range(0.5..1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_and_are_bounded() {
+        for attempt in 1..40 {
+            let wait = jittered(Duration::from_millis(500), attempt);
+            assert!(wait >= Duration::from_millis(250) && wait <= BACKOFF_MAX, "attempt {attempt}: {wait:?}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Migration sets: registered once, immutable, found by their digest.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tenantry_domain::{Access, MigrationSetId, Scope};
+use tenantry_migration_set::{MigrationSet, MigrationSetError};
+use tenantry_store::{AuditEntry, MigrationSetRecord, Page, PageRequest, StoredMigration};
+
+use crate::caller::Caller;
+use crate::control::Control;
+use crate::error::ControlError;
+
+/// A set with its migrations, as it is shown.
+#[derive(Debug, Clone)]
+pub struct MigrationSetDetail {
+    /// The set.
+    pub set: MigrationSetRecord,
+    /// Its migrations in order.
+    pub migrations: Vec<StoredMigration>,
+}
+
+/// Registers a set of files (name, content), or finds the same set again. The answer says whether it is new.
+///
+/// Refused with every finding when a file breaks a rule, and when a version that the promoted set has would change or
+/// go missing: tenants have applied it.
+pub async fn push(
+    control: &Control,
+    caller: &Caller,
+    name: &str,
+    files: &[(String, String)],
+) -> Result<(MigrationSetDetail, bool), ControlError> {
+    caller.require_fleet_wide(Scope::Migrations(Access::Write))?;
+    let set = MigrationSet::from_files(name, files).map_err(|error| refused(name, &error))?;
+    let stored: Vec<StoredMigration> = set.migrations().iter().map(to_stored).collect();
+    let tx = control.store().begin().await?;
+    if let Some(promoted) = tx.promoted().await?
+        && promoted.id != *set.id()
+    {
+        check_history(&promoted, &tx.migrations_of(&promoted.id).await?, &set)?;
+    }
+    let is_new = tx.insert_migration_set(set.id(), set.name(), &stored).await?;
+    if is_new {
+        tx.audit(&AuditEntry {
+            actor: caller.name.clone(),
+            action: "migration_set.push".to_owned(),
+            target: format!("migration_set/{}", set.id()),
+            tenant: None,
+            request_id: Some(caller.request_id),
+            operation: None,
+            before: None,
+            after: Some(json!({ "name": set.name(), "latest_version": set.latest_version(), "files": stored.len() })),
+        })
+        .await?;
+    }
+    tx.commit().await?;
+    let set = control.store().migration_set(set.id()).await?;
+    Ok((MigrationSetDetail { set, migrations: stored }, is_new))
+}
+
+/// A page of sets, newest first.
+pub async fn list(
+    control: &Control,
+    caller: &Caller,
+    page: &PageRequest,
+) -> Result<Page<MigrationSetRecord>, ControlError> {
+    caller.require_fleet_wide(Scope::Migrations(Access::Read))?;
+    Ok(control.store().migration_sets(page).await?)
+}
+
+/// One set with its migrations.
+pub async fn show(control: &Control, caller: &Caller, id: &MigrationSetId) -> Result<MigrationSetDetail, ControlError> {
+    caller.require_fleet_wide(Scope::Migrations(Access::Read))?;
+    let (set, migrations) = tokio::try_join!(control.store().migration_set(id), control.store().migrations_of(id))?;
+    Ok(MigrationSetDetail { set, migrations })
+}
+
+/// The set as the fleet applies it. Parsed once and kept: sets never change.
+pub(crate) async fn load(control: &Control, id: &MigrationSetId) -> Result<Arc<MigrationSet>, ControlError> {
+    if let Some(set) = control.cached_set(id) {
+        return Ok(set);
+    }
+    let (record, migrations) = tokio::try_join!(control.store().migration_set(id), control.store().migrations_of(id))?;
+    let files: Vec<(String, &str)> = migrations
+        .iter()
+        .map(|migration| {
+            (format!("{}{}__{}.sql", migration.kind, migration.version, migration.name), migration.sql.as_str())
+        })
+        .collect();
+    let set = MigrationSet::from_files(&record.name, &files).map_err(ControlError::internal)?;
+    let set = Arc::new(set);
+    control.cache_set(Arc::clone(&set));
+    Ok(set)
+}
+
+fn refused(name: &str, error: &MigrationSetError) -> ControlError {
+    let findings = error.findings().to_vec();
+    if findings.is_empty() {
+        ControlError::InvalidRequest { reason: error.to_string(), pointer: Some("/files") }
+    } else {
+        ControlError::MigrationRefused { name: name.to_owned(), findings }
+    }
+}
+
+/// What the promoted set has, the new one must have unchanged.
+fn check_history(
+    promoted: &MigrationSetRecord,
+    applied: &[StoredMigration],
+    set: &MigrationSet,
+) -> Result<(), ControlError> {
+    for old in applied {
+        let file = format!("{}{}__{}.sql", old.kind, old.version, old.name);
+        let reason = match set.migration(old.version) {
+            None => format!("{file} is missing, but tenants have applied it; put it back"),
+            Some(new) if new.checksum != old.checksum => format!(
+                "{} differs from the {file} that tenants have applied (set {}); undo the edit and write a new version",
+                new.file_name(),
+                promoted.id
+            ),
+            Some(_) => continue,
+        };
+        return Err(ControlError::InvalidRequest { reason, pointer: Some("/files") });
+    }
+    Ok(())
+}
+
+fn to_stored(migration: &tenantry_migration_set::Migration) -> StoredMigration {
+    StoredMigration {
+        version: migration.version,
+        name: migration.name.clone(),
+        kind: migration.kind.prefix(),
+        checksum: migration.checksum,
+        transactional: migration.transactional,
+        phase: migration.phase.map(|phase| phase.to_string()),
+        sql: migration.sql.clone(),
+    }
+}

@@ -1,0 +1,229 @@
+//! Operations as people see them, and the kinds of work there are.
+
+pub(crate) mod bases;
+pub(crate) mod cluster_target;
+pub(crate) mod delete_tenant;
+pub(crate) mod provision_tenant;
+pub(crate) mod release_home;
+pub(crate) mod reserve_home;
+
+use std::time::Duration;
+
+use serde_json::json;
+use tenantry_domain::{Access, OperationId, OperationKind, OperationState, Scope, TenantStatus};
+use tenantry_store::{AuditEntry, Operation, OperationEvent, OperationFilter, Page, PageRequest, TenantRef};
+use tokio::time::Instant;
+
+use crate::caller::Caller;
+use crate::control::Control;
+use crate::error::ControlError;
+use crate::signals::{News, Signals};
+
+/// The longest that a caller may wait for an operation in one call.
+pub const WAIT_MAX: Duration = Duration::from_mins(1);
+/// Waiters look for themselves this often, in case news was lost.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// A page of operations, newest first.
+pub async fn list(
+    control: &Control,
+    caller: &Caller,
+    filter: &OperationFilter,
+    page: &PageRequest,
+) -> Result<Page<Operation>, ControlError> {
+    caller.require(Scope::Operations(Access::Read))?;
+    let mut filter = filter.clone();
+    if let Some(own) = caller.tenant {
+        if filter.tenant.is_some_and(|wanted| wanted != own) {
+            return Ok(Page { items: Vec::new(), next: None });
+        }
+        filter.tenant = Some(own);
+    }
+    Ok(control.store().operations(&filter, page).await?)
+}
+
+/// One operation. Whoever may change tenants may also look at the operations that follow from it.
+pub async fn show(control: &Control, caller: &Caller, id: OperationId) -> Result<Operation, ControlError> {
+    if !caller.scopes.allows(Scope::Tenants(Access::Write)) {
+        caller.require(Scope::Operations(Access::Read))?;
+    }
+    let operation = control.store().operation(id).await?;
+    if visible(caller, &operation) { Ok(operation) } else { Err(not_found(id)) }
+}
+
+/// What happened in an operation, oldest first, after the event `after` (zero for all).
+pub async fn events(
+    control: &Control,
+    caller: &Caller,
+    id: OperationId,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<OperationEvent>, ControlError> {
+    show(control, caller, id).await?;
+    Ok(control.store().operation_events(id, after, limit).await?)
+}
+
+/// Waits until the operation is finished or parked, or `patience` (at most [`WAIT_MAX`]) is over; returns it as it is then.
+pub async fn wait(
+    control: &Control,
+    caller: &Caller,
+    id: OperationId,
+    patience: Duration,
+) -> Result<Operation, ControlError> {
+    let deadline = Instant::now() + patience.min(WAIT_MAX);
+    // Subscribed before the first look, so that nothing falls between the two.
+    let mut news = control.signals().subscribe();
+    loop {
+        let operation = show(control, caller, id).await?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        if operation.state.is_finished() || operation.state == OperationState::Parked || left.is_zero() {
+            return Ok(operation);
+        }
+        Signals::wait_for(&mut news, left.min(LOOK_AGAIN), |news| news == News::Operation(id)).await;
+    }
+}
+
+/// Asks that an operation be walked back. It is, at its next step, unless its pivot has passed.
+pub async fn cancel(control: &Control, caller: &Caller, id: OperationId) -> Result<Operation, ControlError> {
+    let (mut tx, operation) = open(control, caller, id).await?;
+    if operation.state.is_finished() {
+        return Err(ControlError::InvalidState {
+            reason: format!("the operation is {} already; there is nothing to cancel", operation.state),
+        });
+    }
+    if operation.kind == OperationKind::Delete {
+        return Err(ControlError::InvalidState {
+            reason: "a deletion passes its pivot when it is accepted and cannot be cancelled".to_owned(),
+        });
+    }
+    tx.request_cancel(id).await?;
+    audit(&mut tx, caller, "operation.cancel", &operation).await?;
+    tx.commit().await?;
+    control.signals().wake_operations();
+    show(control, caller, id).await
+}
+
+/// Takes up again what is parked, or provisions again what was walked back.
+pub async fn retry(control: &Control, caller: &Caller, id: OperationId) -> Result<Operation, ControlError> {
+    let (mut tx, operation) = open(control, caller, id).await?;
+    match operation.state {
+        OperationState::Parked => tx.requeue(id, None).await?,
+        OperationState::Failed | OperationState::Cancelled if operation.kind == OperationKind::Provision => {
+            let Some(tenant) = operation.tenant else {
+                return Err(ControlError::InvalidState { reason: "the operation has no tenant to retry".to_owned() });
+            };
+            let tenant = tx.lock_tenant(&TenantRef::Id(tenant)).await?;
+            if tenant.state.status() != TenantStatus::Failed {
+                return Err(ControlError::InvalidState {
+                    reason: format!("tenant `{}` is {} by now", tenant.slug, tenant.state.status()),
+                });
+            }
+            // A new home: the names of the one that was walked back are never used again.
+            let progress = reserve_home::reserve(control, &mut tx, &tenant, None, id).await?;
+            let progress = serde_json::to_value(progress).map_err(ControlError::internal)?;
+            tx.requeue(id, Some(&progress)).await?;
+            tx.set_tenant_provisioning(tenant.id, id).await?;
+        }
+        state => {
+            return Err(ControlError::InvalidState {
+                reason: format!("the operation is {state}; only a parked operation or a failed provision is retried"),
+            });
+        }
+    }
+    audit(&mut tx, caller, "operation.retry", &operation).await?;
+    tx.commit().await?;
+    control.signals().wake_operations();
+    show(control, caller, id).await
+}
+
+/// Passes over the step at which an operation is parked. For a person who did its work by hand.
+pub async fn skip(control: &Control, caller: &Caller, id: OperationId) -> Result<Operation, ControlError> {
+    let (mut tx, operation) = open(control, caller, id).await?;
+    let next = match (operation.state, operation.step.as_deref()) {
+        (OperationState::Parked, Some(step)) => match operation.kind {
+            OperationKind::Provision => next_step::<provision_tenant::ProvisionTenant>(step),
+            OperationKind::Delete => next_step::<delete_tenant::DeleteTenant>(step),
+        },
+        _ => None,
+    };
+    let Some(next) = next else {
+        return Err(ControlError::InvalidState {
+            reason: format!(
+                "the operation is {}; only a parked operation that is not at its last step can skip a step",
+                operation.state
+            ),
+        });
+    };
+    tx.skip_to(id, next).await?;
+    audit(&mut tx, caller, "operation.skip", &operation).await?;
+    tx.commit().await?;
+    control.signals().wake_operations();
+    show(control, caller, id).await
+}
+
+/// Gives up a parked operation. Its tenant ends `failed`; what it made stays recorded and goes when the tenant is deleted.
+pub async fn abandon(control: &Control, caller: &Caller, id: OperationId) -> Result<Operation, ControlError> {
+    let (mut tx, operation) = open(control, caller, id).await?;
+    if operation.state != OperationState::Parked {
+        return Err(ControlError::InvalidState {
+            reason: format!("the operation is {}; only a parked one can be abandoned", operation.state),
+        });
+    }
+    tx.abandon(id).await?;
+    if let Some(tenant) = operation.tenant {
+        tx.set_tenant_failed(tenant, "its operation was abandoned; delete the tenant to remove what is left").await?;
+    }
+    audit(&mut tx, caller, "operation.abandon", &operation).await?;
+    if let Some(tenant) = operation.tenant {
+        tx.remove_route(tenant).await?;
+    }
+    tx.commit().await?;
+    show(control, caller, id).await
+}
+
+fn next_step<K: crate::engine::Kind>(step: &str) -> Option<&'static str> {
+    let position = K::STEPS.iter().position(|known| known.name == step)?;
+    K::STEPS.get(position + 1).map(|next| next.name)
+}
+
+async fn open(
+    control: &Control,
+    caller: &Caller,
+    id: OperationId,
+) -> Result<(tenantry_store::Tx, Operation), ControlError> {
+    caller.require(Scope::Operations(Access::Write))?;
+    let tx = control.store().begin().await?;
+    let operation = tx.lock_operation(id).await?;
+    if visible(caller, &operation) { Ok((tx, operation)) } else { Err(not_found(id)) }
+}
+
+fn visible(caller: &Caller, operation: &Operation) -> bool {
+    match operation.tenant {
+        Some(tenant) => caller.sees(tenant),
+        None => caller.tenant.is_none(),
+    }
+}
+
+fn not_found(id: OperationId) -> ControlError {
+    ControlError::NotFound { what: "operation", name: id.to_string() }
+}
+
+async fn audit(
+    tx: &mut tenantry_store::Tx,
+    caller: &Caller,
+    action: &str,
+    operation: &Operation,
+) -> Result<(), ControlError> {
+    let entry = AuditEntry {
+        actor: caller.name.clone(),
+        action: action.to_owned(),
+        target: format!("operation/{}", operation.id),
+        tenant: operation.tenant,
+        request_id: Some(caller.request_id),
+        operation: Some(operation.id),
+        before: Some(json!({ "state": operation.state, "step": operation.step })),
+        after: None,
+    };
+    tx.audit(&entry).await?;
+    Ok(())
+}

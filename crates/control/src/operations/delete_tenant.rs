@@ -1,0 +1,74 @@
+//! What happens on "delete tenant". The request itself is the pivot: it withdraws the route and marks the tenant, so the
+//! operation only goes forward.
+
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tenantry_domain::TenantId;
+use tenantry_store::Tx;
+
+use super::release_home;
+use crate::engine::step::Effect;
+use crate::engine::step::step;
+use crate::engine::{Kind, Step, StepError, StepResult, Work};
+
+/// The kind `delete`.
+pub(crate) struct DeleteTenant;
+
+/// What a deletion remembers: nothing, the resource rows say what is left.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct DeleteProgress {}
+
+impl Kind for DeleteTenant {
+    const CODE_VERSION: i32 = 1;
+    type Progress = DeleteProgress;
+    const STEPS: &'static [Step<DeleteProgress>] = &[
+        step!("shut_out", shut_out, nothing),
+        step!("release_homes", release_homes, nothing),
+        step!("bury", bury, record_bury),
+    ];
+    const PIVOT: Option<&'static str> = None;
+
+    fn undo<'a>(_: &'a Work<'a>, _: &'a mut DeleteProgress) -> BoxFuture<'a, Result<(), StepError>> {
+        Box::pin(async { Err(StepError::Failed { reason: "a deletion is never walked back".to_owned() }) })
+    }
+
+    fn record_end<'a>(
+        _: &'a Work<'a>,
+        _: &'a DeleteProgress,
+        _: &'a str,
+        _: &'a mut Tx,
+    ) -> BoxFuture<'a, Result<(), StepError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+fn tenant_of(work: &Work<'_>) -> Result<TenantId, StepError> {
+    work.operation.tenant.ok_or_else(|| StepError::Failed { reason: "it names no tenant".to_owned() })
+}
+
+async fn shut_out(work: &Work<'_>, _: &mut DeleteProgress) -> StepResult {
+    release_home::shut_out(work, tenant_of(work)?).await?;
+    Ok(Effect::Changed)
+}
+
+async fn release_homes(work: &Work<'_>, _: &mut DeleteProgress) -> StepResult {
+    release_home::release(work, tenant_of(work)?).await?;
+    Ok(Effect::Changed)
+}
+
+async fn bury(_: &Work<'_>, _: &mut DeleteProgress) -> StepResult {
+    Ok(Effect::Changed)
+}
+
+async fn record_bury(work: &Work<'_>, _: &DeleteProgress, tx: &mut Tx) -> Result<(), StepError> {
+    let tenant = tenant_of(work)?;
+    tx.close_placement(tenant).await?;
+    tx.set_tenant_deleted(tenant).await?;
+    tx.record_event(work.operation.id, "deleted", None, &json!({})).await?;
+    Ok(())
+}
+
+async fn nothing(_: &Work<'_>, _: &DeleteProgress, _: &mut Tx) -> Result<(), StepError> {
+    Ok(())
+}

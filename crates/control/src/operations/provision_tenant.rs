@@ -1,0 +1,205 @@
+//! What happens on "create tenant": from a reserved home to a published route.
+
+use futures::future::BoxFuture;
+use serde_json::json;
+use tenantry_domain::{
+    ClusterLimits, Generation, Isolation, Limits, RouteState, SchemaVersion, Tenancy, Tenant, TenantId,
+};
+use tenantry_fleet::{ApplyOptions, ClusterTarget, HomeSpec, RoleSecrets, Stamp};
+use tenantry_store::{HomeRecord, TenantRef, Tx};
+
+use super::bases;
+use super::cluster_target::target_of;
+use super::release_home;
+use super::reserve_home::{ProvisionProgress, record_home};
+use crate::clusters::{self, ClusterToRegister};
+use crate::engine::step::{Effect, step};
+use crate::engine::{Kind, Step, StepError, StepResult, Work};
+use crate::migration_sets;
+use crate::provider::{AcquiredCluster, ClusterRequest};
+
+/// The kind `provision`.
+pub(crate) struct ProvisionTenant;
+
+impl Kind for ProvisionTenant {
+    const CODE_VERSION: i32 = 1;
+    type Progress = ProvisionProgress;
+    const STEPS: &'static [Step<ProvisionProgress>] = &[
+        step!("acquire_cluster", acquire_cluster, nothing),
+        step!("ensure_base", ensure_base, nothing),
+        step!("ensure_home", ensure_home, record_home_objects),
+        step!("migrate", migrate, nothing),
+        step!("publish_route", publish_route, record_publish_route),
+    ];
+    const PIVOT: Option<&'static str> = Some("publish_route");
+
+    fn undo<'a>(work: &'a Work<'a>, _: &'a mut ProvisionProgress) -> BoxFuture<'a, Result<(), StepError>> {
+        Box::pin(async move { release_home::release(work, tenant_of(work)?).await })
+    }
+
+    fn record_end<'a>(
+        work: &'a Work<'a>,
+        _: &'a ProvisionProgress,
+        reason: &'a str,
+        tx: &'a mut Tx,
+    ) -> BoxFuture<'a, Result<(), StepError>> {
+        Box::pin(async move {
+            let tenant = tenant_of(work)?;
+            tx.set_tenant_failed(tenant, reason).await?;
+            tx.remove_route(tenant).await?;
+            Ok(())
+        })
+    }
+}
+
+fn tenant_of(work: &Work<'_>) -> Result<TenantId, StepError> {
+    work.operation.tenant.ok_or_else(|| StepError::Failed { reason: "it names no tenant".to_owned() })
+}
+
+/// Everything that the steps look at.
+struct Site {
+    tenant: Tenant,
+    home: HomeRecord,
+    target: ClusterTarget,
+    limits: Limits,
+}
+
+impl Site {
+    async fn load(work: &Work<'_>, progress: &ProvisionProgress) -> Result<Self, StepError> {
+        let store = work.control.store();
+        let home = progress.home.ok_or_else(|| StepError::Failed { reason: "no home is reserved".to_owned() })?;
+        let tenant = TenantRef::Id(tenant_of(work)?);
+        let (tenant, home) = tokio::try_join!(store.tenant(&tenant), store.home(home))?;
+        let (access, plan) = tokio::try_join!(store.cluster_access(home.home.cluster), store.plan(&tenant.plan))?;
+        let limits = plan.limits.overridden_by(tenant.overrides);
+        Ok(Self { tenant, home, target: target_of(access), limits })
+    }
+}
+
+/// Isolation `cluster`: a server of the tenant's own, and on it a home.
+async fn acquire_cluster(work: &Work<'_>, progress: &mut ProvisionProgress) -> StepResult {
+    let Some(own) = progress.own_cluster.clone() else { return Ok(Effect::None) };
+    if progress.home.is_some() {
+        return Ok(Effect::None);
+    }
+    let tenant = work.control.store().tenant(&TenantRef::Id(tenant_of(work)?)).await?;
+    let provider = work.control.provider(own.provider).ok_or_else(|| StepError::Failed {
+        reason: format!("this control plane has no provider `{}`", own.provider),
+    })?;
+    let request =
+        ClusterRequest { cluster: own.cluster, tenant: tenant.id, region: tenant.region.clone(), pin: own.pin };
+    let cluster = match provider.acquire(&request).await? {
+        AcquiredCluster::Claimed(cluster) => cluster,
+        AcquiredCluster::Started(started) => {
+            let started = *started;
+            let cluster = ClusterToRegister {
+                id: own.cluster,
+                name: started.name,
+                region: tenant.region.clone(),
+                tenancy: Tenancy::Dedicated,
+                provider: own.provider,
+                endpoint: started.endpoint,
+                tls_mode: started.tls_mode,
+                tls_ca: None,
+                user: started.admin_user,
+                password: started.admin_password,
+                database: started.admin_database,
+                limits: ClusterLimits { tenants: 1, ..ClusterLimits::default() },
+                claimed_by: Some(tenant.id),
+            };
+            clusters::ensure_started_cluster(work.control, cluster).await?
+        }
+    };
+    let mut tx = work.control.store().begin().await?;
+    tx.guard(work.lease).await?;
+    tx.cluster_resource_created(cluster).await?;
+    let home = record_home(&mut tx, &tenant, cluster, work.operation.id).await?;
+    progress.home = Some(home);
+    let json = serde_json::to_value(&*progress).map_err(|error| StepError::Failed { reason: error.to_string() })?;
+    tx.advance(work.lease, Some("acquire_cluster"), &json).await?;
+    tx.commit().await?;
+    Ok(Effect::Changed)
+}
+
+/// What the home is made from: a golden template for `database`, a shared database for `schema`.
+async fn ensure_base(work: &Work<'_>, progress: &mut ProvisionProgress) -> StepResult {
+    let site = Site::load(work, progress).await?;
+    match site.home.home.isolation {
+        Isolation::Database => {
+            bases::ensure_template(work.control, &site.target, site.home.migration_set.as_ref()).await
+        }
+        Isolation::Schema => bases::ensure_shared_database(work.control, &site.target, &site.home).await,
+        Isolation::Row | Isolation::Cluster => Ok(Effect::None),
+    }
+}
+
+/// Roles, the database or schema, grants and the stamp of the first generation.
+async fn ensure_home(work: &Work<'_>, progress: &mut ProvisionProgress) -> StepResult {
+    let site = Site::load(work, progress).await?;
+    let home = &site.home.home;
+    let template = match home.isolation {
+        Isolation::Database => {
+            Some(bases::ready_template(work.control, home.cluster, site.home.migration_set.as_ref()).await?)
+        }
+        Isolation::Row | Isolation::Schema | Isolation::Cluster => None,
+    };
+    let secrets = RoleSecrets {
+        slot: site.home.login,
+        login: site.home.secrets.login.clone(),
+        read_only: site.home.secrets.read_only.clone(),
+        migrator: site.home.secrets.migrator.clone(),
+    };
+    let spec = HomeSpec {
+        home,
+        fence: work.fence(home.id),
+        secrets: &secrets,
+        limits: &site.limits,
+        template: template.as_ref().map(|template| &template.name),
+        stamp: Some(Stamp { tenant: site.tenant.id, generation: Generation::FIRST, state: RouteState::Active }),
+    };
+    work.control.fleet().ensure_home(&site.target, &spec).await?;
+    progress.schema_version = template.map_or(SchemaVersion::default(), |template| template.schema_version);
+    Ok(Effect::Changed)
+}
+
+async fn record_home_objects(work: &Work<'_>, progress: &ProvisionProgress, tx: &mut Tx) -> Result<(), StepError> {
+    if let Some(home) = progress.home {
+        tx.resources_of_home_created(home).await?;
+    }
+    tx.record_event(work.operation.id, "home_made", Some("ensure_home"), &json!({ "home": progress.home })).await?;
+    Ok(())
+}
+
+/// Replays the set where the home is no clone of a template, or where the template was behind.
+async fn migrate(work: &Work<'_>, progress: &mut ProvisionProgress) -> StepResult {
+    let site = Site::load(work, progress).await?;
+    let Some(id) = &site.home.migration_set else { return Ok(Effect::None) };
+    let set = migration_sets::load(work.control, id).await?;
+    if progress.schema_version >= set.latest_version() {
+        return Ok(Effect::None);
+    }
+    let options = ApplyOptions::default();
+    let applied =
+        work.control.fleet().apply(&site.target, &site.home.home, &site.home.secrets.migrator, &set, &options).await?;
+    progress.schema_version = applied.to;
+    Ok(Effect::Changed)
+}
+
+async fn publish_route(_: &Work<'_>, _: &mut ProvisionProgress) -> StepResult {
+    Ok(Effect::Changed)
+}
+
+/// The pivot: from here on the tenant is served.
+async fn record_publish_route(work: &Work<'_>, progress: &ProvisionProgress, tx: &mut Tx) -> Result<(), StepError> {
+    let tenant = tenant_of(work)?;
+    let home = progress.home.ok_or_else(|| StepError::Failed { reason: "no home is reserved".to_owned() })?;
+    tx.home_ready(home, progress.schema_version).await?;
+    tx.open_placement(tenant, home, Generation::FIRST).await?;
+    tx.set_tenant_active(tenant, Generation::FIRST, progress.schema_version).await?;
+    tx.publish_route(tenant, RouteState::Active, Generation::FIRST, Some(home)).await?;
+    Ok(())
+}
+
+async fn nothing(_: &Work<'_>, _: &ProvisionProgress, _: &mut Tx) -> Result<(), StepError> {
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! Taking down whatever was recorded for a tenant, by its resource rows. Shared by deletion and by walking back.
+
+use std::collections::BTreeSet;
+
+use tenantry_domain::{ClusterId, HomeId, ProviderKind, TenantId};
+use tenantry_fleet::ClusterTarget;
+use tenantry_store::{HomeRecord, Resource, ResourceKind, StoreError};
+
+use super::cluster_target::target_of;
+use crate::engine::{StepError, Work};
+
+/// Shuts the tenant's login roles out of every home that was recorded for it and ends their sessions.
+pub(crate) async fn shut_out(work: &Work<'_>, tenant: TenantId) -> Result<(), StepError> {
+    let resources = work.control.store().resources_of_tenant(tenant).await?;
+    for home in homes_of(&resources) {
+        let record = work.control.store().home(home).await?;
+        if let Some(target) = reach(work, record.home.cluster).await? {
+            work.control.fleet().disable_logins(&target, &work.fence(home), &record.home).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Drops every object that was recorded for the tenant and is not dropped yet: databases and schemas first, then roles,
+/// then a server of its own. Each stage commits its rows as it goes, so an interruption resumes where it stopped.
+pub(crate) async fn release(work: &Work<'_>, tenant: TenantId) -> Result<(), StepError> {
+    let store = work.control.store();
+    let resources = store.resources_of_tenant(tenant).await?;
+    let own_clusters: Vec<&Resource> = resources.iter().filter(|it| it.kind == ResourceKind::Cluster).collect();
+    for home in homes_of(&resources) {
+        let record = store.home(home).await?;
+        let of_home: Vec<&Resource> = resources.iter().filter(|it| it.home == Some(home)).collect();
+        let goes_with_its_cluster = own_clusters.iter().any(|it| it.cluster == record.home.cluster);
+        if !goes_with_its_cluster {
+            drop_objects(work, &record, &of_home).await?;
+        }
+        let dropped: Vec<_> = of_home.iter().map(|it| it.id).collect();
+        let tx = store.begin().await?;
+        tx.guard(work.lease).await?;
+        tx.resource_dropped(&dropped).await?;
+        tx.home_released(home).await?;
+        tx.commit().await?;
+    }
+    for resource in own_clusters {
+        release_cluster(work, resource).await?;
+    }
+    let_go(work, tenant).await
+}
+
+async fn drop_objects(work: &Work<'_>, record: &HomeRecord, resources: &[&Resource]) -> Result<(), StepError> {
+    let Some(target) = reach(work, record.home.cluster).await? else { return Ok(()) };
+    let fleet = work.control.fleet();
+    let home = &record.home;
+    fleet.disable_logins(&target, &work.fence(home.id), home).await?;
+    let has = |kind| resources.iter().any(|it| it.kind == kind);
+    if has(ResourceKind::Schema) {
+        fleet.drop_schema(&target, home).await?;
+    }
+    if has(ResourceKind::Database) {
+        fleet.drop_database(&target, &home.database).await?;
+    }
+    if has(ResourceKind::Role) {
+        fleet.drop_roles(&target, &work.fence(home.id), home).await?;
+    }
+    Ok(())
+}
+
+/// Takes a server of the tenant's own down, then its row in the catalog.
+async fn release_cluster(work: &Work<'_>, resource: &Resource) -> Result<(), StepError> {
+    let Some(provider) = work.control.provider(ProviderKind::Local) else {
+        return Err(StepError::Failed {
+            reason: format!(
+                "cluster {} was started by `dev` or `demo`; only the same program can take it down",
+                resource.cluster
+            ),
+        });
+    };
+    provider.release(resource.cluster).await?;
+    let tx = work.control.store().begin().await?;
+    tx.guard(work.lease).await?;
+    tx.resource_dropped(&[resource.id]).await?;
+    tx.delete_cluster(resource.cluster).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// A registered cluster that was claimed, but where no home was recorded yet, is free again.
+async fn let_go(work: &Work<'_>, tenant: TenantId) -> Result<(), StepError> {
+    let tx = work.control.store().begin().await?;
+    tx.guard(work.lease).await?;
+    tx.release_clusters_of(tenant).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+fn homes_of(resources: &[Resource]) -> BTreeSet<HomeId> {
+    resources.iter().filter_map(|resource| resource.home).collect()
+}
+
+/// The cluster, unless its row is gone and with it everything that was there.
+async fn reach(work: &Work<'_>, cluster: ClusterId) -> Result<Option<ClusterTarget>, StepError> {
+    match work.control.store().cluster_access(cluster).await {
+        Ok(access) => Ok(Some(target_of(access))),
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

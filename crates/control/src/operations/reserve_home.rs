@@ -1,0 +1,182 @@
+//! Choosing and recording a home before anything of it exists.
+
+use serde::{Deserialize, Serialize};
+use tenantry_domain::{
+    ClusterId, DatabaseName, Home, HomeId, HomeNames, Isolation, LoginSlot, OperationId, ProviderKind, ResourceId,
+    SchemaName, SchemaVersion, Tenant,
+};
+use tenantry_store::{HomeSecrets, NewHome, NewResource, ResourceKind, Tx};
+
+use crate::control::{Control, new_id};
+use crate::error::ControlError;
+use crate::placement::{self, Candidate, Wish};
+
+/// What a provision remembers from step to step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProvisionProgress {
+    /// The home, once reserved.
+    pub(crate) home: Option<HomeId>,
+    /// For isolation `cluster`: who brings the server, and the id that it gets if it is a new one.
+    pub(crate) own_cluster: Option<OwnCluster>,
+    /// The version that the home's schema was brought to.
+    pub(crate) schema_version: SchemaVersion,
+}
+
+/// The wish for a server of the tenant's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OwnCluster {
+    pub(crate) provider: ProviderKind,
+    pub(crate) cluster: ClusterId,
+    pub(crate) pin: Option<ClusterId>,
+}
+
+/// Reserves a home for the tenant inside the caller's transaction, or says why none can be had.
+///
+/// For `schema` and `database` the cluster is chosen and the home recorded here. For `cluster` only the provider is
+/// chosen: the home is recorded once the server is there.
+pub(crate) async fn reserve(
+    control: &Control,
+    tx: &mut Tx,
+    tenant: &Tenant,
+    pin: Option<ClusterId>,
+    operation: OperationId,
+) -> Result<ProvisionProgress, ControlError> {
+    match tenant.isolation {
+        Isolation::Row => Err(ControlError::invalid(
+            "/isolation",
+            "isolation `row` cannot be provisioned yet; use schema, database or cluster",
+        )),
+        Isolation::Cluster => reserve_cluster(control, tx, tenant, pin, operation).await,
+        Isolation::Schema | Isolation::Database => {
+            let cluster = choose_cluster(control, tx, tenant, pin).await?;
+            let home = record_home(tx, tenant, cluster, operation).await?;
+            Ok(ProvisionProgress { home: Some(home), own_cluster: None, schema_version: SchemaVersion::default() })
+        }
+    }
+}
+
+async fn choose_cluster(
+    control: &Control,
+    tx: &mut Tx,
+    tenant: &Tenant,
+    pin: Option<ClusterId>,
+) -> Result<ClusterId, ControlError> {
+    let candidates: Vec<Candidate> = tx
+        .placement_candidates()
+        .await?
+        .into_iter()
+        .map(|row| Candidate {
+            holds_catalog: control.keeps_tenants_off(&row.system_identifier),
+            has_open_shared_database: row.has_open_shared_database,
+            cluster: row.cluster,
+        })
+        .collect();
+    if let Some(pinned) = pin.and_then(|pin| candidates.iter().find(|it| it.cluster.id == pin))
+        && pinned.cluster.region != tenant.region
+    {
+        return Err(ControlError::ResidencyViolation {
+            reason: format!(
+                "cluster `{}` is in region `{}`, but the tenant's data must be in `{}`; name another cluster or region",
+                pinned.cluster.name, pinned.cluster.region, tenant.region
+            ),
+        });
+    }
+    let wish = Wish { region: tenant.region.clone(), isolation: tenant.isolation, pin };
+    let decision = placement::choose(&wish, &candidates);
+    decision.chosen.ok_or_else(|| ControlError::NoCapacity { reason: decision.explain() })
+}
+
+async fn reserve_cluster(
+    control: &Control,
+    tx: &mut Tx,
+    tenant: &Tenant,
+    pin: Option<ClusterId>,
+    operation: OperationId,
+) -> Result<ProvisionProgress, ControlError> {
+    let mut refusals = Vec::new();
+    for provider in control.providers() {
+        match provider.offers(&tenant.region, pin).await? {
+            Ok(()) => {
+                let cluster = ClusterId::new(new_id());
+                if provider.kind() == ProviderKind::Local {
+                    let resource = NewResource {
+                        id: ResourceId::new(new_id()),
+                        cluster,
+                        kind: ResourceKind::Cluster,
+                        name: cluster.to_string(),
+                        parent: None,
+                    };
+                    tx.insert_resources(operation, None, &[resource]).await?;
+                }
+                let own_cluster = Some(OwnCluster { provider: provider.kind(), cluster, pin });
+                return Ok(ProvisionProgress { home: None, own_cluster, schema_version: SchemaVersion::default() });
+            }
+            Err(refusal) => refusals.push(refusal),
+        }
+    }
+    let reason = if refusals.is_empty() {
+        "no provider of whole clusters is configured".to_owned()
+    } else {
+        refusals.join("; ")
+    };
+    Err(ControlError::NoCapacity { reason })
+}
+
+/// Records a home on the cluster with everything that will be made for it, all of it planned.
+pub(crate) async fn record_home(
+    tx: &mut Tx,
+    tenant: &Tenant,
+    cluster: ClusterId,
+    operation: OperationId,
+) -> Result<HomeId, ControlError> {
+    let id = HomeId::new(new_id());
+    let migration_set = tx.promoted().await?.map(|set| set.id);
+    let shared = match tenant.isolation {
+        Isolation::Schema => Some(tx.ensure_shared_database(cluster, new_id()).await?),
+        Isolation::Row | Isolation::Database | Isolation::Cluster => None,
+    };
+    let home = match &shared {
+        Some(shared) => Home {
+            id,
+            cluster,
+            isolation: tenant.isolation,
+            database: shared.name.clone(),
+            schema: SchemaName::of_home(id),
+        },
+        None => Home {
+            id,
+            cluster,
+            isolation: tenant.isolation,
+            database: DatabaseName::of_home(id),
+            schema: SchemaName::public(),
+        },
+    };
+    let resource = |kind, name: &str, parent: Option<String>| NewResource {
+        id: ResourceId::new(new_id()),
+        cluster,
+        kind,
+        name: name.to_owned(),
+        parent,
+    };
+    let mut resources: Vec<NewResource> =
+        HomeNames::of(id).all().into_iter().map(|role| resource(ResourceKind::Role, role.as_str(), None)).collect();
+    resources.push(match &shared {
+        Some(shared) => resource(ResourceKind::Schema, home.schema.as_str(), Some(shared.name.as_str().to_owned())),
+        None => resource(ResourceKind::Database, home.database.as_str(), None),
+    });
+    tx.insert_home(&NewHome {
+        home,
+        login: LoginSlot::A,
+        secrets: HomeSecrets {
+            login: tenantry_fleet::random_password(),
+            read_only: tenantry_fleet::random_password(),
+            migrator: tenantry_fleet::random_password(),
+        },
+        shared_database: shared.map(|shared| shared.id),
+        migration_set,
+        resources,
+        operation,
+    })
+    .await?;
+    Ok(id)
+}

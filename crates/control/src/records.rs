@@ -1,0 +1,8 @@
+//! What use-cases take and return that the catalog defines, under one name, so that doors need not know the catalog.
+
+pub use tenantry_migration_set::Finding;
+pub use tenantry_store::{
+    AuditFilter, AuditRecord, ClusterChange, ClusterFilter, ClusterRef, ClusterRoute, MigrationSetRecord, Operation,
+    OperationEvent, OperationFilter, PAGE_MAX, Page, PageRequest, RolloutCounts, RolloutRecord, RolloutTarget,
+    RouteChange, RouterRecord, RouterReport, StoredMigration, TenantChange, TenantFilter, TenantRef, TokenRecord,
+};

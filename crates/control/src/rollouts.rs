@@ -1,0 +1,175 @@
+//! Rollouts as admins and CI see them.
+
+pub(crate) mod runner;
+pub(crate) mod target;
+
+use std::time::Duration;
+
+use serde_json::json;
+use tenantry_domain::{Access, MigrationSetId, RolloutId, RolloutState, Scope, TargetState};
+use tenantry_store::{AuditEntry, NewRollout, Page, PageRequest, RolloutRecord, RolloutTarget, Tx};
+use tokio::time::Instant;
+
+use crate::caller::Caller;
+use crate::control::{Control, new_id};
+use crate::error::ControlError;
+use crate::operations::WAIT_MAX;
+use crate::signals::{News, Signals};
+
+/// Most tenants that one rollout migrates at the same time.
+pub const CONCURRENCY_MAX: u32 = 256;
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// The wish to bring the fleet to a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateRollout {
+    /// The set, pushed before.
+    pub migration_set: MigrationSetId,
+    /// How many tenants at the same time; absent means the configured default.
+    pub concurrency: Option<u32>,
+}
+
+/// Begins a rollout over all live tenants. One rollout runs at a time.
+pub async fn create(control: &Control, caller: &Caller, wish: CreateRollout) -> Result<RolloutRecord, ControlError> {
+    caller.require_fleet_wide(Scope::Migrations(Access::Write))?;
+    let concurrency = wish.concurrency.unwrap_or(control.config().rollout_concurrency);
+    if !(1..=CONCURRENCY_MAX).contains(&concurrency) {
+        return Err(ControlError::invalid("/concurrency", format!("use 1 to {CONCURRENCY_MAX}")));
+    }
+    let id = RolloutId::new(new_id());
+    let mut tx = control.store().begin().await?;
+    let set = tx.migration_set(&wish.migration_set).await.map_err(|error| match error {
+        tenantry_store::StoreError::NotFound { .. } => ControlError::invalid(
+            "/migration_set",
+            format!("there is no migration set `{}`; push it first with `tenantry migrate push`", wish.migration_set),
+        ),
+        other => other.into(),
+    })?;
+    if let Some(promoted) = tx.promoted().await?
+        && promoted.latest_version > set.latest_version
+    {
+        return Err(ControlError::InvalidState {
+            reason: format!(
+                "the fleet is at version {} already, and a rollout never goes back; this set ends at {}",
+                promoted.latest_version, set.latest_version
+            ),
+        });
+    }
+    tx.insert_rollout(&NewRollout { id, migration_set: set.id.clone(), concurrency }).await?;
+    tx.add_targets(id).await?;
+    audit(&mut tx, caller, "rollout.create", id, json!({ "migration_set": set.id, "concurrency": concurrency }))
+        .await?;
+    tx.commit().await?;
+    control.signals().wake_rollouts();
+    Ok(control.store().rollout(id).await?)
+}
+
+/// A page of rollouts, newest first.
+pub async fn list(control: &Control, caller: &Caller, page: &PageRequest) -> Result<Page<RolloutRecord>, ControlError> {
+    caller.require_fleet_wide(Scope::Migrations(Access::Read))?;
+    Ok(control.store().rollouts(page).await?)
+}
+
+/// One rollout with its counts.
+pub async fn show(control: &Control, caller: &Caller, id: RolloutId) -> Result<RolloutRecord, ControlError> {
+    caller.require_fleet_wide(Scope::Migrations(Access::Read))?;
+    Ok(control.store().rollout(id).await?)
+}
+
+/// A page of a rollout's targets, of all states if none is given.
+pub async fn targets(
+    control: &Control,
+    caller: &Caller,
+    id: RolloutId,
+    states: &[TargetState],
+    page: &PageRequest,
+) -> Result<Page<RolloutTarget>, ControlError> {
+    show(control, caller, id).await?;
+    Ok(control.store().targets(id, states, page).await?)
+}
+
+/// Waits until the rollout is finished or paused, or `patience` (at most one minute) is over.
+pub async fn wait(
+    control: &Control,
+    caller: &Caller,
+    id: RolloutId,
+    patience: Duration,
+) -> Result<RolloutRecord, ControlError> {
+    let deadline = Instant::now() + patience.min(WAIT_MAX);
+    let mut news = control.signals().subscribe();
+    loop {
+        let rollout = show(control, caller, id).await?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        if rollout.state.is_finished() || rollout.state == RolloutState::Paused || left.is_zero() {
+            return Ok(rollout);
+        }
+        Signals::wait_for(&mut news, left.min(LOOK_AGAIN), |news| news == News::Rollout(id)).await;
+    }
+}
+
+/// Begins no more targets; those that run finish.
+pub async fn pause(control: &Control, caller: &Caller, id: RolloutId) -> Result<RolloutRecord, ControlError> {
+    change(control, caller, id, "rollout.pause", &[RolloutState::Queued, RolloutState::Running], RolloutState::Paused)
+        .await
+}
+
+/// Goes on after a pause.
+pub async fn resume(control: &Control, caller: &Caller, id: RolloutId) -> Result<RolloutRecord, ControlError> {
+    change(control, caller, id, "rollout.resume", &[RolloutState::Paused], RolloutState::Queued).await
+}
+
+/// Ends a rollout where it stands. Tenants that were migrated stay migrated; the set is not promoted.
+pub async fn abort(control: &Control, caller: &Caller, id: RolloutId) -> Result<RolloutRecord, ControlError> {
+    let open = [RolloutState::Queued, RolloutState::Running, RolloutState::Paused];
+    change(control, caller, id, "rollout.abort", &open, RolloutState::Aborted).await
+}
+
+/// Takes up the targets of a failed rollout that failed; the others stay as they are.
+pub async fn retry(control: &Control, caller: &Caller, id: RolloutId) -> Result<RolloutRecord, ControlError> {
+    change(control, caller, id, "rollout.retry", &[RolloutState::Failed], RolloutState::Queued).await
+}
+
+async fn change(
+    control: &Control,
+    caller: &Caller,
+    id: RolloutId,
+    action: &'static str,
+    from: &[RolloutState],
+    to: RolloutState,
+) -> Result<RolloutRecord, ControlError> {
+    caller.require_fleet_wide(Scope::Migrations(Access::Write))?;
+    let mut tx = control.store().begin().await?;
+    let rollout = tx.lock_rollout(id).await?;
+    if !from.contains(&rollout.state) {
+        let possible: Vec<&str> = from.iter().map(|state| state.as_str()).collect();
+        return Err(ControlError::InvalidState {
+            reason: format!("the rollout is {}; this needs one that is {}", rollout.state, possible.join(" or ")),
+        });
+    }
+    tx.change_rollout(id, to).await?;
+    audit(&mut tx, caller, action, id, json!({ "state": to })).await?;
+    tx.commit().await?;
+    control.signals().wake_rollouts();
+    Ok(control.store().rollout(id).await?)
+}
+
+async fn audit(
+    tx: &mut Tx,
+    caller: &Caller,
+    action: &str,
+    id: RolloutId,
+    after: serde_json::Value,
+) -> Result<(), ControlError> {
+    tx.audit(&AuditEntry {
+        actor: caller.name.clone(),
+        action: action.to_owned(),
+        target: format!("rollout/{id}"),
+        tenant: None,
+        request_id: Some(caller.request_id),
+        operation: None,
+        before: None,
+        after: Some(after),
+    })
+    .await?;
+    Ok(())
+}

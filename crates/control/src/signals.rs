@@ -1,0 +1,137 @@
+//! News from the catalog, fanned out in memory: one listening connection per replica, however many wait.
+//!
+//! Nothing depends on a piece of news arriving. Whoever waits also looks again after a while, so a lost notification
+//! costs time, never correctness.
+
+use std::time::Duration;
+
+use tenantry_domain::{FeedVersion, OperationId, RolloutId};
+use tenantry_store::{Listener, Notice, Store};
+use tokio::sync::{Notify, broadcast, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+/// How many pieces of news a slow waiter may lag behind before it is told to look for itself.
+const BACKLOG: usize = 1024;
+
+/// A change that somebody may be waiting for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// The operation changed.
+    Operation(OperationId),
+    /// The rollout changed.
+    Rollout(RolloutId),
+    /// News may have been missed: look for yourself.
+    Anything,
+}
+
+/// Where news arrives and is waited for.
+#[derive(Debug)]
+pub struct Signals {
+    news: broadcast::Sender<News>,
+    feed: watch::Sender<FeedVersion>,
+    operations_wake: Notify,
+    rollouts_wake: Notify,
+}
+
+impl Signals {
+    pub(crate) fn new() -> Self {
+        Self {
+            news: broadcast::channel(BACKLOG).0,
+            feed: watch::channel(FeedVersion::default()).0,
+            operations_wake: Notify::new(),
+            rollouts_wake: Notify::new(),
+        }
+    }
+
+    /// All news from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<News> {
+        self.news.subscribe()
+    }
+
+    /// The newest feed version that this replica has heard of.
+    pub fn feed(&self) -> watch::Receiver<FeedVersion> {
+        self.feed.subscribe()
+    }
+
+    /// Tells this replica's workers that an operation may be due, ahead of the catalog's own notification.
+    pub(crate) fn wake_operations(&self) {
+        self.operations_wake.notify_one();
+    }
+
+    pub(crate) fn wake_rollouts(&self) {
+        self.rollouts_wake.notify_one();
+    }
+
+    pub(crate) async fn operations_woken(&self) {
+        self.operations_wake.notified().await;
+    }
+
+    pub(crate) async fn rollouts_woken(&self) {
+        self.rollouts_wake.notified().await;
+    }
+
+    /// Receives from the catalog until told to stop.
+    pub(crate) async fn run(&self, store: &Store, stop: &CancellationToken) {
+        let mut listener: Listener = store.listen();
+        loop {
+            let notice = tokio::select! {
+                () = stop.cancelled() => return,
+                notice = listener.recv() => notice,
+            };
+            match notice {
+                Notice::Operation(id) => {
+                    self.tell(News::Operation(id));
+                    self.wake_operations();
+                }
+                Notice::Rollout(id) => {
+                    self.tell(News::Rollout(id));
+                    self.wake_rollouts();
+                }
+                Notice::Feed(version) => self.raise_feed(version),
+                Notice::Reconnected => {
+                    match store.feed_version().await {
+                        Ok(clock) => self.raise_feed(clock.current),
+                        Err(error) => warn!(%error, "could not read the feed version after reconnecting"),
+                    }
+                    self.tell(News::Anything);
+                    self.wake_operations();
+                    self.wake_rollouts();
+                }
+            }
+        }
+    }
+
+    /// Waits for news that `concerns`, or until `patience` is over, whichever comes first.
+    pub async fn wait_for(
+        receiver: &mut broadcast::Receiver<News>,
+        patience: Duration,
+        concerns: impl Fn(News) -> bool,
+    ) {
+        let wait = async {
+            loop {
+                match receiver.recv().await {
+                    Ok(news) if !concerns(news) && news != News::Anything => {}
+                    Ok(_) | Err(_) => return,
+                }
+            }
+        };
+        // Running out of patience is an answer too: the caller looks for itself.
+        let _ = tokio::time::timeout(patience, wait).await;
+    }
+
+    fn tell(&self, news: News) {
+        // Nobody waiting is no error.
+        let _ = self.news.send(news);
+    }
+
+    fn raise_feed(&self, version: FeedVersion) {
+        self.feed.send_if_modified(|current| {
+            let rises = version > *current;
+            if rises {
+                *current = version;
+            }
+            rises
+        });
+    }
+}

@@ -1,0 +1,352 @@
+//! Tenants as admins see them.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tenantry_domain::Generation;
+use tenantry_domain::plan::DEFAULT_PLAN;
+use tenantry_domain::{
+    Access, DisplayName, Isolation, Labels, Limits, OperationId, OperationKind, PlanName, Region, RouteState, Scope,
+    Slug, Tenant, TenantId, TenantStatus,
+};
+use tenantry_store::{
+    AuditEntry, ClusterRef, NewOperation, NewTenant, Operation, Page, PageRequest, TenantChange, TenantFilter,
+    TenantRef, Tx,
+};
+
+use crate::caller::Caller;
+use crate::control::{Control, new_id};
+use crate::engine::Kind;
+use crate::error::ControlError;
+use crate::operations::delete_tenant::{DeleteProgress, DeleteTenant};
+use crate::operations::provision_tenant::ProvisionTenant;
+use crate::operations::reserve_home;
+
+/// The wish for a new tenant. Only the slug has no default.
+#[derive(Debug, Clone)]
+pub struct CreateTenant {
+    /// Its name in URLs and hosts.
+    pub slug: Slug,
+    /// Its name for people; absent means the slug.
+    pub name: Option<DisplayName>,
+    /// Its plan; absent means [`DEFAULT_PLAN`].
+    pub plan: Option<PlanName>,
+    /// Where its data must be; absent means the configured default, or the only region that has clusters.
+    pub region: Option<Region>,
+    /// What it has to itself; absent means what the plan says.
+    pub isolation: Option<Isolation>,
+    /// The tenant above it.
+    pub parent: Option<TenantRef>,
+    /// Marks for selecting.
+    pub labels: Labels,
+    /// Its own limits in place of the plan's.
+    pub overrides: Limits,
+    /// End of its trial.
+    pub trial_ends_at: Option<Timestamp>,
+    /// The only cluster that will do.
+    pub cluster: Option<ClusterRef>,
+}
+
+/// How deep tenants may be nested.
+const DEPTH_MAX: usize = 8;
+
+/// Records a tenant with its home and the operation that makes it. Returns at once; the operation goes on.
+pub async fn create(
+    control: &Control,
+    caller: &Caller,
+    wish: CreateTenant,
+    idempotency_key: Option<String>,
+) -> Result<(Tenant, Operation), ControlError> {
+    caller.require_fleet_wide(Scope::Tenants(Access::Write))?;
+    let mut tx = control.store().begin().await?;
+    let plan_name = match wish.plan {
+        Some(plan) => plan,
+        None => PlanName::parse(DEFAULT_PLAN)?,
+    };
+    let plan = tx.plan(&plan_name).await.map_err(|error| unknown(error, "/plan", "plan", plan_name.as_str()))?;
+    let region = match wish.region {
+        Some(region) => region,
+        None => default_region(control, &mut tx).await?,
+    };
+    let parent = match &wish.parent {
+        Some(parent) => Some(check_parent(&mut tx, parent).await?),
+        None => None,
+    };
+    let pin = match &wish.cluster {
+        Some(cluster) => Some(
+            tx.cluster(cluster).await.map_err(|error| unknown(error, "/cluster", "cluster", &cluster.to_string()))?.id,
+        ),
+        None => None,
+    };
+    check_region(&mut tx, control, &region).await?;
+    let name = match wish.name {
+        Some(name) => name,
+        None => DisplayName::parse(wish.slug.as_str())?,
+    };
+    let (id, operation) = (TenantId::new(new_id()), OperationId::new(new_id()));
+    tx.insert_tenant(&NewTenant {
+        id,
+        slug: wish.slug,
+        name,
+        plan: plan.name,
+        region,
+        isolation: wish.isolation.unwrap_or(plan.isolation),
+        parent,
+        labels: wish.labels,
+        overrides: wish.overrides,
+        trial_ends_at: wish.trial_ends_at,
+        operation,
+    })
+    .await?;
+    let tenant = tx.tenant(&TenantRef::Id(id)).await?;
+    tx.insert_operation(&NewOperation {
+        id: operation,
+        kind: OperationKind::Provision,
+        tenant: Some(id),
+        cluster: None,
+        input: json!({ "isolation": tenant.isolation, "cluster": pin }),
+        progress: Value::Null,
+        idempotency_key,
+        code_version: ProvisionTenant::CODE_VERSION,
+    })
+    .await?;
+    let progress = reserve_home::reserve(control, &mut tx, &tenant, pin, operation).await?;
+    tx.set_progress(operation, &serde_json::to_value(progress).map_err(ControlError::internal)?).await?;
+    audit(&mut tx, caller, "tenant.create", id, Some(operation), None, Some(summary(&tenant))).await?;
+    tx.publish_route(id, RouteState::Provisioning, Generation::default(), None).await?;
+    tx.commit().await?;
+    control.signals().wake_operations();
+    let operation = control.store().operation(operation).await?;
+    Ok((tenant, operation))
+}
+
+/// A page of tenants, oldest first.
+pub async fn list(
+    control: &Control,
+    caller: &Caller,
+    filter: &TenantFilter,
+    page: &PageRequest,
+) -> Result<Page<Tenant>, ControlError> {
+    caller.require(Scope::Tenants(Access::Read))?;
+    if let Some(own) = caller.tenant {
+        let tenant = control.store().tenant(&TenantRef::Id(own)).await?;
+        return Ok(Page { items: vec![tenant], next: None });
+    }
+    Ok(control.store().tenants(filter, page).await?)
+}
+
+/// One tenant; tombstones are shown too.
+pub async fn show(control: &Control, caller: &Caller, tenant: &TenantRef) -> Result<Tenant, ControlError> {
+    caller.require(Scope::Tenants(Access::Read))?;
+    visible(caller, tenant, control.store().tenant(tenant).await?)
+}
+
+/// Changes name, plan, labels or overrides. Isolation stays: that takes a move.
+pub async fn update(
+    control: &Control,
+    caller: &Caller,
+    tenant: &TenantRef,
+    change: TenantChange,
+    if_match: Option<Timestamp>,
+) -> Result<Tenant, ControlError> {
+    caller.require(Scope::Tenants(Access::Write))?;
+    let mut tx = control.store().begin().await?;
+    let before = visible(caller, tenant, tx.lock_tenant(tenant).await?)?;
+    check_match(&before, if_match)?;
+    if matches!(before.state.status(), TenantStatus::Deleting | TenantStatus::Deleted) {
+        return Err(ControlError::InvalidState {
+            reason: format!("tenant `{}` is {} and cannot be changed", before.slug, before.state.status()),
+        });
+    }
+    if let Some(plan) = &change.plan {
+        tx.plan(plan).await.map_err(|error| unknown(error, "/plan", "plan", plan.as_str()))?;
+    }
+    let after = tx.update_tenant(before.id, &change).await?;
+    audit(&mut tx, caller, "tenant.update", before.id, None, Some(summary(&before)), Some(summary(&after))).await?;
+    tx.touch_route(before.id).await?;
+    tx.commit().await?;
+    Ok(after)
+}
+
+/// Withdraws the tenant's route and begins to take its home down. From here on there is no way back.
+pub async fn delete(
+    control: &Control,
+    caller: &Caller,
+    tenant: &TenantRef,
+    if_match: Option<Timestamp>,
+) -> Result<(Tenant, Operation), ControlError> {
+    caller.require_fleet_wide(Scope::Tenants(Access::Write))?;
+    let mut tx = control.store().begin().await?;
+    let before = visible(caller, tenant, tx.lock_tenant(tenant).await?)?;
+    check_match(&before, if_match)?;
+    let status = before.state.status();
+    if !status.may_delete() {
+        let reason = match status {
+            TenantStatus::Provisioning => {
+                format!("tenant `{}` is being provisioned; wait, or cancel its operation", before.slug)
+            }
+            TenantStatus::Deleted => format!("tenant `{}` is deleted already; purge it to free its slug", before.slug),
+            _ => format!("tenant `{}` is {status}; wait until that is done", before.slug),
+        };
+        return Err(ControlError::InvalidState { reason });
+    }
+    if tx.has_live_children(before.id).await? {
+        return Err(ControlError::InvalidState {
+            reason: format!("tenant `{}` has tenants below it; delete them first", before.slug),
+        });
+    }
+    let operation = OperationId::new(new_id());
+    tx.set_tenant_deleting(before.id, operation).await?;
+    tx.insert_operation(&NewOperation {
+        id: operation,
+        kind: OperationKind::Delete,
+        tenant: Some(before.id),
+        cluster: before.state.placement().map(|placement| placement.home.cluster),
+        input: json!({}),
+        progress: serde_json::to_value(DeleteProgress {}).map_err(ControlError::internal)?,
+        idempotency_key: None,
+        code_version: DeleteTenant::CODE_VERSION,
+    })
+    .await?;
+    audit(&mut tx, caller, "tenant.delete", before.id, Some(operation), Some(summary(&before)), None).await?;
+    tx.remove_route(before.id).await?;
+    tx.commit().await?;
+    control.signals().wake_operations();
+    let (tenant, operation) =
+        tokio::try_join!(async { control.store().tenant(&TenantRef::Id(before.id)).await }, async {
+            control.store().operation(operation).await
+        },)?;
+    Ok((tenant, operation))
+}
+
+/// Removes a deleted tenant's tombstone: its slug is free again, its operations are forgotten, the audit log stays.
+pub async fn purge(control: &Control, caller: &Caller, tenant: &TenantRef) -> Result<(), ControlError> {
+    caller.require_fleet_wide(Scope::Tenants(Access::Write))?;
+    let mut tx = control.store().begin().await?;
+    let before = visible(caller, tenant, tx.lock_tenant(tenant).await?)?;
+    if before.state.status() != TenantStatus::Deleted {
+        return Err(ControlError::InvalidState {
+            reason: format!(
+                "tenant `{}` is {}; only a deleted tenant can be purged",
+                before.slug,
+                before.state.status()
+            ),
+        });
+    }
+    audit(&mut tx, caller, "tenant.purge", before.id, None, Some(summary(&before)), None).await?;
+    tx.purge_tenant(before.id).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// A tenant outside the caller's sight is told apart from a missing one by nobody.
+pub(crate) fn visible(caller: &Caller, named: &TenantRef, tenant: Tenant) -> Result<Tenant, ControlError> {
+    if caller.sees(tenant.id) {
+        Ok(tenant)
+    } else {
+        Err(ControlError::NotFound { what: "tenant", name: named.to_string() })
+    }
+}
+
+fn check_match(tenant: &Tenant, if_match: Option<Timestamp>) -> Result<(), ControlError> {
+    if if_match.is_some_and(|expected| expected != tenant.updated_at) {
+        return Err(ControlError::PreconditionFailed);
+    }
+    Ok(())
+}
+
+/// In a request body, a name that is not there is a mistake in the request, not a missing page.
+fn unknown(error: tenantry_store::StoreError, pointer: &'static str, what: &'static str, name: &str) -> ControlError {
+    match error {
+        tenantry_store::StoreError::NotFound { .. } => ControlError::invalid(
+            pointer,
+            format!("there is no {what} `{name}`; list them with `tenantry {what} list`"),
+        ),
+        other => other.into(),
+    }
+}
+
+async fn default_region(control: &Control, tx: &mut Tx) -> Result<Region, ControlError> {
+    if let Some(region) = &control.config().default_region {
+        return Ok(region.clone());
+    }
+    let regions = tx.regions().await?;
+    match regions.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(ControlError::NoCapacity {
+            reason: "no cluster is registered; register one with `tenantry cluster register`".to_owned(),
+        }),
+        several => {
+            let names: Vec<&str> = several.iter().map(Region::as_str).collect();
+            Err(ControlError::invalid(
+                "/region",
+                format!("there are several regions; name one of {}", names.join(", ")),
+            ))
+        }
+    }
+}
+
+async fn check_region(tx: &mut Tx, control: &Control, region: &Region) -> Result<(), ControlError> {
+    let regions = tx.regions().await?;
+    if regions.contains(region) || regions.is_empty() && control.config().default_region.as_ref() == Some(region) {
+        return Ok(());
+    }
+    let names: Vec<&str> = regions.iter().map(Region::as_str).collect();
+    let known = if names.is_empty() { "none: no cluster is registered".to_owned() } else { names.join(", ") };
+    Err(ControlError::invalid("/region", format!("there is no region `{region}`; regions with clusters are {known}")))
+}
+
+async fn check_parent(tx: &mut Tx, parent: &TenantRef) -> Result<TenantId, ControlError> {
+    let parent = tx.tenant(parent).await.map_err(|error| unknown(error, "/parent", "tenant", &parent.to_string()))?;
+    if matches!(parent.state.status(), TenantStatus::Deleting | TenantStatus::Deleted) {
+        return Err(ControlError::invalid("/parent", format!("tenant `{}` is {}", parent.slug, parent.state.status())));
+    }
+    let mut depth = 1;
+    let mut above = parent.parent;
+    while let Some(id) = above {
+        depth += 1;
+        if depth >= DEPTH_MAX {
+            return Err(ControlError::invalid("/parent", format!("tenants are nested at most {DEPTH_MAX} deep")));
+        }
+        above = tx.tenant(&TenantRef::Id(id)).await?.parent;
+    }
+    Ok(parent.id)
+}
+
+/// What the audit log keeps of a tenant.
+fn summary(tenant: &Tenant) -> Value {
+    json!({
+        "slug": tenant.slug,
+        "name": tenant.name,
+        "plan": tenant.plan,
+        "region": tenant.region,
+        "isolation": tenant.isolation,
+        "parent": tenant.parent,
+        "labels": tenant.labels,
+        "overrides": tenant.overrides,
+        "status": tenant.state.status(),
+        "trial_ends_at": tenant.trial_ends_at,
+    })
+}
+
+async fn audit(
+    tx: &mut Tx,
+    caller: &Caller,
+    action: &str,
+    tenant: TenantId,
+    operation: Option<OperationId>,
+    before: Option<Value>,
+    after: Option<Value>,
+) -> Result<(), ControlError> {
+    tx.audit(&AuditEntry {
+        actor: caller.name.clone(),
+        action: action.to_owned(),
+        target: format!("tenant/{tenant}"),
+        tenant: Some(tenant),
+        request_id: Some(caller.request_id),
+        operation,
+        before,
+        after,
+    })
+    .await?;
+    Ok(())
+}
