@@ -1,0 +1,40 @@
+//! Requests in, answers out.
+
+mod routes;
+mod state;
+
+mod problem;
+
+mod auth;
+mod convert;
+mod etag;
+mod extract;
+mod idempotency;
+mod limits;
+mod observe;
+mod request_id;
+mod security_headers;
+mod streams;
+mod wait;
+
+mod audit_log;
+mod clusters;
+mod migration_sets;
+mod operations;
+mod plans;
+mod rollouts;
+mod route_resolve;
+mod routers;
+mod routes_feed;
+mod tenants;
+mod tokens;
+
+mod docs;
+mod health;
+mod metrics;
+mod openapi;
+
+pub(crate) use metrics::describe as describe_metrics;
+pub use openapi::openapi_document;
+pub(crate) use routes::router;
+pub(crate) use state::Shared;

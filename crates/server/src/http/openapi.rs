@@ -1,0 +1,254 @@
+//! The OpenAPI document: what the handlers say of themselves, and what holds for all of them.
+
+use tenantry_api::problem::PROBLEM_MEDIA_TYPE;
+use tenantry_api::{Code, Problem, ProblemDetail};
+use utoipa::OpenApi;
+use utoipa::openapi::content::Content;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::response::ResponseBuilder;
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{OpenApi as Document, Ref, Required};
+
+const BEARER: &str = "bearer";
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Tenantry",
+        description = "Gives every tenant a PostgreSQL home of its own: provisioned, migrated and routed.\n\n\
+                       Times are RFC 3339 in UTC. A tenant is named by id or slug, a cluster by id or name. Unknown \
+                       fields are refused. Every failure is a problem document with a stable `code`.",
+    ),
+    tags(
+        (name = "tenants", description = "Customer organisations"),
+        (name = "clusters", description = "PostgreSQL servers that homes are placed on"),
+        (name = "plans", description = "What a tenant is given by default"),
+        (name = "operations", description = "Durable work"),
+        (name = "migrations", description = "Migration sets and their rollouts over the fleet"),
+        (name = "routes", description = "What routers need, and who they are"),
+        (name = "tokens", description = "Who may ask"),
+        (name = "audit", description = "Who did what"),
+        (name = "service", description = "This server itself"),
+    ),
+    components(schemas(Code, Problem, ProblemDetail)),
+)]
+pub(crate) struct Base;
+
+/// The document that `/openapi.json` answers with.
+pub fn openapi_document() -> Document {
+    let (_, mut document) = super::routes::documented().split_for_parts();
+    say_what_is_common(&mut document);
+    document
+}
+
+/// What holds for every operation, said once.
+fn say_what_is_common(document: &mut Document) {
+    let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API token"));
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme(BEARER, SecurityScheme::Http(token.build()));
+    for (path, item) in &mut document.paths.paths {
+        let is_protected = path.starts_with("/v1/");
+        if let Some(post) = &mut item.post
+            && is_protected
+        {
+            post.parameters.get_or_insert_default().push(idempotency_key().into());
+        }
+        for operation in operations(item) {
+            if is_protected {
+                operation.security = Some(vec![SecurityRequirement::new(BEARER, Vec::<String>::new())]);
+            }
+            operation.responses.responses.entry("default".to_owned()).or_insert_with(|| problem().into());
+        }
+    }
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
+}
+
+fn idempotency_key() -> Parameter {
+    ParameterBuilder::new()
+        .name("idempotency-key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "Sent again under the same key within 24 hours, the request is answered as it was the first time; another \
+             request under the key is refused",
+        ))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String).max_length(Some(255)).build()))
+        .build()
+}
+
+fn problem() -> utoipa::openapi::Response {
+    let text = || HeaderBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::String)));
+    ResponseBuilder::new()
+        .description("A problem (RFC 9457); `code` says which, and its status goes with it")
+        .content(PROBLEM_MEDIA_TYPE, Content::new(Some(Ref::from_schema_name("Problem"))))
+        .header("x-request-id", text().description(Some("Finds the request in the log")).build())
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Every URL of this contract, by hand: a route that is lost or renamed must fail here.
+    const ROUTES: &[(&str, &[&str])] = &[
+        ("/v1/tenants", &["get", "post"]),
+        ("/v1/tenants/{tenant}", &["delete", "get", "patch"]),
+        ("/v1/tenants/{tenant}/operations", &["get"]),
+        ("/v1/clusters", &["get", "post"]),
+        ("/v1/clusters/{cluster}", &["delete", "get", "patch"]),
+        ("/v1/clusters/{cluster}/cordon", &["post"]),
+        ("/v1/clusters/{cluster}/uncordon", &["post"]),
+        ("/v1/plans", &["get"]),
+        ("/v1/plans/{plan}", &["get"]),
+        ("/v1/operations", &["get"]),
+        ("/v1/operations/{operation}", &["get"]),
+        ("/v1/operations/{operation}/cancel", &["post"]),
+        ("/v1/operations/{operation}/retry", &["post"]),
+        ("/v1/operations/{operation}/skip", &["post"]),
+        ("/v1/operations/{operation}/abandon", &["post"]),
+        ("/v1/operations/{operation}/events", &["get"]),
+        ("/v1/migration-sets", &["get", "post"]),
+        ("/v1/migration-sets/{set}", &["get"]),
+        ("/v1/rollouts", &["get", "post"]),
+        ("/v1/rollouts/{rollout}", &["get"]),
+        ("/v1/rollouts/{rollout}/pause", &["post"]),
+        ("/v1/rollouts/{rollout}/resume", &["post"]),
+        ("/v1/rollouts/{rollout}/abort", &["post"]),
+        ("/v1/rollouts/{rollout}/retry", &["post"]),
+        ("/v1/rollouts/{rollout}/targets", &["get"]),
+        ("/v1/rollouts/{rollout}/events", &["get"]),
+        ("/v1/routes/feed", &["get"]),
+        ("/v1/routes/resolve", &["get"]),
+        ("/v1/routers", &["get"]),
+        ("/v1/routers/{router}/report", &["post"]),
+        ("/v1/tokens", &["get", "post"]),
+        ("/v1/tokens/{token}", &["delete"]),
+        ("/v1/audit-log", &["get"]),
+        ("/healthz", &["get"]),
+        ("/readyz", &["get"]),
+        ("/metrics", &["get"]),
+    ];
+    const METHODS: [&str; 5] = ["get", "post", "patch", "delete", "put"];
+
+    fn document() -> Value {
+        serde_json::to_value(openapi_document()).expect("a document is JSON")
+    }
+
+    fn each_operation(document: &Value) -> Vec<(String, Value)> {
+        let paths = document["paths"].as_object().expect("paths");
+        let operation = |(path, item): (&String, &Value)| {
+            let known = METHODS.iter().filter_map(|method| Some((*method, item.get(*method)?.clone())));
+            known.map(|(method, operation)| (format!("{method} {path}"), operation)).collect::<Vec<_>>()
+        };
+        paths.iter().flat_map(operation).collect()
+    }
+
+    #[test]
+    fn every_route_of_the_contract_is_documented_and_no_other() {
+        let document = document();
+        let documented: BTreeSet<String> = each_operation(&document).into_iter().map(|(name, _)| name).collect();
+        let wanted = |(path, methods): &(&str, &[&str])| {
+            methods.iter().map(|method| format!("{method} {path}")).collect::<Vec<_>>()
+        };
+        let wanted: BTreeSet<String> = ROUTES.iter().flat_map(wanted).collect();
+        assert_eq!(documented, wanted);
+    }
+
+    #[test]
+    fn operation_ids_are_unique_and_links_lead_to_them() {
+        let document = document();
+        let operations = each_operation(&document);
+        let mut parameters_of = BTreeMap::new();
+        for (name, operation) in &operations {
+            let id = operation["operationId"].as_str().expect("an id").to_owned();
+            let names = operation["parameters"].as_array().cloned().unwrap_or_default();
+            let names: BTreeSet<String> =
+                names.iter().map(|parameter| parameter["name"].as_str().expect("a name").to_owned()).collect();
+            assert!(parameters_of.insert(id.clone(), names).is_none(), "{name}: {id} is there twice");
+        }
+        let mut links = 0;
+        for (name, operation) in &operations {
+            for response in operation["responses"].as_object().expect("responses").values() {
+                for link in response["links"].as_object().into_iter().flat_map(|links| links.values()) {
+                    let target = link["operationId"].as_str().expect("a target");
+                    let known = parameters_of.get(target).unwrap_or_else(|| panic!("{name} links to {target}"));
+                    for parameter in link["parameters"].as_object().into_iter().flat_map(|map| map.keys()) {
+                        assert!(known.contains(parameter), "{name} links to {target} with {parameter}");
+                    }
+                    links += 1;
+                }
+            }
+        }
+        assert!(links > 20, "{links}");
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        fn references(value: &Value, found: &mut BTreeSet<String>) {
+            match value {
+                Value::Object(map) => {
+                    for (key, value) in map {
+                        match value.as_str() {
+                            Some(target) if key == "$ref" => {
+                                found.insert(target.to_owned());
+                            }
+                            _ => references(value, found),
+                        }
+                    }
+                }
+                Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+                _ => {}
+            }
+        }
+        let document = document();
+        let mut found = BTreeSet::new();
+        references(&document, &mut found);
+        assert!(found.len() > 20, "{found:?}");
+        for target in found {
+            let pointer = target.strip_prefix('#').expect("a local reference");
+            assert!(document.pointer(pointer).is_some(), "{target}");
+        }
+    }
+
+    #[test]
+    fn path_parameters_are_those_of_the_path() {
+        for (name, operation) in each_operation(&document()) {
+            let in_path: BTreeSet<&str> = name.split('{').skip(1).filter_map(|rest| rest.split('}').next()).collect();
+            let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+            let documented: Vec<&str> = parameters
+                .iter()
+                .filter(|parameter| parameter["in"] == "path")
+                .filter_map(|parameter| parameter["name"].as_str())
+                .collect();
+            assert_eq!(documented.len(), in_path.len(), "{name}: {documented:?}");
+            assert_eq!(documented.into_iter().collect::<BTreeSet<_>>(), in_path, "{name}");
+            let mut seen = BTreeSet::new();
+            for parameter in &parameters {
+                assert!(
+                    seen.insert((parameter["in"].to_string(), parameter["name"].to_string())),
+                    "{name}: {parameter}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_call_of_the_api_needs_a_token_and_may_fail() {
+        for (name, operation) in each_operation(&document()) {
+            let is_protected = name.contains(" /v1/");
+            assert_eq!(operation["security"].is_array(), is_protected, "{name}");
+            let problem = &operation["responses"]["default"]["content"]["application/problem+json"]["schema"]["$ref"];
+            assert_eq!(problem, "#/components/schemas/Problem", "{name}");
+            assert!(operation["summary"].is_string(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Every URL on one page.
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use tower_http::compression::CompressionLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::observe::observe;
+use super::openapi::{Base, openapi_document};
+use super::security_headers::guard;
+use super::state::Shared;
+use super::{audit_log, clusters, docs, health, metrics, migration_sets, operations, plans, rollouts};
+use super::{auth, idempotency, limits, route_resolve, routers, routes_feed, tenants, tokens};
+
+/// Calls whose POST is done once under an `Idempotency-Key`.
+fn remembered() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(tenants::create, tenants::list))
+        .routes(routes!(tenants::show, tenants::update, tenants::delete))
+        .routes(routes!(tenants::operations))
+        .routes(routes!(clusters::register, clusters::list))
+        .routes(routes!(clusters::show, clusters::update, clusters::delete))
+        .routes(routes!(clusters::cordon))
+        .routes(routes!(clusters::uncordon))
+        .routes(routes!(plans::list))
+        .routes(routes!(plans::show))
+        .routes(routes!(operations::list))
+        .routes(routes!(operations::show))
+        .routes(routes!(operations::cancel))
+        .routes(routes!(operations::retry))
+        .routes(routes!(operations::skip))
+        .routes(routes!(operations::abandon))
+        .routes(routes!(rollouts::create, rollouts::list))
+        .routes(routes!(rollouts::show))
+        .routes(routes!(rollouts::targets))
+        .routes(routes!(rollouts::pause))
+        .routes(routes!(rollouts::resume))
+        .routes(routes!(rollouts::abort))
+        .routes(routes!(rollouts::retry))
+        .routes(routes!(tokens::create, tokens::list))
+        .routes(routes!(tokens::delete))
+        .routes(routes!(audit_log::list))
+}
+
+/// As [`remembered`], with bodies that may be large.
+fn large() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(migration_sets::push, migration_sets::list))
+        .routes(routes!(migration_sets::show))
+}
+
+/// What routers call. Their reports replace one another and come every few seconds: remembering each would cost more
+/// than it is worth. Streams end by themselves, so they count apart.
+fn routing() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(route_resolve::resolve))
+        .routes(routes!(routers::list))
+        .routes(routes!(routers::report))
+}
+
+/// Answers without an end.
+fn streams() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(routes_feed::feed))
+        .routes(routes!(operations::events))
+        .routes(routes!(rollouts::events))
+}
+
+/// For whoever runs the program; without a token, because those who probe and scrape have none.
+fn service() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(health::alive)).routes(routes!(health::ready)).routes(routes!(metrics::metrics))
+}
+
+/// All of them without layers, for their documentation.
+pub(crate) fn documented() -> OpenApiRouter<Shared> {
+    OpenApiRouter::with_openapi(Base::openapi())
+        .merge(remembered())
+        .merge(large())
+        .merge(routing())
+        .merge(streams())
+        .merge(service())
+}
+
+/// The whole door. Layers wrap what is above them: the last one sees a request first.
+pub(crate) fn router(shared: &Shared) -> Router {
+    let once = from_fn_with_state(shared.clone(), idempotency::once);
+    let large = Router::from(large())
+        .route_layer(once.clone())
+        .route_layer(from_fn_with_state(shared.clone(), limits::admit_push))
+        .layer(DefaultBodyLimit::max(shared.config().migration_set_bytes_max));
+    let small = Router::from(remembered())
+        .route_layer(once)
+        .merge(routing())
+        .merge(streams())
+        .layer(DefaultBodyLimit::max(shared.config().body_bytes_max));
+    let protected = large.merge(small).route_layer(from_fn_with_state(shared.clone(), auth::authenticate));
+    protected
+        .route_layer(from_fn_with_state(shared.clone(), limits::admit))
+        // Not refused under load: a program that is busy is alive.
+        .merge(service())
+        .merge(docs::router(&openapi_document()))
+        .layer(from_fn(guard))
+        .layer(from_fn(observe))
+        .layer(CompressionLayer::new().gzip(true))
+        .with_state(shared.clone())
+}

@@ -1,0 +1,76 @@
+//! Answers without an end: counted, and ended when the door closes or the token is no longer good.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use async_stream::stream;
+use futures::{Stream, StreamExt};
+use tenantry_control::{Caller, tokens};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use super::auth::BearerToken;
+use super::problem::Refusal;
+use super::state::Shared;
+
+/// How long a revoked or expired token goes on reading at most.
+const LOOK_AT_TOKEN: Duration = Duration::from_secs(30);
+
+/// A place for one stream.
+pub(crate) fn place(shared: &Shared) -> Result<OwnedSemaphorePermit, Refusal> {
+    let detail = "There are as many open streams as configured; try again.";
+    shared.streams().clone().try_acquire_owned().map_err(|_| Refusal::busy(detail))
+}
+
+/// The stream, for as long as the caller may read it. It takes its place with it.
+pub(crate) fn guarded<T: Send>(
+    shared: Shared,
+    caller: Caller,
+    token: BearerToken,
+    place: OwnedSemaphorePermit,
+    items: impl Stream<Item = T> + Send,
+) -> impl Stream<Item = T> + Send {
+    stream! {
+        let _place = place;
+        let _open = Open::new();
+        let mut items = pin!(items);
+        let mut look = interval_at(Instant::now() + LOOK_AT_TOKEN, LOOK_AT_TOKEN);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let item = tokio::select! {
+                biased;
+                () = shared.closing().cancelled() => break,
+                _ = look.tick() => {
+                    if is_revoked(&shared, &caller, &token).await { break }
+                    continue;
+                }
+                item = items.next() => item,
+            };
+            match item {
+                Some(item) => yield item,
+                None => break,
+            }
+        }
+    }
+}
+
+/// Without an answer from the catalog nothing is known, and readers keep what they have.
+async fn is_revoked(shared: &Shared, caller: &Caller, token: &BearerToken) -> bool {
+    matches!(tokens::authenticate(shared.control(), &token.0, caller.request_id).await, Ok(None))
+}
+
+/// Counts open streams.
+struct Open;
+
+impl Open {
+    fn new() -> Self {
+        metrics::gauge!("tenantry_http_streams").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        metrics::gauge!("tenantry_http_streams").decrement(1.0);
+    }
+}

@@ -1,0 +1,271 @@
+//! `/v1/tenants`.
+
+use axum::extract::{Extension, State};
+use axum::http::header::LOCATION;
+use axum::http::{HeaderName, StatusCode};
+use axum::response::{IntoResponse, Response};
+use tenantry_api::{
+    CreateTenant, ListOperations, ListTenants, Operation, Page, Tenant, TenantRef, TenantWithOperation, UpdateTenant,
+    WaitQuery,
+};
+use tenantry_control::records::{self, TenantChange, TenantFilter};
+use tenantry_control::{Caller, Control, ControlError, tenants};
+use tenantry_domain::InvalidName;
+use tracing::{Span, field};
+
+use super::convert;
+use super::etag::{IfMatch, etag};
+use super::extract::{Json, Path, Query};
+use super::problem::Refusal;
+use super::{operations, wait};
+
+/// How often an update is tried again when somebody else changes the tenant at the same time.
+const UPDATE_ATTEMPTS: usize = 5;
+
+/// Create a tenant
+///
+/// Begins to provision a home for it. Only the slug is needed. With `wait`, the answer is held until the tenant is
+/// active, or has failed.
+#[utoipa::path(
+    post,
+    path = "/v1/tenants",
+    operation_id = "create_tenant",
+    tag = "tenants",
+    params(WaitQuery),
+    request_body = CreateTenant,
+    responses(
+        (status = CREATED, description = "The tenant is active", body = TenantWithOperation,
+            headers(("location" = String, description = "Where the tenant is")),
+            links(
+                ("tenant" = (operation_id = "show_tenant", parameters(("tenant" = "$response.body#/tenant/id")))),
+                ("delete" = (operation_id = "delete_tenant", parameters(("tenant" = "$response.body#/tenant/id")))),
+                ("operation" = (operation_id = "show_operation", parameters(("operation" = "$response.body#/operation/id")))),
+            )),
+        (status = ACCEPTED, description = "The work goes on", body = TenantWithOperation,
+            headers(("location" = String, description = "Where the tenant is")),
+            links(
+                ("tenant" = (operation_id = "show_tenant", parameters(("tenant" = "$response.body#/tenant/id")))),
+                ("operation" = (operation_id = "show_operation", parameters(("operation" = "$response.body#/operation/id")))),
+                ("events" = (operation_id = "follow_operation", parameters(("operation" = "$response.body#/operation/id")))),
+            )),
+        (status = OK, description = "The tenant could not be provisioned; the operation says why", body = TenantWithOperation),
+    ),
+)]
+pub(crate) async fn create(
+    State(control): State<Control>,
+    Extension(caller): Extension<Caller>,
+    Query(query): Query<WaitQuery>,
+    Json(body): Json<CreateTenant>,
+) -> Result<Response, Refusal> {
+    let wish = tenants::CreateTenant {
+        slug: body.slug,
+        name: body.name,
+        plan: body.plan,
+        region: body.region,
+        isolation: body.isolation,
+        parent: body.parent.map(convert::tenant_ref),
+        labels: body.labels,
+        overrides: body.overrides,
+        trial_ends_at: body.trial_ends_at,
+        cluster: body.cluster.map(convert::cluster_ref),
+    };
+    let begun = tenants::create(&control, &caller, wish, None).await?;
+    let location = [(LOCATION, format!("/v1/tenants/{}", begun.0.id))];
+    answer(&control, &caller, begun, query, StatusCode::CREATED, location).await
+}
+
+/// List tenants
+///
+/// Oldest first. Deleted tenants are listed only where `status` asks for them.
+#[utoipa::path(
+    get,
+    path = "/v1/tenants",
+    operation_id = "list_tenants",
+    tag = "tenants",
+    params(ListTenants),
+    responses((status = OK, description = "One page", body = Page<Tenant>)),
+)]
+pub(crate) async fn list(
+    State(control): State<Control>,
+    Extension(caller): Extension<Caller>,
+    Query(query): Query<ListTenants>,
+) -> Result<Json<Page<Tenant>>, Refusal> {
+    let filter = TenantFilter {
+        status: query.status.0,
+        plan: query.plan,
+        region: query.region,
+        isolation: query.isolation,
+        cluster: convert::cluster_filter(&control, &caller, query.cluster).await?,
+        parent: convert::tenant_filter(&control, &caller, "?parent", query.parent).await?,
+        labels: query.labels.0.into_iter().map(|selector| (selector.key, selector.value)).collect(),
+        slug_prefix: query.slug_prefix,
+        schema_version_below: query.schema_version_below,
+    };
+    let page = convert::page_request(query.limit, query.cursor);
+    let tenants = tenants::list(&control, &caller, &filter, &page).await?;
+    Ok(Json(convert::page(tenants, convert::tenant)))
+}
+
+/// Show a tenant
+///
+/// A deleted tenant is shown too, until it is purged.
+#[utoipa::path(
+    get,
+    path = "/v1/tenants/{tenant}",
+    operation_id = "show_tenant",
+    tag = "tenants",
+    params(("tenant" = String, Path, description = "Id or slug")),
+    responses(
+        (status = OK, description = "The tenant", body = Tenant,
+            headers(("etag" = String, description = "Its version, for `If-Match`")),
+            links(
+                ("operations" = (operation_id = "list_tenant_operations", parameters(("tenant" = "$response.body#/id")))),
+                ("update" = (operation_id = "update_tenant", parameters(("tenant" = "$response.body#/id")))),
+                ("delete" = (operation_id = "delete_tenant", parameters(("tenant" = "$response.body#/id")))),
+            )),
+    ),
+)]
+pub(crate) async fn show(
+    State(control): State<Control>,
+    Extension(caller): Extension<Caller>,
+    Path(tenant): Path<TenantRef>,
+) -> Result<Response, Refusal> {
+    let tenant = tenants::show(&control, &caller, &convert::tenant_ref(tenant)).await?;
+    Ok(tagged(tenant))
+}
+
+/// Change a tenant
+///
+/// Absent fields stay; in `labels` and `overrides`, null removes an entry. Isolation and region do not change here:
+/// that is a move.
+#[utoipa::path(
+    patch,
+    path = "/v1/tenants/{tenant}",
+    operation_id = "update_tenant",
+    tag = "tenants",
+    params(
+        ("tenant" = String, Path, description = "Id or slug"),
+        ("if-match" = Option<String>, Header, description = "Change only this version (`ETag`)"),
+    ),
+    request_body = UpdateTenant,
+    responses(
+        (status = OK, description = "The tenant after the change", body = Tenant,
+            headers(("etag" = String, description = "Its new version"))),
+    ),
+)]
+pub(crate) async fn update(
+    State(control): State<Control>,
+    Extension(caller): Extension<Caller>,
+    Path(tenant): Path<TenantRef>,
+    IfMatch(if_match): IfMatch,
+    Json(body): Json<UpdateTenant>,
+) -> Result<Response, Refusal> {
+    let tenant = convert::tenant_ref(tenant);
+    for _ in 0..UPDATE_ATTEMPTS {
+        // Labels and overrides are merged into what is there, so what is there must still be it when the change lands.
+        let current = tenants::show(&control, &caller, &tenant).await?;
+        let version = if_match.unwrap_or(current.updated_at);
+        let change = merged(&body, &current).map_err(|error| Refusal::invalid("/labels", error.to_string()))?;
+        match tenants::update(&control, &caller, &tenant, change, Some(version)).await {
+            Ok(tenant) => return Ok(tagged(tenant)),
+            Err(ControlError::PreconditionFailed) if if_match.is_none() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Refusal::busy("Others change this tenant at the same time; try again."))
+}
+
+/// Delete a tenant
+///
+/// Shuts it out at once and takes its home down. The tenant stays as `deleted` and keeps its slug. With `wait`, the
+/// answer is held until its home is gone.
+#[utoipa::path(
+    delete,
+    path = "/v1/tenants/{tenant}",
+    operation_id = "delete_tenant",
+    tag = "tenants",
+    params(
+        ("tenant" = String, Path, description = "Id or slug"),
+        ("if-match" = Option<String>, Header, description = "Delete only this version (`ETag`)"),
+        WaitQuery,
+    ),
+    responses(
+        (status = OK, description = "Its home is gone", body = TenantWithOperation),
+        (status = ACCEPTED, description = "The work goes on", body = TenantWithOperation,
+            links(
+                ("operation" = (operation_id = "show_operation", parameters(("operation" = "$response.body#/operation/id")))),
+                ("events" = (operation_id = "follow_operation", parameters(("operation" = "$response.body#/operation/id")))),
+            )),
+    ),
+)]
+pub(crate) async fn delete(
+    State(control): State<Control>,
+    Extension(caller): Extension<Caller>,
+    Path(tenant): Path<TenantRef>,
+    IfMatch(if_match): IfMatch,
+    Query(query): Query<WaitQuery>,
+) -> Result<Response, Refusal> {
+    let begun = tenants::delete(&control, &caller, &convert::tenant_ref(tenant), if_match).await?;
+    answer(&control, &caller, begun, query, StatusCode::OK, []).await
+}
+
+/// List the operations on a tenant
+///
+/// The newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/tenants/{tenant}/operations",
+    operation_id = "list_tenant_operations",
+    tag = "tenants",
+    params(("tenant" = String, Path, description = "Id or slug"), ListOperations),
+    responses((status = OK, description = "One page", body = Page<Operation>)),
+)]
+pub(crate) async fn operations(
+    State(control): State<Control>,
+    Extension(caller): Extension<Caller>,
+    Path(tenant): Path<TenantRef>,
+    Query(query): Query<ListOperations>,
+) -> Result<Json<Page<Operation>>, Refusal> {
+    if query.tenant.is_some() {
+        return Err(Refusal::invalid("?tenant", "the path names the tenant already; leave it out"));
+    }
+    let tenant = tenants::show(&control, &caller, &convert::tenant_ref(tenant)).await?.id;
+    let query = ListOperations { tenant: Some(tenant.into()), ..query };
+    operations::page(&control, &caller, query).await
+}
+
+/// What has begun, held for as long as the caller asked.
+async fn answer<const N: usize>(
+    control: &Control,
+    caller: &Caller,
+    (tenant, operation): (tenantry_domain::Tenant, records::Operation),
+    query: WaitQuery,
+    done: StatusCode,
+    headers: [(HeaderName, String); N],
+) -> Result<Response, Refusal> {
+    Span::current().record("tenant_id", field::display(tenant.id));
+    Span::current().record("operation_id", field::display(operation.id));
+    let (tenant, operation) = if query.wait.is_some() {
+        let operation = wait::for_operation(control, caller, operation, query).await?;
+        (tenants::show(control, caller, &records::TenantRef::Id(tenant.id)).await?, operation)
+    } else {
+        (tenant, operation)
+    };
+    let (status, tag) = (wait::status(&operation, done), etag(tenant.updated_at));
+    let body = TenantWithOperation { tenant: convert::tenant(tenant), operation: convert::operation(operation) };
+    Ok((status, tag, headers, Json(body)).into_response())
+}
+
+fn tagged(tenant: tenantry_domain::Tenant) -> Response {
+    Span::current().record("tenant_id", field::display(tenant.id));
+    (etag(tenant.updated_at), Json(convert::tenant(tenant))).into_response()
+}
+
+fn merged(body: &UpdateTenant, current: &tenantry_domain::Tenant) -> Result<TenantChange, InvalidName> {
+    Ok(TenantChange {
+        name: body.name.clone(),
+        plan: body.plan.clone(),
+        labels: convert::merge(&body.labels, |patch| patch.apply(&current.labels))?,
+        overrides: convert::merge(&body.overrides, |patch| Ok(patch.apply(current.overrides)))?,
+    })
+}
