@@ -1,2 +1,15 @@
-//! placeholder
-fn main() {}
+//! `tenantry`: the one program. It assembles the other rooms and speaks to people.
+//!
+//! Here live the command line (`cli`), the program's configuration (`config`) and the assembly of a control plane
+//! (`serve`). Never here: rules, SQL, HTTP handlers; they are in the rooms that this program puts together.
+//!
+//! Start reading at [`cli`].
+
+mod cli;
+mod data_directory;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -1,0 +1,319 @@
+//! What a command can end in, and what a person should do then.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use tenantry_api::{ClientError, Code, Operation, Rollout};
+use tenantry_domain::{OperationState, RolloutState};
+use tenantry_migration_set::MigrationSetError;
+
+use super::exit_status::ExitStatus;
+use super::reason;
+
+/// Why a command did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// What was given, or is missing, makes the command impossible. The message says what to do.
+    #[error("{message}")]
+    Usage {
+        /// What is wrong and what to do.
+        message: String,
+    },
+    /// A file cannot be used.
+    #[error("cannot read {what} {}; check that it exists and may be read", .path.display())]
+    File {
+        /// What the file is: "the profile", "the token file".
+        what: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// The system's own reason.
+        source: io::Error,
+    },
+    /// The call failed.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The folder is no migration set.
+    #[error(transparent)]
+    MigrationSet(#[from] MigrationSetError),
+    /// The folder was checked and findings were printed.
+    #[error("the migration set is refused: {findings} findings; mend the files and try again")]
+    Linted {
+        /// How many.
+        findings: usize,
+    },
+    /// The operation ended otherwise than wished, or waits for a person.
+    #[error("operation {} ({}) is {}{}", .0.id, .0.kind, .0.state, reason_after_colon(.0.error.as_ref()))]
+    Operation(Box<Operation>),
+    /// The rollout ended otherwise than wished, or waits for a person.
+    #[error("rollout {} is {}{}", .0.id, .0.state, failures_after_colon(.0))]
+    Rollout(Box<Rollout>),
+    /// Nobody waits any longer, but the work goes on.
+    #[error("no longer waiting; {what} goes on")]
+    StillRunning {
+        /// What goes on: "operation 0192…".
+        what: String,
+        /// The command with which to go on waiting.
+        resume: String,
+        /// Whether a person gave up, rather than the time limit.
+        interrupted: bool,
+    },
+    /// Whoever read our output has gone away, as `head` does.
+    #[error("nobody reads the output")]
+    OutputClosed,
+    /// The result cannot be written.
+    #[error("the result cannot be written; check the disk or pipe that it goes to")]
+    Output(#[source] io::Error),
+    /// Another program that is needed cannot be run.
+    #[error("{message}")]
+    Program {
+        /// Which, and what to do.
+        message: String,
+        /// The system's own reason.
+        source: io::Error,
+    },
+}
+
+impl CliError {
+    /// Wrong usage.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::Usage { message: message.into() }
+    }
+
+    /// What the program exits with.
+    pub(crate) fn exit_status(&self) -> ExitStatus {
+        match self {
+            Self::Client(error) if error.code() == Some(Code::MigrationRefused) => ExitStatus::Refused,
+            Self::MigrationSet(error) if !error.findings().is_empty() => ExitStatus::Refused,
+            Self::Linted { .. } => ExitStatus::Refused,
+            Self::Rollout(rollout) => rollout_status(rollout),
+            Self::StillRunning { interrupted: true, .. } => ExitStatus::Interrupted,
+            Self::OutputClosed => ExitStatus::Done,
+            Self::Usage { .. }
+            | Self::File { .. }
+            | Self::Client(_)
+            | Self::MigrationSet(_)
+            | Self::Operation(_)
+            | Self::StillRunning { interrupted: false, .. }
+            | Self::Output(_)
+            | Self::Program { .. } => ExitStatus::Failed,
+        }
+    }
+
+    /// What to do next, where the message does not say so itself.
+    pub(crate) fn next_step(&self) -> Option<String> {
+        match self {
+            Self::Client(error) => match error.code()? {
+                Code::Unauthenticated => {
+                    Some("give a valid token by TENANTRY_TOKEN, --token-file or a profile".to_owned())
+                }
+                Code::Forbidden => Some("use a token with that scope (`tenantry token create --scope …`)".to_owned()),
+                Code::Internal => Some("look for the request id in the control plane's log".to_owned()),
+                _ => None,
+            },
+            Self::Operation(operation) => match operation.state {
+                OperationState::Parked => Some(format!(
+                    "mend the cause, then `tenantry operation retry {id}`; `tenantry operation watch {id}` shows what \
+                     happened, `abandon` gives up",
+                    id = operation.id
+                )),
+                _ => Some(format!("`tenantry operation watch {}` shows what happened", operation.id)),
+            },
+            Self::Rollout(rollout) => match rollout.state {
+                RolloutState::Paused => Some(format!("`tenantry migrate resume {}` goes on", rollout.id)),
+                RolloutState::Failed => Some(format!(
+                    "mend the cause, then `tenantry migrate retry {}` takes up the failed tenants, and only those",
+                    rollout.id
+                )),
+                _ => None,
+            },
+            Self::StillRunning { resume, .. } => Some(format!("`{resume}` waits for it again")),
+            Self::Usage { .. }
+            | Self::File { .. }
+            | Self::MigrationSet(_)
+            | Self::Linted { .. }
+            | Self::OutputClosed
+            | Self::Output(_)
+            | Self::Program { .. } => None,
+        }
+    }
+
+    /// The request, as the control plane's log names it.
+    pub(crate) fn request_id(&self) -> Option<&str> {
+        match self {
+            Self::Client(ClientError::Problem { problem, .. }) => problem.request_id.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The sentences of the errors below this one.
+    pub(crate) fn causes(&self) -> Vec<String> {
+        let mut causes = Vec::new();
+        let mut next = self.source();
+        while let Some(error) = next {
+            causes.push(error.to_string());
+            next = error.source();
+        }
+        // A library often repeats in its own sentence what lies below it.
+        causes.dedup();
+        causes
+    }
+
+    /// The error as `--output json` shows it, on standard error.
+    pub(crate) fn to_json(&self) -> Value {
+        let mut error = json!({ "code": self.code(), "message": self.to_string() });
+        if let Self::Client(ClientError::Problem { problem, .. }) = self {
+            error["message"] = json!(problem.detail);
+            if !problem.errors.is_empty() {
+                error["errors"] = json!(problem.errors);
+            }
+        }
+        match self {
+            Self::Operation(operation) => error["operation"] = json!(operation),
+            Self::Rollout(rollout) => error["rollout"] = json!(rollout),
+            Self::MigrationSet(refused) if !refused.findings().is_empty() => {
+                error["findings"] = json!(refused.findings());
+            }
+            _ => {}
+        }
+        if let Some(request_id) = self.request_id() {
+            error["request_id"] = json!(request_id);
+        }
+        if let Some(next_step) = self.next_step() {
+            error["next_step"] = json!(next_step);
+        }
+        let causes = self.causes();
+        if !causes.is_empty() {
+            error["causes"] = json!(causes);
+        }
+        json!({ "error": error })
+    }
+
+    /// A word that scripts may rely on: the control plane's own where there is one.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Client(error) => match error {
+                ClientError::Problem { problem, .. } => problem.code.as_str(),
+                ClientError::Unreachable { .. } => "unreachable",
+                ClientError::Refused { .. } => "refused",
+                ClientError::Unexpected { .. } => "unexpected_answer",
+            },
+            Self::Usage { .. } => "usage",
+            Self::File { .. } => "file",
+            Self::MigrationSet(_) | Self::Linted { .. } => "migration_refused",
+            Self::Operation(_) => "operation_failed",
+            Self::Rollout(_) => "rollout_failed",
+            Self::StillRunning { interrupted: true, .. } => "interrupted",
+            Self::StillRunning { interrupted: false, .. } => "time_limit",
+            Self::OutputClosed | Self::Output(_) => "output",
+            Self::Program { .. } => "program",
+        }
+    }
+}
+
+/// A rollout that ended with failures but was never stopped by them stayed within its budget.
+fn rollout_status(rollout: &Rollout) -> ExitStatus {
+    match rollout.state {
+        RolloutState::Failed => {
+            let unserved = rollout.counts.failed + rollout.counts.parked;
+            let exceeded = rollout.error_budget.targets.is_some_and(|budget| unserved > u64::from(budget));
+            if exceeded { ExitStatus::BudgetExceeded } else { ExitStatus::FailuresWithinBudget }
+        }
+        RolloutState::Paused => ExitStatus::Interrupted,
+        RolloutState::Queued | RolloutState::Running | RolloutState::Succeeded | RolloutState::Aborted => {
+            ExitStatus::Failed
+        }
+    }
+}
+
+fn reason_after_colon(error: Option<&Value>) -> String {
+    error.map(|error| format!(": {}", reason::of(error))).unwrap_or_default()
+}
+
+fn failures_after_colon(rollout: &Rollout) -> String {
+    match rollout.counts.failed + rollout.counts.parked {
+        0 => String::new(),
+        failures => format!(": {failures} of {} tenants could not be migrated", rollout.counts.total()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tenantry_api::{ErrorBudget, Problem, RolloutCounts, RolloutLimits};
+    use tenantry_domain::{MigrationSetId, OperationId, OperationKind, RolloutId};
+
+    use super::*;
+
+    fn rollout(state: RolloutState, failed: u64, budget: Option<u32>) -> CliError {
+        CliError::Rollout(Box::new(Rollout {
+            id: RolloutId::new(uuid::Uuid::nil()),
+            migration_set: MigrationSetId::from_digest([0; 32]),
+            state,
+            waves: Vec::new(),
+            limits: RolloutLimits { concurrency: 8 },
+            error_budget: ErrorBudget { targets: budget },
+            counts: RolloutCounts { applied: 5, failed, ..RolloutCounts::default() },
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+            finished_at: None,
+        }))
+    }
+
+    fn problem(code: Code) -> CliError {
+        let problem = Problem::new(code, "The slug is taken.").with_request_id("req-1");
+        CliError::Client(ClientError::Problem { problem: Box::new(problem), retry_after: None })
+    }
+
+    #[test]
+    fn each_ending_has_its_exit_status() {
+        assert_eq!(rollout(RolloutState::Failed, 2, None).exit_status(), ExitStatus::FailuresWithinBudget);
+        assert_eq!(rollout(RolloutState::Failed, 2, Some(2)).exit_status(), ExitStatus::FailuresWithinBudget);
+        assert_eq!(rollout(RolloutState::Failed, 2, Some(1)).exit_status(), ExitStatus::BudgetExceeded);
+        assert_eq!(rollout(RolloutState::Paused, 0, None).exit_status(), ExitStatus::Interrupted);
+        assert_eq!(rollout(RolloutState::Aborted, 0, None).exit_status(), ExitStatus::Failed);
+        assert_eq!(problem(Code::MigrationRefused).exit_status(), ExitStatus::Refused);
+        assert_eq!(problem(Code::SlugTaken).exit_status(), ExitStatus::Failed);
+        assert_eq!(CliError::usage("x").exit_status(), ExitStatus::Failed);
+        let refused = MigrationSetError::Refused(
+            tenantry_migration_set::MigrationSet::from_files("s", &[("bad.sql", "select 1;")])
+                .expect_err("refused")
+                .findings()
+                .to_vec(),
+        );
+        assert_eq!(CliError::from(refused).exit_status(), ExitStatus::Refused);
+        assert_eq!(CliError::from(MigrationSetError::Empty).exit_status(), ExitStatus::Failed);
+        let stopped = |interrupted| CliError::StillRunning { what: String::new(), resume: String::new(), interrupted };
+        assert_eq!(stopped(true).exit_status(), ExitStatus::Interrupted);
+        assert_eq!(stopped(false).exit_status(), ExitStatus::Failed);
+    }
+
+    #[test]
+    fn a_problem_keeps_its_code_and_request_id_in_json() {
+        let error = problem(Code::SlugTaken).to_json();
+        assert_eq!(error["error"]["code"], "slug_taken");
+        assert_eq!(error["error"]["message"], "The slug is taken.");
+        assert_eq!(error["error"]["request_id"], "req-1");
+        assert_eq!(error["error"].get("next_step"), None);
+        let error = problem(Code::Unauthenticated).to_json();
+        assert!(error["error"]["next_step"].as_str().expect("a sentence").contains("TENANTRY_TOKEN"));
+    }
+
+    #[test]
+    fn a_parked_operation_says_how_to_go_on() {
+        let error = CliError::Operation(Box::new(Operation {
+            id: OperationId::new(uuid::Uuid::nil()),
+            kind: OperationKind::Provision,
+            tenant: None,
+            cluster: None,
+            state: OperationState::Parked,
+            step: Some("ensure_database".to_owned()),
+            attempt: 8,
+            error: Some(json!({ "message": "no space left on device" })),
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+            updated_at: jiff::Timestamp::UNIX_EPOCH,
+            finished_at: None,
+        }));
+        assert!(error.to_string().ends_with("(provision) is parked: no space left on device"), "{error}");
+        assert!(error.next_step().expect("a sentence").contains("operation retry"));
+    }
+}

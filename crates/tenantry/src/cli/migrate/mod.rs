@@ -1,0 +1,147 @@
+//! `tenantry migrate`: migration sets and the rollouts that bring the fleet to them.
+//!
+//! Exit statuses are part of the contract with CI: 0 done, 1 usage or failure, 2 the set is refused, 3 some tenants
+//! failed within the budget, 4 the budget is exceeded, 6 interrupted or paused, and resumable.
+
+mod failures;
+mod rollout;
+mod set;
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Subcommand};
+use tenantry_api::rollout::Concurrency;
+use tenantry_domain::{DisplayName, RolloutId};
+
+use super::error::CliError;
+use super::paging::ListOptions;
+use super::waiting::WaitOptions;
+use super::{Context, examples};
+use set::SetPrefix;
+
+/// Bring the fleet to a folder of SQL files.
+#[derive(Debug, Subcommand)]
+pub(crate) enum MigrateCommand {
+    /// Check a folder of SQL files, here and without a control plane
+    #[command(after_help = examples!(
+        "tenantry migrate lint --dir tenant-migrations",
+        "",
+        "Prints one finding a line as file:line:column: message [rule], and exits with 2 if there is any.",
+    ))]
+    Lint(FolderArguments),
+    /// Register a folder of SQL files as a migration set, without applying it
+    #[command(after_help = examples!("tenantry migrate push --dir tenant-migrations --name flights"))]
+    Push(PushArguments),
+    /// Bring all tenants to a migration set and wait for it
+    #[command(after_help = examples!(
+        "tenantry migrate apply --dir tenant-migrations",
+        "tenantry migrate apply --set 3f9a01c2 --concurrency 32 --no-wait",
+        "",
+        "Exits with 0 when every tenant is there, 2 if the set is refused, 3 if some tenants failed, 4 if the error",
+        "budget is exceeded, 6 if interrupted: the rollout goes on, and `tenantry migrate watch` waits for it again.",
+    ))]
+    Apply(ApplyArguments),
+    /// Show a rollout and the tenants that it could not migrate; the newest unless named
+    #[command(after_help = examples!("tenantry migrate status", "tenantry migrate status --output json"))]
+    Status(RolloutArguments),
+    /// Wait for a rollout; the newest unless named
+    #[command(after_help = examples!("tenantry migrate watch"))]
+    Watch(WatchArguments),
+    /// Begin no more tenants; those begun are finished
+    Pause(RolloutArguments),
+    /// Go on with a paused rollout and wait for it
+    Resume(WatchArguments),
+    /// End a rollout; what is applied stays
+    Abort(RolloutArguments),
+    /// Take up the failed tenants of a rollout, and only those, and wait for them
+    #[command(after_help = examples!("tenantry migrate retry"))]
+    Retry(WatchArguments),
+    /// List rollouts, the newest first
+    Rollouts(ListOptions),
+    /// List migration sets
+    Sets(ListOptions),
+    /// Show a migration set and its files
+    #[command(after_help = examples!("tenantry migrate set 3f9a01c2"))]
+    Set {
+        /// Its id, or the first eight or more digits of it
+        set: SetPrefix,
+    },
+}
+
+/// Where the files are.
+#[derive(Debug, Args)]
+pub(crate) struct FolderArguments {
+    /// The folder of SQL files, named V<version>__<name>.sql
+    #[arg(long = "dir", value_name = "FOLDER")]
+    folder: PathBuf,
+}
+
+/// What to register.
+#[derive(Debug, Args)]
+pub(crate) struct PushArguments {
+    #[command(flatten)]
+    folder: FolderArguments,
+    /// What people call the set; the folder's name unless given
+    #[arg(long)]
+    name: Option<DisplayName>,
+}
+
+/// What to apply, and how hard.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).multiple(false).args(["folder", "set"]))]
+pub(crate) struct ApplyArguments {
+    /// A folder of SQL files, which is pushed first
+    #[arg(long = "dir", value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+    /// A set that was pushed: its id, or the first eight or more digits of it
+    #[arg(long, value_name = "SET")]
+    set: Option<SetPrefix>,
+    /// What people call the set when it is pushed; the folder's name unless given
+    #[arg(long, conflicts_with = "set")]
+    name: Option<DisplayName>,
+    /// Most tenants that are migrated at the same time, 1 to 256; the control plane's default unless given
+    #[arg(long, value_name = "NUMBER", value_parser = concurrency)]
+    concurrency: Option<Concurrency>,
+    #[command(flatten)]
+    waiting: WaitOptions,
+}
+
+/// Which rollout.
+#[derive(Debug, Args)]
+pub(crate) struct RolloutArguments {
+    /// Its id; the newest rollout unless given
+    rollout: Option<RolloutId>,
+}
+
+/// Which rollout, and how long to wait for it.
+#[derive(Debug, Args)]
+pub(crate) struct WatchArguments {
+    #[command(flatten)]
+    which: RolloutArguments,
+    #[command(flatten)]
+    waiting: WaitOptions,
+}
+
+impl MigrateCommand {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), CliError> {
+        match self {
+            Self::Lint(arguments) => set::lint(context, &arguments.folder),
+            Self::Push(arguments) => set::push(context, &arguments.folder.folder, arguments.name).await,
+            Self::Apply(arguments) => rollout::apply(context, arguments).await,
+            Self::Status(arguments) => rollout::status(context, &arguments).await,
+            Self::Watch(arguments) => rollout::watch(context, &arguments).await,
+            Self::Pause(arguments) => rollout::pause(context, &arguments).await,
+            Self::Resume(arguments) => rollout::resume(context, &arguments).await,
+            Self::Abort(arguments) => rollout::abort(context, &arguments).await,
+            Self::Retry(arguments) => rollout::retry(context, &arguments).await,
+            Self::Rollouts(options) => rollout::list(context, &options).await,
+            Self::Sets(options) => set::list(context, &options).await,
+            Self::Set { set } => set::show(context, &set).await,
+        }
+    }
+}
+
+fn concurrency(text: &str) -> Result<Concurrency, String> {
+    let number = text.parse::<u64>().map_err(|error| error.to_string())?;
+    Concurrency::new(number).map_err(|error| error.to_string())
+}

@@ -1,0 +1,244 @@
+//! Rollouts: apply, watch, and what a person can do about them.
+
+use std::time::Duration;
+
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use serde_json::json;
+use tenantry_api::{Client, CreateRollout, ListQuery, PageLimit, Rollout, RolloutCounts};
+use tenantry_domain::{RolloutId, RolloutState};
+use tokio::time::Instant;
+
+use super::failures::{self, Failure};
+use super::{ApplyArguments, RolloutArguments, WatchArguments, set};
+use crate::cli::Context;
+use crate::cli::error::CliError;
+use crate::cli::output::Output;
+use crate::cli::paging::{self, ListOptions};
+use crate::cli::table::{Cell, Tabular};
+use crate::cli::waiting::{self, WaitOptions};
+
+/// The first pause between two looks at a rollout; each is half as long again, up to [`PAUSE_MAX`].
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// Where nobody watches a bar, a line is written this often at most.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+
+pub(super) async fn apply(context: &Context, arguments: ApplyArguments) -> Result<(), CliError> {
+    let client = context.client()?;
+    let migration_set = match (&arguments.folder, &arguments.set) {
+        (Some(folder), _) => client.push_migration_set(&set::read(folder, arguments.name)?).await?.id,
+        (None, Some(prefix)) => prefix.resolve(&client).await?,
+        (None, None) => return Err(CliError::usage("name what to apply by --dir or --set")),
+    };
+    let create = CreateRollout { migration_set, concurrency: arguments.concurrency };
+    let rollout = client.create_rollout(&create).await?;
+    finish(context, &client, rollout, &arguments.waiting).await
+}
+
+pub(super) async fn status(context: &Context, arguments: &RolloutArguments) -> Result<(), CliError> {
+    let client = context.client()?;
+    let rollout = find(&client, arguments).await?;
+    let failures = failures::of(&client, rollout.id).await?;
+    show(context.output, &rollout, &failures)
+}
+
+pub(super) async fn watch(context: &Context, arguments: &WatchArguments) -> Result<(), CliError> {
+    let client = context.client()?;
+    let rollout = find(&client, &arguments.which).await?;
+    finish(context, &client, rollout, &arguments.waiting).await
+}
+
+pub(super) async fn pause(context: &Context, arguments: &RolloutArguments) -> Result<(), CliError> {
+    let client = context.client()?;
+    let id = identify(&client, arguments).await?;
+    context.output.object(&client.pause_rollout(id).await?)
+}
+
+pub(super) async fn resume(context: &Context, arguments: &WatchArguments) -> Result<(), CliError> {
+    let client = context.client()?;
+    let id = identify(&client, &arguments.which).await?;
+    let rollout = client.resume_rollout(id).await?;
+    finish(context, &client, rollout, &arguments.waiting).await
+}
+
+pub(super) async fn abort(context: &Context, arguments: &RolloutArguments) -> Result<(), CliError> {
+    let client = context.client()?;
+    let id = identify(&client, arguments).await?;
+    context.output.object(&client.abort_rollout(id).await?)
+}
+
+pub(super) async fn retry(context: &Context, arguments: &WatchArguments) -> Result<(), CliError> {
+    let client = context.client()?;
+    let id = identify(&client, &arguments.which).await?;
+    let rollout = client.retry_rollout(id).await?;
+    finish(context, &client, rollout, &arguments.waiting).await
+}
+
+pub(super) async fn list(context: &Context, options: &ListOptions) -> Result<(), CliError> {
+    let client = context.client()?;
+    let fetch = async |limit, cursor| client.list_rollouts(&ListQuery { limit: Some(limit), cursor }).await;
+    context.output.list(&paging::gather(options, fetch).await?)
+}
+
+/// The rollout that was named, else the newest.
+async fn find(client: &Client, arguments: &RolloutArguments) -> Result<Rollout, CliError> {
+    if let Some(id) = arguments.rollout {
+        return Ok(client.show_rollout(id).await?);
+    }
+    let list = ListQuery { limit: PageLimit::new(1).ok(), cursor: None };
+    let newest = client.list_rollouts(&list).await?.items.into_iter().next();
+    newest.ok_or_else(|| CliError::usage("there is no rollout yet; start one with `tenantry migrate apply`"))
+}
+
+async fn identify(client: &Client, arguments: &RolloutArguments) -> Result<RolloutId, CliError> {
+    match arguments.rollout {
+        Some(id) => Ok(id),
+        None => find(client, arguments).await.map(|rollout| rollout.id),
+    }
+}
+
+/// Waits as long as asked, then shows the rollout. Anything but success is an error that bears the rollout.
+async fn finish(context: &Context, client: &Client, begun: Rollout, options: &WaitOptions) -> Result<(), CliError> {
+    let Some(patience) = options.patience() else { return context.output.object(&begun) };
+    let id = begun.id;
+    let mut progress = Progress::new(context.output);
+    let ended = waiting::interruptible(patience, async {
+        let mut pause = PAUSE_FIRST;
+        loop {
+            let rollout = client.show_rollout(id).await?;
+            if rollout.state.is_finished() || rollout.state == RolloutState::Paused {
+                return Ok(rollout);
+            }
+            progress.show(&rollout.counts);
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(PAUSE_MAX);
+        }
+    });
+    let ended = ended.await.map_err(|interrupted| CliError::StillRunning {
+        what: format!("rollout {id}"),
+        resume: format!("tenantry migrate watch {id}"),
+        interrupted,
+    });
+    progress.clear();
+    let rollout = ended??;
+    let failures = failures::of(client, id).await?;
+    show(context.output, &rollout, &failures)?;
+    match rollout.state {
+        RolloutState::Succeeded => Ok(()),
+        _ => Err(CliError::Rollout(Box::new(rollout))),
+    }
+}
+
+fn show(output: Output, rollout: &Rollout, failures: &[Failure]) -> Result<(), CliError> {
+    output.composed(&json!({ "rollout": rollout, "failures": failures }), |composition| {
+        composition.object(rollout);
+        if !failures.is_empty() {
+            composition.list(failures);
+        }
+    })?;
+    let unshown = (rollout.counts.failed + rollout.counts.parked).saturating_sub(failures.len() as u64);
+    if unshown > 0 && !output.is_json() {
+        output.note(&format!("{unshown} more failures are not shown."));
+    }
+    Ok(())
+}
+
+/// A bar on a terminal, a line now and then elsewhere.
+struct Progress {
+    bar: ProgressBar,
+    output: Output,
+    line_due: Instant,
+}
+
+impl Progress {
+    fn new(output: Output) -> Self {
+        let bar = ProgressBar::new(0);
+        let template = "{spinner:.green} [{bar:32.green/dim}] {human_pos}/{human_len} tenants  {msg}  {eta:.dim}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("━╸─"));
+        }
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self { bar, output, line_due: Instant::now() + LINE_INTERVAL }
+    }
+
+    fn show(&mut self, counts: &RolloutCounts) {
+        if !self.bar.is_hidden() {
+            self.bar.set_length(counts.total());
+            self.bar.set_position(counts.finished());
+            self.bar.set_message(describe(counts));
+        } else if Instant::now() >= self.line_due {
+            self.line_due = Instant::now() + LINE_INTERVAL;
+            let (done, all) = (HumanCount(counts.finished()), HumanCount(counts.total()));
+            self.output.note(&format!("{done} of {all} tenants: {}", describe(counts)));
+        }
+    }
+
+    fn clear(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// What there is to say about the counts, in a few words.
+fn describe(counts: &RolloutCounts) -> String {
+    let words = [
+        ("applied", counts.applied),
+        ("already there", counts.already),
+        ("running", counts.running),
+        ("pending", counts.pending),
+        ("failed", counts.failed),
+        ("parked", counts.parked),
+        ("skipped", counts.skipped),
+    ];
+    let said = words.iter().filter(|(_, number)| *number > 0).map(|(word, number)| format!("{number} {word}"));
+    let text = said.collect::<Vec<_>>().join(", ");
+    if text.is_empty() { "no tenants".to_owned() } else { text }
+}
+
+impl Tabular for Rollout {
+    const COLUMNS: &'static [&'static str] = &["id", "set", "state", "tenants", "counts", "created", "took"];
+
+    fn row(&self) -> Vec<Cell> {
+        vec![
+            Cell::new(self.id),
+            Cell::new(set::short(&self.migration_set)),
+            Cell::state(self.state),
+            Cell::new(self.counts.total()),
+            Cell::new(describe(&self.counts)),
+            Cell::time(self.created_at),
+            Cell::optional(took(self)),
+        ]
+    }
+
+    fn fields(&self) -> Vec<(&'static str, Cell)> {
+        let budget = self.error_budget.targets.map_or_else(|| "any".to_owned(), |targets| targets.to_string());
+        vec![
+            ("rollout", Cell::new(self.id)),
+            ("migration set", Cell::new(&self.migration_set)),
+            ("state", Cell::state(self.state)),
+            ("tenants", Cell::new(format!("{}: {}", self.counts.total(), describe(&self.counts)))),
+            ("concurrency", Cell::new(self.limits.concurrency)),
+            ("failures allowed", Cell::new(budget)),
+            ("created", Cell::time(self.created_at)),
+            ("finished", Cell::optional_time(self.finished_at)),
+            ("took", Cell::optional(took(self))),
+        ]
+    }
+}
+
+/// From its making to its end.
+fn took(rollout: &Rollout) -> Option<String> {
+    let span = rollout.finished_at?.duration_since(rollout.created_at);
+    Some(format!("{:.1} s", span.as_secs_f64()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_told_without_zeros() {
+        let counts = RolloutCounts { applied: 14, already: 2, failed: 1, ..RolloutCounts::default() };
+        assert_eq!(describe(&counts), "14 applied, 2 already there, 1 failed");
+        assert_eq!(describe(&RolloutCounts::default()), "no tenants");
+    }
+}

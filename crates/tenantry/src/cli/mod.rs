@@ -1,0 +1,178 @@
+//! The command line: one file per command, and what they share.
+//!
+//! Adding a command takes its file, its `mod` line, and its line in [`Command`] and in [`Command::run`].
+//!
+//! Start reading at [`Command`], then [`tenant`] as an example of a resource, then [`output`] and [`error`].
+
+pub(crate) mod audit;
+pub(crate) mod cluster;
+pub(crate) mod completions;
+pub(crate) mod health;
+pub(crate) mod migrate;
+pub(crate) mod operation;
+pub(crate) mod plan;
+pub(crate) mod psql;
+pub(crate) mod tenant;
+pub(crate) mod token;
+
+mod arguments;
+mod connection;
+pub(crate) mod error;
+mod exit_status;
+pub(crate) mod output;
+mod paging;
+mod profile;
+mod reason;
+mod table;
+mod waiting;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anstyle::AnsiColor;
+use clap::builder::Styles;
+use clap::{Parser, Subcommand};
+use tenantry_api::Client;
+
+use connection::ConnectionOptions;
+use error::CliError;
+use exit_status::ExitStatus;
+use output::{Format, Output};
+
+/// The end of a command's help: a heading and a line per example.
+macro_rules! examples {
+    ($($line:literal),+ $(,)?) => {
+        concat!("\u{1b}[1m\u{1b}[33mExamples:\u{1b}[0m", $("\n  ", $line),+)
+    };
+}
+use examples;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Yellow.on_default().bold())
+    .usage(AnsiColor::Yellow.on_default().bold())
+    .literal(AnsiColor::Green.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Every customer gets a PostgreSQL home of its own; thousands of homes are run as if they were one.
+#[derive(Debug, Parser)]
+#[command(name = "tenantry", version, styles = STYLES, propagate_version = true, max_term_width = 120)]
+#[command(after_help = examples!(
+    "tenantry tenant create acme                         # a tenant with every default, ready when it returns",
+    "tenantry tenant list --status active --output json  # for programs",
+    "tenantry migrate apply --dir tenant-migrations      # bring the whole fleet to a folder of SQL files",
+    "tenantry psql acme                                  # a session in the tenant's own home",
+    "",
+    "The control plane is found by --url or TENANTRY_URL, its token by --token-file or TENANTRY_TOKEN;",
+    "else by the profile that `tenantry dev` has left.",
+))]
+struct Arguments {
+    /// The shape of results and errors
+    #[arg(long, global = true, env = "TENANTRY_OUTPUT", value_enum, default_value = "table", display_order = 899)]
+    output: Format,
+    #[command(flatten)]
+    connection: ConnectionOptions,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Customers: create, list, show, update, delete, purge
+    #[command(subcommand)]
+    Tenant(tenant::TenantCommand),
+    /// PostgreSQL servers: register, list, show, update, cordon, uncordon, remove
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
+    /// Plans: list, show
+    #[command(subcommand)]
+    Plan(plan::PlanCommand),
+    /// Durable work: list, show, watch, cancel, retry, skip, abandon
+    #[command(subcommand)]
+    Operation(operation::OperationCommand),
+    /// Fleet migrations: lint, push, apply, status, watch, pause, resume, abort, retry
+    #[command(subcommand)]
+    Migrate(migrate::MigrateCommand),
+    /// API tokens: create, list, revoke
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// The audit log: who did what
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// Open psql in a tenant's home
+    Psql(psql::PsqlArguments),
+    /// Say whether the control plane is well and the token good
+    Health(health::HealthArguments),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArguments),
+}
+
+impl Command {
+    async fn run(self, context: &Context) -> Result<(), CliError> {
+        match self {
+            Self::Tenant(command) => command.run(context).await,
+            Self::Cluster(command) => command.run(context).await,
+            Self::Plan(command) => command.run(context).await,
+            Self::Operation(command) => command.run(context).await,
+            Self::Migrate(command) => command.run(context).await,
+            Self::Token(command) => command.run(context).await,
+            Self::Audit(command) => command.run(context).await,
+            Self::Psql(arguments) => arguments.run(context).await,
+            Self::Health(arguments) => arguments.run(context).await,
+            Self::Completions(arguments) => arguments.run(context),
+        }
+    }
+}
+
+/// What every command is given.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// Where results and messages go.
+    pub(crate) output: Output,
+    connection: ConnectionOptions,
+}
+
+impl Context {
+    /// A client of the control plane that was named. Nothing is sent yet.
+    pub(crate) fn client(&self) -> Result<Client, CliError> {
+        self.connection.client()
+    }
+}
+
+/// The program: reads the arguments, runs the command, says what went wrong.
+pub(crate) fn main() -> ExitCode {
+    match parse(std::env::args_os()) {
+        Ok(arguments) => run(arguments).into(),
+        Err(error) => {
+            // clap knows where help, version and mistakes belong. Its own exit status for mistakes, 2, is taken here.
+            let is_mistake = error.use_stderr();
+            let _ = error.print();
+            if is_mistake { ExitStatus::Failed } else { ExitStatus::Done }.into()
+        }
+    }
+}
+
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
+    Arguments::try_parse_from(arguments)
+}
+
+fn run(arguments: Arguments) -> ExitStatus {
+    tenantry_runtime::install_crypto();
+    let Arguments { output, connection, command } = arguments;
+    let context = Context { output: Output::new(output), connection };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(command.run(&context)),
+        Err(source) => Err(CliError::Program { message: "threads cannot be started".to_owned(), source }),
+    };
+    match ended {
+        Ok(()) => ExitStatus::Done,
+        Err(error) => {
+            context.output.failure(&error);
+            error.exit_status()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

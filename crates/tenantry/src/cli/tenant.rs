@@ -1,0 +1,351 @@
+//! `tenantry tenant`.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use clap::{ArgGroup, Args, Subcommand};
+use jiff::Timestamp;
+use serde_json::json;
+use tenantry_api::tenant::LabelSelector;
+use tenantry_api::{
+    Client, ClusterRef, CommaSeparated, CreateTenant, LabelsPatch, ListTenants, Patch, Tenant, TenantRef,
+    TenantWithOperation, UpdateTenant,
+};
+use tenantry_domain::{DisplayName, Isolation, Labels, PlanName, Region, SchemaVersion, Slug, TenantStatus};
+
+use super::arguments::{Assignment, future, map_of, read_assignments, words};
+use super::error::CliError;
+use super::paging::{self, ListOptions};
+use super::table::{Cell, Tabular};
+use super::waiting::{self, WaitOptions};
+use super::{Context, examples};
+
+/// Customers, each with a PostgreSQL home of its own.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TenantCommand {
+    /// Create a tenant and wait until its home is ready
+    #[command(after_help = examples!(
+        "tenantry tenant create acme",
+        "tenantry tenant create acme --plan team --region eu-central-1 --label tier=gold",
+        "tenantry tenant create acme --isolation cluster --no-wait",
+        "tenantry tenant create acme --override connections=50 --override temporary_tables=true",
+    ))]
+    Create(Box<CreateArguments>),
+    /// List tenants
+    #[command(after_help = examples!(
+        "tenantry tenant list --status active,suspended --plan team",
+        "tenantry tenant list --label tier=gold --all --output json",
+        "tenantry tenant list --schema-version-below 12      # who is behind",
+    ))]
+    List(Box<ListArguments>),
+    /// Show one tenant
+    #[command(after_help = examples!("tenantry tenant show acme"))]
+    Show {
+        /// Its slug or id
+        tenant: TenantRef,
+    },
+    /// Change name, plan, labels or limits
+    #[command(after_help = examples!(
+        "tenantry tenant update acme --name 'Acme Airlines' --plan team",
+        "tenantry tenant update acme --label tier=gold --remove-label pilot",
+        "tenantry tenant update acme --override connections=100 --remove-override pool_size",
+    ))]
+    Update(Box<UpdateArguments>),
+    /// Delete a tenant with all its data, at once
+    #[command(after_help = examples!(
+        "tenantry tenant delete acme          # asks first, on a terminal",
+        "tenantry tenant delete acme --yes",
+    ))]
+    Delete(DeleteArguments),
+    /// Forget a deleted tenant, which frees its slug
+    #[command(after_help = examples!("tenantry tenant purge acme"))]
+    Purge {
+        /// Its slug or id
+        tenant: TenantRef,
+    },
+}
+
+/// Only the slug is needed.
+#[derive(Debug, Args)]
+pub(crate) struct CreateArguments {
+    /// Its name in URLs and hosts: a DNS label, never given twice
+    slug: Slug,
+    /// Its name for people; the slug unless given
+    #[arg(long)]
+    name: Option<DisplayName>,
+    /// Its plan; `developer` unless given
+    #[arg(long)]
+    plan: Option<PlanName>,
+    /// Where its data must be; the control plane's default unless given
+    #[arg(long)]
+    region: Option<Region>,
+    /// What it has to itself; the plan's unless given
+    #[arg(long, value_parser = words::<Isolation>(Isolation::ALL.map(Isolation::as_str)))]
+    isolation: Option<Isolation>,
+    /// The cluster to place it on, by name or id; chosen unless given
+    #[arg(long)]
+    cluster: Option<ClusterRef>,
+    /// The tenant above it, by slug or id
+    #[arg(long)]
+    parent: Option<TenantRef>,
+    /// A mark for selecting; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<Assignment>,
+    /// A limit of its own in place of the plan's, such as `connections=50`; may be repeated
+    #[arg(long = "override", value_name = "LIMIT=VALUE")]
+    overrides: Vec<Assignment>,
+    /// End of its trial, or how long it lasts
+    #[arg(long, value_name = "TIME", value_parser = future)]
+    trial_ends: Option<Timestamp>,
+    #[command(flatten)]
+    waiting: WaitOptions,
+}
+
+/// Filters are joined by "and".
+#[derive(Debug, Args)]
+pub(crate) struct ListArguments {
+    /// In one of these statuses
+    #[arg(long, value_delimiter = ',', value_parser = words::<TenantStatus>(statuses()))]
+    status: Vec<TenantStatus>,
+    /// On this plan
+    #[arg(long)]
+    plan: Option<PlanName>,
+    /// In this region
+    #[arg(long)]
+    region: Option<Region>,
+    /// With this isolation
+    #[arg(long, value_parser = words::<Isolation>(Isolation::ALL.map(Isolation::as_str)))]
+    isolation: Option<Isolation>,
+    /// On this cluster, by name or id
+    #[arg(long)]
+    cluster: Option<ClusterRef>,
+    /// Directly under this tenant, by slug or id
+    #[arg(long)]
+    parent: Option<TenantRef>,
+    /// Bearing this label; may be repeated
+    #[arg(long = "label", value_name = "KEY[=VALUE]")]
+    labels: Vec<LabelSelector>,
+    /// Whose slug begins so
+    #[arg(long, value_name = "TEXT")]
+    slug_prefix: Option<String>,
+    /// Whose schema is below this version
+    #[arg(long, value_name = "VERSION")]
+    schema_version_below: Option<i64>,
+    #[command(flatten)]
+    paging: ListOptions,
+}
+
+/// What is not named stays.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("change").required(true).multiple(true).args([
+    "name", "plan", "labels", "removed_labels", "overrides", "removed_overrides",
+]))]
+pub(crate) struct UpdateArguments {
+    /// Its slug or id
+    tenant: TenantRef,
+    /// Its new name for people
+    #[arg(long)]
+    name: Option<DisplayName>,
+    /// Its new plan; its isolation stays
+    #[arg(long)]
+    plan: Option<PlanName>,
+    /// A label to set; may be repeated
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<Assignment>,
+    /// A label to remove; may be repeated
+    #[arg(long = "remove-label", value_name = "KEY")]
+    removed_labels: Vec<String>,
+    /// A limit of its own to set, such as `connections=50`; may be repeated
+    #[arg(long = "override", value_name = "LIMIT=VALUE")]
+    overrides: Vec<Assignment>,
+    /// A limit of its own to remove, so that the plan's holds again; may be repeated
+    #[arg(long = "remove-override", value_name = "LIMIT")]
+    removed_overrides: Vec<String>,
+}
+
+/// Which tenant, and how sure.
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArguments {
+    /// Its slug or id
+    tenant: TenantRef,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    waiting: WaitOptions,
+}
+
+#[cfg(test)]
+impl DeleteArguments {
+    pub(super) fn patience(&self) -> Option<std::time::Duration> {
+        self.waiting.patience()
+    }
+}
+
+impl TenantCommand {
+    pub(crate) async fn run(self, context: &Context) -> Result<(), CliError> {
+        let client = context.client()?;
+        match self {
+            Self::Create(arguments) => create(context, &client, *arguments).await,
+            Self::List(arguments) => list(context, &client, *arguments).await,
+            Self::Show { tenant } => context.output.object(&client.show_tenant(&tenant).await?.value),
+            Self::Update(arguments) => update(context, &client, *arguments).await,
+            Self::Delete(arguments) => delete(context, &client, &arguments).await,
+            Self::Purge { tenant } => {
+                client.purge_tenant(&tenant).await?;
+                let json = json!({ "purged": tenant });
+                context.output.done(&json, &format!("Tenant {tenant} is forgotten; its slug is free."))
+            }
+        }
+    }
+}
+
+async fn create(context: &Context, client: &Client, arguments: CreateArguments) -> Result<(), CliError> {
+    let labels = Labels::new(map_of(arguments.labels)).map_err(|error| CliError::usage(error.to_string()))?;
+    let create = CreateTenant {
+        slug: arguments.slug,
+        name: arguments.name,
+        plan: arguments.plan,
+        region: arguments.region,
+        isolation: arguments.isolation,
+        parent: arguments.parent,
+        labels,
+        overrides: read_assignments("--override", &arguments.overrides, &[])?,
+        trial_ends_at: arguments.trial_ends,
+        cluster: arguments.cluster,
+    };
+    let begun = client.create_tenant(&create, None).await?;
+    finish(context, client, begun, &arguments.waiting).await
+}
+
+async fn list(context: &Context, client: &Client, arguments: ListArguments) -> Result<(), CliError> {
+    let filter = ListTenants {
+        status: CommaSeparated(arguments.status),
+        plan: arguments.plan,
+        region: arguments.region,
+        isolation: arguments.isolation,
+        cluster: arguments.cluster,
+        parent: arguments.parent,
+        labels: CommaSeparated(arguments.labels),
+        slug_prefix: arguments.slug_prefix,
+        schema_version_below: arguments.schema_version_below.map(SchemaVersion),
+        limit: None,
+        cursor: None,
+    };
+    let fetch =
+        async |limit, cursor| client.list_tenants(&ListTenants { limit: Some(limit), cursor, ..filter.clone() }).await;
+    context.output.list(&paging::gather(&arguments.paging, fetch).await?)
+}
+
+async fn update(context: &Context, client: &Client, arguments: UpdateArguments) -> Result<(), CliError> {
+    let mut labels: std::collections::BTreeMap<_, _> =
+        map_of(arguments.labels).into_iter().map(|(key, value)| (key, Some(value))).collect();
+    labels.extend(arguments.removed_labels.into_iter().map(|key| (key, None)));
+    let labels = if labels.is_empty() {
+        Patch::Keep
+    } else {
+        Patch::Set(LabelsPatch::new(labels).map_err(|error| CliError::usage(error.to_string()))?)
+    };
+    let overrides = if arguments.overrides.is_empty() && arguments.removed_overrides.is_empty() {
+        Patch::Keep
+    } else {
+        Patch::Set(read_assignments("--override", &arguments.overrides, &arguments.removed_overrides)?)
+    };
+    let update = UpdateTenant { name: arguments.name, plan: arguments.plan, labels, overrides };
+    context.output.object(&client.update_tenant(&arguments.tenant, &update, None).await?.value)
+}
+
+async fn delete(context: &Context, client: &Client, arguments: &DeleteArguments) -> Result<(), CliError> {
+    if !arguments.yes && io::stdin().is_terminal() && io::stderr().is_terminal() {
+        let tenant = client.show_tenant(&arguments.tenant).await?.value;
+        confirm(&tenant)?;
+    }
+    let begun = client.delete_tenant(&arguments.tenant, None).await?;
+    finish(context, client, begun, &arguments.waiting).await
+}
+
+/// Has the slug typed: a tenant that is gone does not come back.
+fn confirm(tenant: &Tenant) -> Result<(), CliError> {
+    let slug = &tenant.slug;
+    let mut stderr = io::stderr().lock();
+    let mut answer = String::new();
+    write!(stderr, "All data of {slug} ({}) will be gone. Type its slug to go on: ", tenant.id)
+        .and_then(|()| stderr.flush())
+        .and_then(|()| io::stdin().lock().read_line(&mut answer))
+        .map_err(CliError::Output)?;
+    if answer.trim() == slug.as_str() {
+        Ok(())
+    } else {
+        Err(CliError::usage(format!("nothing was deleted: that is not `{slug}`")))
+    }
+}
+
+/// Waits as long as asked and shows the tenant as it is then.
+async fn finish(
+    context: &Context,
+    client: &Client,
+    begun: TenantWithOperation,
+    options: &WaitOptions,
+) -> Result<(), CliError> {
+    let ended = match options.patience() {
+        Some(patience) => {
+            let operation = waiting::for_operation(client, begun.operation.id, patience).await?;
+            let tenant = client.show_tenant(&TenantRef::Id(begun.tenant.id)).await?.value;
+            TenantWithOperation { tenant, operation }
+        }
+        None => begun,
+    };
+    context.output.composed(&ended, |composition| {
+        let mut fields = ended.tenant.fields();
+        fields.push(("operation", Cell::new(ended.operation.id)));
+        fields.push(("operation state", Cell::state(ended.operation.state)));
+        composition.fields(fields);
+    })
+}
+
+fn statuses() -> impl Iterator<Item = &'static str> {
+    TenantStatus::ALL.iter().map(|status| status.as_str())
+}
+
+impl Tabular for Tenant {
+    const COLUMNS: &'static [&'static str] =
+        &["slug", "status", "plan", "isolation", "region", "schema", "generation", "created", "id"];
+
+    fn row(&self) -> Vec<Cell> {
+        vec![
+            Cell::new(&self.slug),
+            Cell::state(self.status),
+            Cell::new(&self.plan),
+            Cell::new(self.isolation),
+            Cell::new(&self.region),
+            Cell::new(self.schema_version),
+            Cell::new(self.generation),
+            Cell::time(self.created_at),
+            Cell::new(self.id),
+        ]
+    }
+
+    fn fields(&self) -> Vec<(&'static str, Cell)> {
+        let overrides = serde_json::to_value(self.overrides).unwrap_or_default();
+        let overrides = overrides.as_object().cloned().unwrap_or_default();
+        vec![
+            ("slug", Cell::new(&self.slug)),
+            ("id", Cell::new(self.id)),
+            ("name", Cell::new(&self.name)),
+            ("status", Cell::state(self.status)),
+            ("status reason", Cell::optional(self.status_reason.as_ref())),
+            ("plan", Cell::new(&self.plan)),
+            ("isolation", Cell::new(self.isolation)),
+            ("region", Cell::new(&self.region)),
+            ("cluster", Cell::optional(self.cluster)),
+            ("schema version", Cell::new(self.schema_version)),
+            ("generation", Cell::new(self.generation)),
+            ("parent", Cell::optional(self.parent)),
+            ("hosts", Cell::joined(&self.hosts)),
+            ("labels", Cell::joined(self.labels.as_map().iter().map(|(key, value)| format!("{key}={value}")))),
+            ("overrides", Cell::joined(overrides.iter().map(|(name, value)| format!("{name}={value}")))),
+            ("trial ends", Cell::optional_time(self.trial_ends_at)),
+            ("created", Cell::time(self.created_at)),
+            ("updated", Cell::time(self.updated_at)),
+        ]
+    }
+}
