@@ -9,6 +9,18 @@ COMMENT ON TABLE feed_clock IS
     'The order of all route changes. A transaction takes its version by updating this row as its last lock, so a version is visible only when all lower ones are.';
 INSERT INTO feed_clock DEFAULT VALUES;
 
+-- Routers drop what is older than what they have: a clock that went back would silence every change after it.
+CREATE FUNCTION guard_feed_clock() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' AND NEW.version >= OLD.version AND NEW.oldest >= OLD.oldest THEN
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION 'the feed clock only rises' USING ERRCODE = 'restrict_violation';
+END
+$$;
+CREATE TRIGGER feed_clock_only_rises BEFORE UPDATE OR DELETE ON feed_clock
+    FOR EACH ROW EXECUTE FUNCTION guard_feed_clock();
+
 CREATE TABLE migration_set (
     id              text PRIMARY KEY CHECK (id ~ '^[0-9a-f]{64}$'),
     name            text NOT NULL,
@@ -63,14 +75,17 @@ CREATE TABLE cluster (
     findings           jsonb NOT NULL DEFAULT '[]',
     seen_at            timestamptz,
     claimed_by         uuid,
+    homes              bigint NOT NULL DEFAULT 0 CHECK (homes >= 0),
+    databases          bigint NOT NULL DEFAULT 0 CHECK (databases >= 0),
     version            bigint NOT NULL DEFAULT 0,
     created_at         timestamptz NOT NULL DEFAULT now(),
     updated_at         timestamptz NOT NULL DEFAULT now(),
     retired_at         timestamptz,
     CHECK (claimed_by IS NULL OR tenancy = 'dedicated'),
+    CHECK (retired_at IS NULL OR homes = 0),
     CHECK ((retired_at IS NULL) = (admin_secret IS NOT NULL))
 );
-COMMENT ON TABLE cluster IS 'One PostgreSQL server and the admin credential for it. A retired one keeps its row for the homes that were there.';
+COMMENT ON TABLE cluster IS 'One PostgreSQL server and the admin credential for it. A retired one keeps its row for the homes that were there. Triggers count what lives on it, so that placing a tenant does not count a fleet.';
 CREATE UNIQUE INDEX cluster_name ON cluster (name) WHERE retired_at IS NULL;
 CREATE UNIQUE INDEX cluster_system_identifier ON cluster (system_identifier) WHERE retired_at IS NULL;
 CREATE INDEX cluster_version ON cluster (version);
@@ -81,6 +96,7 @@ CREATE TABLE shared_database (
     cluster     uuid NOT NULL REFERENCES cluster ON DELETE CASCADE,
     name        text NOT NULL,
     state       text NOT NULL DEFAULT 'planned' CHECK (state IN ('planned', 'ready')),
+    homes       bigint NOT NULL DEFAULT 0 CHECK (homes >= 0),
     created_at  timestamptz NOT NULL DEFAULT now(),
     UNIQUE (cluster, name)
 );
@@ -98,3 +114,16 @@ CREATE TABLE template (
 );
 COMMENT ON TABLE template IS 'A golden database per cluster and migration set, cloned for new homes. Recorded before it exists.';
 CREATE UNIQUE INDEX template_in_use ON template (cluster, migration_set) NULLS NOT DISTINCT WHERE state <> 'retired';
+
+CREATE FUNCTION count_shared_database() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        UPDATE cluster SET databases = databases + 1 WHERE id = NEW.cluster;
+    ELSE
+        UPDATE cluster SET databases = databases - 1 WHERE id = OLD.cluster;
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER shared_database_is_counted AFTER INSERT OR DELETE ON shared_database
+    FOR EACH ROW EXECUTE FUNCTION count_shared_database();

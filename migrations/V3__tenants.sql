@@ -27,7 +27,7 @@ CREATE TABLE tenant (
 );
 COMMENT ON TABLE tenant IS 'One customer organisation. A tombstone keeps the id and the slug of a deleted one.';
 CREATE INDEX tenant_by_slug_prefix ON tenant (slug text_pattern_ops);
-CREATE INDEX tenant_by_labels ON tenant USING gin (labels jsonb_path_ops);
+CREATE INDEX tenant_by_labels ON tenant USING gin (labels);
 CREATE INDEX tenant_by_status ON tenant (status, id);
 CREATE INDEX tenant_by_parent ON tenant (parent) WHERE parent IS NOT NULL;
 ALTER TABLE cluster ADD CONSTRAINT cluster_claimed_by UNIQUE (claimed_by),
@@ -40,6 +40,10 @@ CREATE TABLE host (
 );
 COMMENT ON TABLE host IS 'DNS names by which a tenant is reached, besides its slug under a router''s base domain.';
 CREATE INDEX host_by_tenant ON host (tenant);
+
+-- One sequence for all leases: a home's fence outlives an operation, so the next operation on it must come with a higher
+-- epoch than any before.
+CREATE SEQUENCE lease_epoch;
 
 CREATE TABLE operation (
     id                uuid PRIMARY KEY,
@@ -56,6 +60,7 @@ CREATE TABLE operation (
     attempt           integer NOT NULL DEFAULT 0,
     error             jsonb,
     cancel_requested  boolean NOT NULL DEFAULT false,
+    undoing           boolean NOT NULL DEFAULT false,
     next_run_at       timestamptz NOT NULL DEFAULT now(),
     lease_owner       uuid,
     lease_epoch       bigint NOT NULL DEFAULT 0,
@@ -64,12 +69,17 @@ CREATE TABLE operation (
     updated_at        timestamptz NOT NULL DEFAULT now(),
     finished_at       timestamptz,
     CHECK ((state IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL)),
-    CHECK ((lease_owner IS NULL) = (lease_until IS NULL))
+    CHECK ((lease_owner IS NULL) = (lease_until IS NULL)),
+    CHECK (state IN ('running', 'undoing') OR lease_owner IS NULL),
+    CHECK (state <> 'undoing' OR undoing)
 );
-COMMENT ON TABLE operation IS 'Durable work. Whoever writes it carries the lease epoch and stops at zero rows.';
+COMMENT ON TABLE operation IS
+    'Durable work. Whoever writes it carries the lease epoch and stops at zero rows. Once it walks back it stays undoing, through parking too.';
 CREATE UNIQUE INDEX operation_exclusive ON operation (tenant) WHERE finished_at IS NULL;
 CREATE INDEX operation_due ON operation (next_run_at) WHERE state IN ('queued', 'running', 'waiting', 'undoing');
 CREATE INDEX operation_by_tenant ON operation (tenant, id);
+CREATE INDEX operation_by_cluster ON operation (cluster, id) WHERE cluster IS NOT NULL;
+CREATE INDEX operation_by_state ON operation (state, id);
 
 CREATE TABLE operation_event (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -104,17 +114,61 @@ CREATE TABLE home (
 );
 COMMENT ON TABLE home IS 'A physical place for one tenant. Its id, and so its names, are never used again; its secrets end with it.';
 CREATE INDEX home_by_cluster ON home (cluster) WHERE state <> 'released';
-CREATE INDEX home_by_shared_database ON home (shared_database) WHERE state <> 'released';
+
+-- Counted where it changes. The cluster's row is locked by that, which puts placements on one cluster in order.
+CREATE FUNCTION count_home() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    change bigint := 0;
+BEGIN
+    IF TG_OP = 'INSERT' AND NEW.state <> 'released' THEN
+        change := 1;
+    ELSIF TG_OP = 'UPDATE' AND OLD.state <> 'released' AND NEW.state = 'released' THEN
+        change := -1;
+    END IF;
+    IF change <> 0 THEN
+        UPDATE cluster
+           SET homes = homes + change,
+               databases = databases + CASE WHEN NEW.shared_database IS NULL THEN change ELSE 0 END
+         WHERE id = NEW.cluster;
+        UPDATE shared_database SET homes = homes + change WHERE id = NEW.shared_database;
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER home_is_counted AFTER INSERT OR UPDATE OF state ON home FOR EACH ROW EXECUTE FUNCTION count_home();
+
+CREATE FUNCTION keep_released() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'home % is released or in use', OLD.id USING ERRCODE = 'restrict_violation';
+END
+$$;
+CREATE TRIGGER home_is_never_revived BEFORE UPDATE OF state ON home FOR EACH ROW
+    WHEN (OLD.state = 'released' AND NEW.state <> 'released') EXECUTE FUNCTION keep_released();
+CREATE TRIGGER home_is_released_first BEFORE DELETE ON home FOR EACH ROW
+    WHEN (OLD.state <> 'released') EXECUTE FUNCTION keep_released();
 
 CREATE TABLE placement (
     tenant  uuid NOT NULL REFERENCES tenant,
     home    uuid NOT NULL CONSTRAINT placement_home UNIQUE REFERENCES home,
     since   bigint NOT NULL CHECK (since > 0),
-    until   bigint CHECK (until >= since),
+    until   bigint CHECK (until > since),
     PRIMARY KEY (tenant, since)
 );
 COMMENT ON TABLE placement IS 'A tenant lives in a home from one generation to the next.';
 CREATE UNIQUE INDEX placement_current ON placement (tenant) WHERE until IS NULL;
+
+-- Served means placed. Looked at when the transaction commits, because the two rows are written one after the other.
+CREATE FUNCTION check_served_is_placed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM tenant WHERE id = NEW.id AND status IN ('active', 'suspended', 'moving'))
+       AND NOT EXISTS (SELECT FROM placement WHERE tenant = NEW.id AND until IS NULL) THEN
+        RAISE EXCEPTION 'tenant % is served but lives in no home', NEW.id USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE CONSTRAINT TRIGGER tenant_served_is_placed AFTER INSERT OR UPDATE OF status ON tenant
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION check_served_is_placed();
 
 CREATE TABLE resource (
     id          uuid PRIMARY KEY,
@@ -149,3 +203,15 @@ CREATE TABLE route (
 );
 COMMENT ON TABLE route IS
     'What a router needs to reach a tenant: the newest change of each, so the table is a compacted log ordered by version. Removed ones stay as marks.';
+
+-- Readers drop lower generations of a tenant, so none is ever published.
+CREATE FUNCTION guard_route() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.generation < OLD.generation OR NEW.version <= OLD.version THEN
+        RAISE EXCEPTION 'generation and version of route % only rise', NEW.tenant USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER route_only_rises BEFORE UPDATE OF version, generation ON route
+    FOR EACH ROW EXECUTE FUNCTION guard_route();

@@ -50,14 +50,19 @@ CREATE TABLE audit_log (
 COMMENT ON TABLE audit_log IS
     'Every change that was asked for. Append-only; each entry hashes the one before it in its chain (a tenant, or the platform).';
 CREATE INDEX audit_log_by_chain ON audit_log (chain, id);
-CREATE INDEX audit_log_by_tenant ON audit_log (tenant, id);
+CREATE INDEX audit_log_by_action ON audit_log (action, id);
+CREATE INDEX audit_log_by_actor ON audit_log (actor, id);
+CREATE INDEX audit_log_by_time ON audit_log USING brin (at);
 
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    -- Purging a tenant forgets its operations; it says so for its own transaction only. The audit log knows no exception.
-    IF TG_TABLE_NAME = 'operation_event' AND TG_OP = 'DELETE'
-       AND current_setting('tenantry.purge', true) = 'on' THEN
-        RETURN OLD;
+    -- Purging a tenant forgets its operations; it names the tenant for the length of its transaction. The audit log knows
+    -- no exception.
+    IF TG_TABLE_NAME = 'operation_event' AND TG_OP = 'DELETE' THEN
+        IF EXISTS (SELECT FROM operation
+                    WHERE id = OLD.operation AND tenant::text = current_setting('tenantry.purge', true)) THEN
+            RETURN OLD;
+        END IF;
     END IF;
     RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
 END
@@ -67,3 +72,5 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON audit_log FOR EACH ROW EXE
 CREATE TRIGGER append_only_table BEFORE TRUNCATE ON audit_log FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON operation_event FOR EACH ROW EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER append_only_table BEFORE TRUNCATE ON operation_event FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON migration FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only_table BEFORE TRUNCATE ON migration FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 struct Plane {
     server: Server,
@@ -222,6 +222,11 @@ async fn a_provision_that_fails_is_walked_back_and_can_be_retried() {
 
     admin.batch_execute(&format!("ALTER DATABASE gone RENAME TO {template}")).await.unwrap();
     operations::retry(&plane.control, &plane.caller, operation.id).await.unwrap();
+    let operation = operations::wait(&plane.control, &plane.caller, operation.id, PATIENCE).await.unwrap();
+    assert_eq!(operation.state, OperationState::Succeeded, "{operation:?}");
+
+    // The provision took several claims; the deletion's lease must count as later than all of them.
+    let (_, operation) = tenants::delete(&plane.control, &plane.caller, &TenantRef::Id(tenant.id), None).await.unwrap();
     let operation = operations::wait(&plane.control, &plane.caller, operation.id, PATIENCE).await.unwrap();
     assert_eq!(operation.state, OperationState::Succeeded, "{operation:?}");
     plane.end().await;

@@ -15,7 +15,7 @@ use crate::cursor::{Page, PageRequest};
 use crate::error::StoreError;
 use crate::homes::BaseState;
 use crate::row::{count, execute, get, json, parsed, query, query_one, query_opt, time, to_json};
-use crate::secrets::{self, insert_secret, open_secret};
+use crate::secrets::{self, insert_secrets, open_secret};
 use crate::store::Store;
 use crate::transaction::Tx;
 
@@ -111,8 +111,8 @@ pub struct ClusterChange {
     pub admin_password: Option<Secret>,
     /// How connections are protected.
     pub tls_mode: Option<TlsMode>,
-    /// PEM of the authority.
-    pub tls_ca: Option<String>,
+    /// PEM of the authority; the inner absence means the system's.
+    pub tls_ca: Option<Option<String>>,
 }
 
 /// Which clusters are wanted; everything that is given must hold.
@@ -174,15 +174,9 @@ pub struct Template {
     pub state: BaseState,
 }
 
-const COLUMNS: &str = "c.*,
-    (SELECT count(*) FROM home WHERE home.cluster = c.id AND home.state <> 'released') AS homes,
-    (SELECT count(*) FROM home WHERE home.cluster = c.id AND home.state <> 'released' AND home.isolation <> 'schema')
-      + (SELECT count(*) FROM shared_database s WHERE s.cluster = c.id) AS databases";
-
 /// Whether a shared database of cluster `c` has room for one more schema.
-const HAS_OPEN_SHARED_DATABASE: &str = "EXISTS (SELECT 1 FROM shared_database s WHERE s.cluster = c.id
-    AND (SELECT count(*) FROM home WHERE home.shared_database = s.id AND home.state <> 'released')
-        < (c.limits ->> 'schemas_per_database')::bigint)";
+const HAS_OPEN_SHARED_DATABASE: &str = "EXISTS (SELECT FROM shared_database s WHERE s.cluster = c.id
+    AND s.homes < (c.limits ->> 'schemas_per_database')::bigint)";
 
 impl Store {
     /// One cluster.
@@ -193,7 +187,7 @@ impl Store {
     /// A page of clusters, oldest first.
     pub async fn clusters(&self, filter: &ClusterFilter, page: &PageRequest) -> Result<Page<Cluster>, StoreError> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM cluster c
+            "SELECT c.* FROM cluster c
              WHERE c.retired_at IS NULL AND ($1::uuid IS NULL OR c.id > $1) AND ($2::text IS NULL OR c.region = $2)
                AND ($3::text IS NULL OR c.tenancy = $3) AND ($4::text IS NULL OR c.state = $4)
              ORDER BY c.id LIMIT $5"
@@ -217,7 +211,7 @@ impl Store {
     /// One cluster with the credential to manage it.
     pub async fn cluster_access(&self, id: ClusterId) -> Result<ClusterAccess, StoreError> {
         let sql = format!(
-            "SELECT {COLUMNS}, {} FROM cluster c JOIN secret admin ON admin.id = c.admin_secret WHERE c.id = $1",
+            "SELECT c.*, {} FROM cluster c JOIN secret admin ON admin.id = c.admin_secret WHERE c.id = $1",
             secrets::columns("admin")
         );
         let row = query_opt(&*self.client().await?, &sql, &[&id.as_uuid()])
@@ -267,7 +261,7 @@ impl Tx {
     /// Records a cluster; routers hear of it at the commit.
     pub async fn insert_cluster(&mut self, new: &NewCluster) -> Result<(), StoreError> {
         let client = self.client()?;
-        let secret = insert_secret(client, self.keyring(), "cluster_admin", &new.admin_password).await?;
+        let [secret] = insert_secrets(client, self.keyring(), [("cluster_admin", &new.admin_password)]).await?;
         let inserted = client
             .execute(
                 "INSERT INTO cluster (id, name, region, tenancy, provider, host, port, tls_mode, tls_ca, admin_user,
@@ -315,7 +309,10 @@ impl Tx {
     pub async fn update_cluster(&mut self, id: ClusterId, change: &ClusterChange) -> Result<Cluster, StoreError> {
         let client = self.client()?;
         let secret = match &change.admin_password {
-            Some(password) => Some(insert_secret(client, self.keyring(), "cluster_admin", password).await?),
+            Some(password) => {
+                let [secret] = insert_secrets(client, self.keyring(), [("cluster_admin", password)]).await?;
+                Some(secret)
+            }
             None => None,
         };
         let endpoint = change.endpoint.as_ref();
@@ -326,7 +323,7 @@ impl Tx {
                  UPDATE cluster SET name = coalesce($2, name), host = coalesce($3, host), port = coalesce($4, port),
                         limits = coalesce($5, limits), admin_secret = coalesce($6, admin_secret),
                         admin_user = coalesce($7, admin_user), tls_mode = coalesce($8, tls_mode),
-                        tls_ca = coalesce($9, tls_ca), updated_at = clock_timestamp()
+                        tls_ca = CASE WHEN $10 THEN $9 ELSE tls_ca END, updated_at = clock_timestamp()
                  WHERE id = $1 RETURNING id",
                 &[
                     &id.as_uuid(),
@@ -337,7 +334,8 @@ impl Tx {
                     &secret,
                     &change.admin_user,
                     &change.tls_mode.map(TlsMode::as_str),
-                    &change.tls_ca,
+                    &change.tls_ca.as_ref().and_then(Option::as_ref),
+                    &change.tls_ca.is_some(),
                 ],
             )
             .await;
@@ -381,8 +379,9 @@ impl Tx {
     /// Retires a cluster on which nothing lives, and forgets its credential.
     pub async fn delete_cluster(&self, id: ClusterId) -> Result<(), StoreError> {
         let client = self.client()?;
-        let homes = "SELECT count(*) AS homes FROM home WHERE cluster = $1 AND state <> 'released'";
-        if count(&query_one(client, homes, &[&id.as_uuid()]).await?, "homes")? > 0 {
+        let homes = "SELECT homes FROM cluster WHERE id = $1 AND retired_at IS NULL FOR UPDATE";
+        let row = query_opt(client, homes, &[&id.as_uuid()]).await?.ok_or_else(|| ClusterRef::Id(id).not_found())?;
+        if count(&row, "homes")? > 0 {
             return Err(StoreError::Conflict {
                 reason: "homes are still on the cluster; move or delete them".to_owned(),
             });
@@ -430,7 +429,7 @@ impl Tx {
     /// Every cluster, for the planner.
     pub async fn placement_candidates(&self) -> Result<Vec<PlacementCandidate>, StoreError> {
         let sql = format!(
-            "SELECT {COLUMNS}, {HAS_OPEN_SHARED_DATABASE} AS has_open_shared_database
+            "SELECT c.*, {HAS_OPEN_SHARED_DATABASE} AS has_open_shared_database
              FROM cluster c WHERE c.retired_at IS NULL ORDER BY c.name"
         );
         let rows = query(self.client()?, &sql, &[]).await?;
@@ -459,9 +458,7 @@ impl Tx {
         let open = query_opt(
             client,
             "SELECT s.* FROM shared_database s JOIN cluster c ON c.id = s.cluster
-             WHERE s.cluster = $1 AND (SELECT count(*) FROM home
-                                       WHERE home.shared_database = s.id AND home.state <> 'released')
-                                     < (c.limits ->> 'schemas_per_database')::bigint
+             WHERE s.cluster = $1 AND s.homes < (c.limits ->> 'schemas_per_database')::bigint
              ORDER BY s.created_at LIMIT 1",
             &[&cluster.as_uuid()],
         )
@@ -521,7 +518,7 @@ impl Tx {
 }
 
 async fn select(client: &ClientWrapper, cluster: &ClusterRef) -> Result<Cluster, StoreError> {
-    let sql = format!("SELECT {COLUMNS} FROM cluster c WHERE c.retired_at IS NULL AND (c.id = $1 OR c.name = $2)");
+    let sql = format!("SELECT c.* FROM cluster c WHERE c.retired_at IS NULL AND (c.id = $1 OR c.name = $2)");
     let row = query_opt(client, &sql, &[&cluster.id(), &cluster.name()]).await?;
     row.as_ref().map(read).transpose()?.ok_or_else(|| cluster.not_found())
 }

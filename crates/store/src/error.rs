@@ -87,41 +87,47 @@ impl StoreError {
         Self::Unavailable { source: source.into() }
     }
 
-    /// The name of the constraint that was violated, if that is what happened.
+    /// The name of the unique index or constraint that was violated, if that is what happened.
     pub(crate) fn constraint(error: &tokio_postgres::Error) -> Option<&str> {
         let error = error.as_db_error()?;
-        matches!(*error.code(), SqlState::UNIQUE_VIOLATION | SqlState::FOREIGN_KEY_VIOLATION)
-            .then(|| error.constraint())
-            .flatten()
+        if *error.code() == SqlState::UNIQUE_VIOLATION { error.constraint() } else { None }
     }
+}
+
+/// What the violation of an invariant means to a caller, where it can happen without a defect: two that raced.
+fn conflict(constraint: &str) -> Option<&'static str> {
+    Some(match constraint {
+        "operation_exclusive" => "the tenant has an unfinished operation; wait for it, or cancel it",
+        "operation_idempotency_key" => "an operation with this idempotency key is there already; ask for its result",
+        "rollout_exclusive" => "another rollout is unfinished; wait for it, or abort it",
+        "placement_current" => "the tenant lives in a home already; close that placement first",
+        "placement_home" => "the home serves or served a tenant already; take another",
+        "cluster_claimed_by" => "the tenant has a cluster to itself already",
+        "cluster_system_identifier" => "the server is registered already, under another name",
+        "resource_name" => "an object of that name was recorded before, and names are never used again",
+        "host_pkey" => "the host belongs to a tenant already; remove it there first",
+        _ => return None,
+    })
 }
 
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
+        if let Some(reason) = Self::constraint(&error).and_then(conflict) {
+            return Self::Conflict { reason: reason.to_owned() };
+        }
         let Some(code) = error.code() else {
-            return if error.is_closed() || error.source().is_some_and(|source| source.is::<std::io::Error>()) {
-                Self::unavailable(error)
-            } else {
-                Self::internal(error)
-            };
+            let is_lost = error.is_closed() || error.source().is_some_and(|source| source.is::<std::io::Error>());
+            return if is_lost { Self::unavailable(error) } else { Self::internal(error) };
         };
         match *code {
             SqlState::T_R_SERIALIZATION_FAILURE
             | SqlState::T_R_DEADLOCK_DETECTED
             | SqlState::LOCK_NOT_AVAILABLE
             | SqlState::QUERY_CANCELED => Self::Busy { source: Box::new(error) },
-            SqlState::UNIQUE_VIOLATION if Self::constraint(&error) == Some("operation_exclusive") => Self::Conflict {
-                reason: "the tenant has an unfinished operation; wait for it, or cancel it".to_owned(),
-            },
-            SqlState::UNIQUE_VIOLATION if Self::constraint(&error) == Some("rollout_exclusive") => {
-                Self::Conflict { reason: "another rollout is unfinished; wait for it, or abort it".to_owned() }
-            }
-            SqlState::ADMIN_SHUTDOWN
-            | SqlState::CRASH_SHUTDOWN
-            | SqlState::CANNOT_CONNECT_NOW
-            | SqlState::TOO_MANY_CONNECTIONS
-            | SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => Self::unavailable(error),
-            _ if code.code().starts_with("08") => Self::unavailable(error),
+            // The transaction sat idle for too long, or the server became a standby: a new connection can succeed.
+            SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT | SqlState::READ_ONLY_SQL_TRANSACTION => Self::unavailable(error),
+            // Connection trouble, no resources, and an operator's intervention.
+            _ if ["08", "53", "57P"].iter().any(|class| code.code().starts_with(class)) => Self::unavailable(error),
             _ => Self::internal(error),
         }
     }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::error::StoreError;
 use crate::row::{execute, get, parsed, query, query_opt};
-use crate::secrets::{self, insert_secret, open_secret};
+use crate::secrets::{self, insert_secrets, open_secret};
 use crate::store::Store;
 use crate::transaction::Tx;
 
@@ -222,9 +222,12 @@ impl Tx {
     /// Records a home and its objects as planned, with its passwords sealed.
     pub async fn insert_home(&self, new: &NewHome) -> Result<(), StoreError> {
         let (client, keyring) = (self.client()?, self.keyring());
-        let login = insert_secret(client, keyring, "login", &new.secrets.login).await?;
-        let read_only = insert_secret(client, keyring, "read_only", &new.secrets.read_only).await?;
-        let migrator = insert_secret(client, keyring, "migrator", &new.secrets.migrator).await?;
+        let secrets = [
+            ("login", &new.secrets.login),
+            ("read_only", &new.secrets.read_only),
+            ("migrator", &new.secrets.migrator),
+        ];
+        let [login, read_only, migrator] = insert_secrets(client, keyring, secrets).await?;
         let home = &new.home;
         execute(
             client,
@@ -330,7 +333,7 @@ impl Tx {
 
     /// The tenant lives nowhere any more.
     pub async fn close_placement(&self, tenant: TenantId) -> Result<(), StoreError> {
-        let sql = "UPDATE placement SET until = since WHERE tenant = $1 AND until IS NULL";
+        let sql = "UPDATE placement SET until = since + 1 WHERE tenant = $1 AND until IS NULL";
         execute(self.client()?, sql, &[&tenant.as_uuid()]).await?;
         Ok(())
     }

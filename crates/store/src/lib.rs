@@ -11,9 +11,11 @@
 mod audit_log;
 mod clusters;
 mod cursor;
+mod database;
 mod error;
 mod filter;
 mod homes;
+mod hosts;
 mod idempotency;
 mod listener;
 mod migrate;

@@ -7,10 +7,12 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tenantry_domain::{ClusterId, OperationId, OperationKind, OperationState, TenantId};
 use tokio_postgres::Row;
+use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::cursor::{PAGE_MAX, Page, PageRequest};
 use crate::error::StoreError;
+use crate::filter::Filter;
 use crate::row::{execute, get, parsed, query, query_one, query_opt, time};
 use crate::store::Store;
 use crate::transaction::Tx;
@@ -97,8 +99,8 @@ pub struct OperationFilter {
     pub cluster: Option<ClusterId>,
     /// Of this kind.
     pub kind: Option<OperationKind>,
-    /// In this state.
-    pub state: Option<OperationState>,
+    /// In one of these states; none given means all.
+    pub state: Vec<OperationState>,
 }
 
 /// The right to work on an operation, until it runs out or somebody else claims it.
@@ -108,7 +110,7 @@ pub struct Lease {
     pub operation: OperationId,
     /// Held by which replica.
     pub owner: Uuid,
-    /// Rises with every claim; whoever has a lower one has lost.
+    /// Rises with every claim of any operation; whoever has a lower one has lost.
     pub epoch: i64,
 }
 
@@ -133,23 +135,25 @@ impl Store {
         filter: &OperationFilter,
         page: &PageRequest,
     ) -> Result<Page<Operation>, StoreError> {
-        let rows = query(
-            &*self.client().await?,
-            "SELECT * FROM operation
-             WHERE ($1::uuid IS NULL OR id < $1) AND ($2::uuid IS NULL OR tenant = $2)
-               AND ($3::uuid IS NULL OR cluster = $3) AND ($4::text IS NULL OR kind = $4)
-               AND ($5::text IS NULL OR state = $5)
-             ORDER BY id DESC LIMIT $6",
-            &[
-                &page.after_id()?,
-                &filter.tenant.map(TenantId::as_uuid),
-                &filter.cluster.map(ClusterId::as_uuid),
-                &filter.kind.map(OperationKind::as_str),
-                &filter.state.map(OperationState::as_str),
-                &page.probe(),
-            ],
-        )
-        .await?;
+        let mut conditions = Filter::default();
+        if let Some(before) = page.after_id()? {
+            conditions.and("id < ?", before, Type::UUID);
+        }
+        if let Some(tenant) = filter.tenant {
+            conditions.and("tenant = ?", tenant.as_uuid(), Type::UUID);
+        }
+        if let Some(cluster) = filter.cluster {
+            conditions.and("cluster = ?", cluster.as_uuid(), Type::UUID);
+        }
+        if let Some(kind) = filter.kind {
+            conditions.and("kind = ?", kind.as_str(), Type::TEXT);
+        }
+        if !filter.state.is_empty() {
+            let states: Vec<&'static str> = filter.state.iter().map(|state| state.as_str()).collect();
+            conditions.and("state = ANY (?)", states, Type::TEXT_ARRAY);
+        }
+        let client = self.client().await?;
+        let rows = conditions.query(&client, "SELECT * FROM operation", "ORDER BY id DESC", page.probe()).await?;
         let operations = rows.iter().map(read).collect::<Result<_, _>>()?;
         Ok(page.page(operations, |operation: &Operation| operation.id.to_string()))
     }
@@ -182,7 +186,7 @@ impl Store {
     pub async fn claim_operation(&self, owner: Uuid, lease: Duration) -> Result<Option<Claimed>, StoreError> {
         let row = query_opt(
             &*self.client().await?,
-            "UPDATE operation SET lease_owner = $1, lease_epoch = lease_epoch + 1,
+            "UPDATE operation SET lease_owner = $1, lease_epoch = nextval('lease_epoch'),
                     lease_until = clock_timestamp() + $2 * interval '1 millisecond',
                     state = CASE state WHEN 'undoing' THEN 'undoing' ELSE 'running' END,
                     updated_at = clock_timestamp()
@@ -318,10 +322,10 @@ impl Tx {
         state: OperationState,
         error: Option<Value>,
     ) -> Result<(), StoreError> {
-        let keeps_lease = state.is_runnable();
+        let keeps_lease = matches!(state, OperationState::Running | OperationState::Undoing);
         let changed = execute(
             self.client()?,
-            "UPDATE operation SET state = $4, error = $5, attempt = 0,
+            "UPDATE operation SET state = $4, error = $5, attempt = 0, undoing = undoing OR $4 = 'undoing',
                     finished_at = CASE WHEN $6 THEN clock_timestamp() END,
                     lease_owner = CASE WHEN $7 THEN lease_owner END,
                     lease_until = CASE WHEN $7 THEN lease_until END,
@@ -373,7 +377,7 @@ impl Tx {
         execute(
             self.client()?,
             "UPDATE operation SET cancel_requested = true, updated_at = clock_timestamp(), next_run_at = clock_timestamp(),
-                    state = CASE state WHEN 'parked' THEN 'queued' ELSE state END
+                    state = CASE WHEN state <> 'parked' THEN state WHEN undoing THEN 'undoing' ELSE 'queued' END
              WHERE id = $1",
             &[&id.as_uuid()],
         )
@@ -382,13 +386,16 @@ impl Tx {
         self.notify_operation(id).await
     }
 
-    /// Takes an operation up again: where it stands, or, with new progress, from its first step.
+    /// Takes an operation up again: where it stands, walking back if it was, or, with new progress, from its first step.
     pub async fn requeue(&self, id: OperationId, progress: Option<&Value>) -> Result<(), StoreError> {
         execute(
             self.client()?,
-            "UPDATE operation SET state = 'queued', attempt = 0, error = NULL, cancel_requested = false,
-                    next_run_at = clock_timestamp(), finished_at = NULL, lease_owner = NULL, lease_until = NULL,
-                    step = CASE WHEN $2::jsonb IS NULL THEN step END, progress = coalesce($2, progress),
+            "UPDATE operation SET attempt = 0, next_run_at = clock_timestamp(), finished_at = NULL, lease_owner = NULL,
+                    lease_until = NULL, undoing = undoing AND $2::jsonb IS NULL,
+                    state = CASE WHEN undoing AND $2 IS NULL THEN 'undoing' ELSE 'queued' END,
+                    error = CASE WHEN undoing AND $2 IS NULL THEN error END,
+                    cancel_requested = cancel_requested AND undoing AND $2 IS NULL,
+                    step = CASE WHEN $2 IS NULL THEN step END, progress = coalesce($2, progress),
                     updated_at = clock_timestamp()
              WHERE id = $1",
             &[&id.as_uuid(), &progress],
@@ -400,14 +407,19 @@ impl Tx {
 
     /// Takes a parked operation up at a later step.
     pub async fn skip_to(&self, id: OperationId, step: &str) -> Result<(), StoreError> {
-        execute(
+        let skipped = execute(
             self.client()?,
             "UPDATE operation SET state = 'queued', step = $2, attempt = 0, error = NULL,
                     next_run_at = clock_timestamp(), updated_at = clock_timestamp()
-             WHERE id = $1",
+             WHERE id = $1 AND state = 'parked' AND NOT undoing",
             &[&id.as_uuid(), &step],
         )
         .await?;
+        if skipped == 0 {
+            return Err(StoreError::Conflict {
+                reason: "only a parked operation that is not walking back can skip a step; retry or abandon it".to_owned(),
+            });
+        }
         self.record_event(id, "skipped", Some(step), &json!({})).await?;
         self.notify_operation(id).await
     }

@@ -271,13 +271,14 @@ impl Store {
     pub async fn targets(
         &self,
         rollout: RolloutId,
-        state: Option<TargetState>,
+        states: &[TargetState],
         page: &PageRequest,
     ) -> Result<Page<RolloutTarget>, StoreError> {
         let mut conditions = Filter::default();
         conditions.and("rollout = ?", rollout.as_uuid(), Type::UUID);
-        if let Some(state) = state {
-            conditions.and("state = ?", state.as_str(), Type::TEXT);
+        if !states.is_empty() {
+            let states: Vec<&'static str> = states.iter().map(|state| state.as_str()).collect();
+            conditions.and("state = ANY (?)", states, Type::TEXT_ARRAY);
         }
         if let Some(after) = page.after_id()? {
             conditions.and("tenant > ?", after, Type::UUID);

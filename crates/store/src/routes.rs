@@ -133,7 +133,7 @@ const ADVANCE: &str = "
           FROM change CROSS JOIN clock WHERE state IS NOT NULL
         ON CONFLICT (tenant) DO UPDATE
            SET version = excluded.version, state = excluded.state, home = excluded.home,
-               generation = coalesce(nullif(excluded.generation, -1), route.generation),
+               generation = CASE excluded.state WHEN 'removed' THEN route.generation ELSE excluded.generation END,
                removed_at = excluded.removed_at
     ), touched AS (
         UPDATE route SET version = base + position FROM change CROSS JOIN clock
@@ -187,7 +187,7 @@ impl FeedChanges {
             .iter()
             .map(|wish| match wish {
                 Wish::Publish { generation, .. } => generation.0,
-                Wish::Touch | Wish::Remove => -1,
+                Wish::Touch | Wish::Remove => 0,
             })
             .collect();
         let homes: Vec<Option<Uuid>> = wishes

@@ -106,22 +106,29 @@ fn associated(id: SecretId, purpose: &str) -> Vec<u8> {
     bytes
 }
 
-/// Seals a secret into a new row.
-pub(crate) async fn insert_secret(
+/// Seals secrets, each for its purpose, into new rows.
+pub(crate) async fn insert_secrets<const N: usize>(
     client: &ClientWrapper,
     keyring: &Keyring,
-    purpose: &str,
-    secret: &Secret,
-) -> Result<Uuid, StoreError> {
-    let id = SecretId::new(Uuid::now_v7());
-    let sealed = keyring.seal(id, purpose, secret)?;
+    secrets: [(&str, &Secret); N],
+) -> Result<[Uuid; N], StoreError> {
+    let ids = [(); N].map(|()| Uuid::now_v7());
+    let purposes = secrets.map(|(purpose, _)| purpose);
+    let (mut versions, mut nonces, mut ciphertexts) = (Vec::new(), Vec::new(), Vec::new());
+    for (id, (purpose, secret)) in ids.into_iter().zip(secrets) {
+        let sealed = keyring.seal(SecretId::new(id), purpose, secret)?;
+        versions.push(sealed.key_version);
+        nonces.push(sealed.nonce.to_vec());
+        ciphertexts.push(sealed.ciphertext);
+    }
     execute(
         client,
-        "INSERT INTO secret (id, purpose, key_version, nonce, ciphertext) VALUES ($1, $2, $3, $4, $5)",
-        &[&id.as_uuid(), &purpose, &sealed.key_version, &sealed.nonce.as_slice(), &sealed.ciphertext],
+        "INSERT INTO secret (id, purpose, key_version, nonce, ciphertext)
+         SELECT * FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::bytea[], $5::bytea[])",
+        &[&ids.as_slice(), &purposes.as_slice(), &versions, &nonces, &ciphertexts],
     )
     .await?;
-    Ok(id.as_uuid())
+    Ok(ids)
 }
 
 /// The columns of a secret that is joined under `alias`, named so that [`open_secret`] finds them.

@@ -131,13 +131,16 @@ fn postgres_config(config: &StoreConfig) -> Result<tokio_postgres::Config, Store
             let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
             StoreError::Invalid { reason: format!("the catalog's URL cannot be read: {reason}") }
         })?;
-    let is_local = postgres.get_hosts().iter().all(|host| match host {
+    // Where both are given, `hostaddr` is connected to and `host` is only a name.
+    let addresses_are_local = postgres.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback);
+    let hosts_are_local = postgres.get_hosts().iter().all(|host| match host {
         tokio_postgres::config::Host::Tcp(name) => {
             name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
         }
         #[cfg(unix)]
         tokio_postgres::config::Host::Unix(_) => true,
     });
+    let is_local = hosts_are_local && addresses_are_local;
     if !is_local && postgres.get_ssl_mode() != SslMode::Require {
         return Err(StoreError::Invalid {
             reason: "the catalog's password may leave this machine only encrypted; add `sslmode=require` to its URL"
@@ -153,7 +156,14 @@ fn postgres_config(config: &StoreConfig) -> Result<tokio_postgres::Config, Store
         config.statement_timeout.as_millis(),
         config.statement_timeout.as_millis(),
     );
-    postgres.options(options.trim()).application_name("tenantry").connect_timeout(config.connect_timeout);
+    postgres
+        .options(options.trim())
+        .application_name("tenantry")
+        .connect_timeout(config.connect_timeout)
+        // A listener sends nothing for hours: without these it would not notice that its server is gone.
+        .keepalives_idle(Duration::from_secs(30))
+        .keepalives_interval(Duration::from_secs(10))
+        .tcp_user_timeout(Duration::from_secs(30));
     Ok(postgres)
 }
 
@@ -172,6 +182,11 @@ fn tls(authority: Option<&str>) -> Result<MakeRustlsConnect, StoreError> {
             let _ = roots.add(certificate);
         }
     }
-    let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    // The provider is named, so that connecting does not depend on one that the program installed.
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(StoreError::internal)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     Ok(MakeRustlsConnect::new(config))
 }

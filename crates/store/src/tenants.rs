@@ -263,7 +263,7 @@ impl Tx {
         generation: Generation,
         version: SchemaVersion,
     ) -> Result<(), StoreError> {
-        execute(
+        let changed = execute(
             self.client()?,
             "UPDATE tenant SET status = 'active', status_reason = NULL, operation = NULL, generation = $2,
                     schema_version = $3, updated_at = clock_timestamp()
@@ -271,7 +271,7 @@ impl Tx {
             &[&id.as_uuid(), &generation.0, &version.0],
         )
         .await?;
-        Ok(())
+        found(changed, id)
     }
 
     /// Its home could not be made, or its operation was given up.
@@ -286,7 +286,7 @@ impl Tx {
 
     /// Gone; the tombstone stays.
     pub async fn set_tenant_deleted(&self, id: TenantId) -> Result<(), StoreError> {
-        execute(
+        let changed = execute(
             self.client()?,
             "UPDATE tenant SET status = 'deleted', status_reason = NULL, operation = NULL,
                     deleted_at = clock_timestamp(), updated_at = clock_timestamp()
@@ -294,7 +294,7 @@ impl Tx {
             &[&id.as_uuid()],
         )
         .await?;
-        Ok(())
+        found(changed, id)
     }
 
     /// Forgets a deleted tenant and its finished work; its slug is free again. The audit log stays.
@@ -309,7 +309,8 @@ impl Tx {
                 reason: "the tenant is not deleted, or something of it or below it is still recorded".to_owned(),
             });
         }
-        client.batch_execute("SET LOCAL tenantry.purge = 'on'").await?;
+        // The one exception of the events' append-only trigger, for this tenant and this transaction.
+        query_one(client, "SELECT set_config('tenantry.purge', $1, true)", &[&id.to_string()]).await?;
         let homes = query(
             client,
             "DELETE FROM resource WHERE operation IN (SELECT id FROM operation WHERE tenant = $1) RETURNING home",
@@ -321,6 +322,7 @@ impl Tx {
             "DELETE FROM operation_event WHERE operation IN (SELECT id FROM operation WHERE tenant = $1)",
             "DELETE FROM operation WHERE tenant = $1",
             "DELETE FROM placement WHERE tenant = $1",
+            "DELETE FROM host WHERE tenant = $1",
             "UPDATE route SET home = NULL WHERE tenant = $1",
             "DELETE FROM rollout_target WHERE tenant = $1",
             "DELETE FROM idempotency_key WHERE token IN (SELECT id FROM token WHERE tenant = $1)",
@@ -346,15 +348,19 @@ impl Tx {
         reason: Option<&str>,
         operation: Option<OperationId>,
     ) -> Result<(), StoreError> {
-        execute(
+        let changed = execute(
             self.client()?,
             "UPDATE tenant SET status = $2, status_reason = $3, operation = $4, updated_at = clock_timestamp()
              WHERE id = $1",
             &[&id.as_uuid(), &status.as_str(), &reason, &operation.map(OperationId::as_uuid)],
         )
         .await?;
-        Ok(())
+        found(changed, id)
     }
+}
+
+fn found(changed: u64, id: TenantId) -> Result<(), StoreError> {
+    if changed == 1 { Ok(()) } else { Err(TenantRef::Id(id).not_found()) }
 }
 
 async fn select(client: &ClientWrapper, tenant: &TenantRef) -> Result<Tenant, StoreError> {
