@@ -26,8 +26,9 @@ pub struct RouterConfig {
     pub wait_timeout: Duration,
     /// How long opening a connection may take, from resolving the name to the check of the placement.
     pub connect_timeout: Duration,
-    /// A connection that was given back and does not answer for so long is busy with a query that nobody waits for; it
-    /// is cancelled and the connection closed.
+    /// A connection that was given back and does not answer for so long counts as busy with a query that nobody waits
+    /// for; the query is cancelled and the connection closed. Well above a round trip to a busy server, or connections
+    /// are closed when they are needed most.
     pub abandoned_after: Duration,
     /// After so long a connection that cannot be cancelled is given up.
     pub reset_timeout: Duration,
@@ -52,7 +53,7 @@ impl Default for RouterConfig {
             pool_size_max: 100,
             wait_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(5),
-            abandoned_after: Duration::from_millis(100),
+            abandoned_after: Duration::from_millis(500),
             reset_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_mins(1),
             connection_lifetime: Duration::from_hours(1),

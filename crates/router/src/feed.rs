@@ -110,7 +110,7 @@ impl Progress {
         match event {
             FeedEvent::SnapshotBegin { version } => {
                 if self.applied.is_some_and(|applied| version < applied) {
-                    tracing::error!(%version, applied = ?self.applied, "a snapshot is older than what is known; was the catalog restored?");
+                    tracing::error!(%version, applied = ?self.applied, "a snapshot is older than what is known, which stays; if the catalog was restored, restart this program");
                 }
                 self.snapshot = Some(Snapshot { version, tenants: HashSet::new(), clusters: HashSet::new() });
             }

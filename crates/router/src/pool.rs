@@ -188,10 +188,15 @@ impl Pools {
     /// Retires a tenant's pools that `keep` does not want: idle connections end now, borrowed ones when they are given
     /// back.
     pub(crate) fn retire(&self, tenant: TenantId, keep: impl Fn(&TenantPool) -> bool) {
+        let pools = self.by_key.pin();
         for access in [Access::ReadWrite, Access::ReadOnly] {
+            let key = PoolKey { tenant, access };
+            // Most tenants have none, and a snapshot names them all.
+            if pools.get(&key).is_none_or(|pool| keep(pool)) {
+                continue;
+            }
             let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-            let pools = self.by_key.pin();
-            if let Ok(Some((_, pool))) = pools.remove_if(&PoolKey { tenant, access }, |_, pool| !keep(pool)) {
+            if let Ok(Some((_, pool))) = pools.remove_if(&key, |_, pool| !keep(pool)) {
                 pool.pool.close();
             }
         }

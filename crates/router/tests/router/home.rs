@@ -113,7 +113,7 @@ impl<'a> Home<'a> {
 
     /// A router that knows this home alone.
     pub(crate) async fn router(&self) -> Router {
-        self.router_with(self.route(), RouterConfig::default()).await
+        self.router_with(self.route(), patient()).await
     }
 
     pub(crate) async fn router_with(&self, route: Route, config: RouterConfig) -> Router {
@@ -137,4 +137,10 @@ pub(crate) fn impatient() -> RouterConfig {
         pause_budget: Duration::from_millis(300),
         ..RouterConfig::default()
     }
+}
+
+/// A router that keeps its connections and goes on waiting on a machine that is busy with other things.
+pub(crate) fn patient() -> RouterConfig {
+    let minute = Duration::from_mins(1);
+    RouterConfig { wait_timeout: minute, connect_timeout: minute, abandoned_after: minute, ..RouterConfig::default() }
 }

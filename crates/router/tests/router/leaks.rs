@@ -6,7 +6,12 @@ use std::time::Duration;
 use tenantry_router::{Connection, RouterConfig, Tenant};
 use tenantry_testkit::{Server, eventually};
 
-use crate::home::Home;
+use crate::home::{Home, patient};
+
+/// Soon takes a connection that does not answer for one with an abandoned query.
+fn hasty() -> RouterConfig {
+    RouterConfig { abandoned_after: Duration::from_millis(50), ..patient() }
+}
 
 async fn backend(client: &Connection) -> i32 {
     client.query_one("SELECT pg_backend_pid()", &[]).await.expect("a backend").get(0)
@@ -126,7 +131,7 @@ async fn statements_that_the_driver_keeps_survive_the_reset() {
 #[tokio::test]
 async fn a_query_whose_future_was_dropped_is_cancelled_and_its_connection_closed() {
     let home = Home::on(Server::shared().await, "acme").await;
-    let router = home.router().await;
+    let router = home.router_with(home.route(), hasty()).await;
     let tenant = router.tenant("acme").await.expect("found");
     let client = tenant.client().await.expect("a connection");
     let pid = backend(&client).await;
@@ -147,9 +152,7 @@ async fn a_query_whose_future_was_dropped_is_cancelled_and_its_connection_closed
 #[tokio::test]
 async fn futures_dropped_at_any_moment_leave_no_trace() {
     let home = Home::on(Server::shared().await, "acme").await;
-    let router = home
-        .router_with(home.route(), RouterConfig { wait_timeout: Duration::from_mins(1), ..RouterConfig::default() })
-        .await;
+    let router = home.router_with(home.route(), hasty()).await;
     let tenant = router.tenant("acme").await.expect("found");
     for microseconds in (0..40).map(|step| step * step * 25) {
         let work = async {
