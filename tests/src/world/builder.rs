@@ -1,0 +1,149 @@
+//! Choices for a world.
+
+use std::time::Duration;
+
+use tenantry_api::Cluster;
+use tenantry_control::ControlConfig;
+use tenantry_domain::{ClusterLimits, DisplayName, Region, Scope, ScopeSet, Tenancy};
+use tenantry_server::ServerConfig;
+use tenantry_testkit::{Namespace, Server};
+use uuid::Uuid;
+
+use super::{Managed, World, catalog, client, clusters};
+use crate::admin::{Admin, AdminLogin};
+use crate::files::{self, Files};
+use crate::replica::Replica;
+
+/// Choices for a [`World`]; each has a default.
+pub struct WorldBuilder<'s> {
+    catalog_on: Option<&'s Server>,
+    homes_on: Option<&'s Server>,
+    admin: Admin,
+    migrations: Option<Files>,
+    dedicated: usize,
+    replicas: usize,
+    limits: Option<ClusterLimits>,
+    configure: Box<dyn Fn(&mut ControlConfig) + Send>,
+}
+
+impl Default for WorldBuilder<'_> {
+    fn default() -> Self {
+        Self {
+            catalog_on: None,
+            homes_on: None,
+            admin: Admin::default(),
+            migrations: Some(files::notes()),
+            dedicated: 0,
+            replicas: 1,
+            limits: None,
+            configure: Box::new(|_| ()),
+        }
+    }
+}
+
+impl<'s> WorldBuilder<'s> {
+    /// The role that manages every cluster.
+    #[must_use]
+    pub fn admin(self, admin: Admin) -> Self {
+        Self { admin, ..self }
+    }
+
+    /// Pushes these files, and promotes them.
+    #[must_use]
+    pub fn migrations(self, files: Files) -> Self {
+        Self { migrations: Some(files), ..self }
+    }
+
+    /// Tenants start empty.
+    #[must_use]
+    pub fn without_migrations(self) -> Self {
+        Self { migrations: None, ..self }
+    }
+
+    /// So many empty servers for one tenant each, named `own-0`, `own-1`, ….
+    #[must_use]
+    pub fn dedicated(self, dedicated: usize) -> Self {
+        Self { dedicated, ..self }
+    }
+
+    /// So many replicas of the control plane.
+    #[must_use]
+    pub fn replicas(self, replicas: usize) -> Self {
+        Self { replicas, ..self }
+    }
+
+    /// How much the cluster `main` takes.
+    #[must_use]
+    pub fn limits(self, limits: ClusterLimits) -> Self {
+        Self { limits: Some(limits), ..self }
+    }
+
+    /// Settings of every replica.
+    #[must_use]
+    pub fn configure(self, configure: impl Fn(&mut ControlConfig) + Send + 'static) -> Self {
+        Self { configure: Box::new(configure), ..self }
+    }
+
+    /// The server behind the cluster `main`, for a test that breaks it.
+    #[must_use]
+    pub fn homes_on<'t>(self, server: &'t Server) -> WorldBuilder<'t>
+    where
+        's: 't,
+    {
+        WorldBuilder { homes_on: Some(server), ..self }
+    }
+
+    /// The server that holds the catalog, for a test that breaks it.
+    #[must_use]
+    pub fn catalog_on<'t>(self, server: &'t Server) -> WorldBuilder<'t>
+    where
+        's: 't,
+    {
+        WorldBuilder { catalog_on: Some(server), ..self }
+    }
+
+    /// Starts it.
+    pub async fn start(self) -> World<'s> {
+        let catalog_on = match self.catalog_on {
+            Some(server) => server,
+            None => Server::shared().await,
+        };
+        let homes_on = match self.homes_on {
+            Some(server) => server,
+            None => Server::shared().await,
+        };
+        let (catalog, homes) = (Namespace::on(catalog_on), Namespace::on(homes_on));
+        let (store, catalog_url) = catalog::make(&catalog).await;
+        let name = DisplayName::parse("everything").expect("a name");
+        let scopes = ScopeSet::new([Scope::Admin]);
+        let first = tenantry_control::tokens::create_first(&store, name, scopes, None).await;
+        let (_, token) = first.expect("a first token");
+        let mut replicas = Vec::new();
+        for _ in 0..self.replicas.max(1) {
+            let mut config = ControlConfig::new(Uuid::now_v7());
+            config.default_region = Some(Region::parse("local").expect("a region"));
+            config.place_on_catalog_server = std::ptr::eq(catalog_on, homes_on);
+            (self.configure)(&mut config);
+            let listen = "127.0.0.1:0".parse().expect("an address");
+            let server = ServerConfig { listen, shutdown_grace: Duration::from_secs(5), ..ServerConfig::default() };
+            replicas.push(Replica::start(store.clone(), config, server).await);
+        }
+        let client = client(&replicas[0].url(), &token);
+        let admin = AdminLogin::make(homes_on, &homes, self.admin).await;
+        let main = clusters::register("main", Tenancy::Shared, homes_on.address(), &admin, self.limits);
+        let cluster: Cluster = client.register_cluster(&main).await.unwrap_or_else(|error| panic!("{error}"));
+        let keys = catalog::keys();
+        let clusters = vec![Managed { cluster, admin, own: None }];
+        let mut world = World { catalog, homes, catalog_url, keys, store, token, client, replicas, clusters };
+        for number in 0..self.dedicated {
+            world.add_dedicated(&format!("own-{number}"), self.admin).await;
+        }
+        if let Some(files) = self.migrations {
+            let set = world.push("first", &files).await;
+            let rollout = world.begin_rollout(&set).await;
+            let rollout = world.rolled_out(rollout.id).await;
+            assert_eq!(rollout.state, tenantry_domain::RolloutState::Succeeded, "{rollout:?}");
+        }
+        world
+    }
+}

@@ -1,0 +1,5 @@
+//! Journeys through whole systems, over HTTP, as admins, routers and tenants make them.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod life_of_a_tenant;
