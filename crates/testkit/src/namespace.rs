@@ -114,14 +114,17 @@ impl Drop for Namespace<'_> {
 
 async fn clean(config: Config, prefixes: Vec<String>) {
     let client = sql::connect(&config).await.expect("a connection to the test server");
-    for prefix in prefixes {
-        for slot in scan::slots_like(&client, &prefix).await {
+    for prefix in &prefixes {
+        for slot in scan::slots_like(&client, prefix).await {
             drop_slot(&client, &slot).await;
         }
-        for database in scan::databases_like(&client, &prefix).await {
+        for database in scan::databases_like(&client, prefix).await {
             drop_database(&client, &database).await;
         }
-        for role in scan::roles_like(&client, &prefix).await {
+    }
+    // A role of one prefix may own databases of another.
+    for prefix in &prefixes {
+        for role in scan::roles_like(&client, prefix).await {
             drop_role(&client, &config, &role).await;
         }
     }
