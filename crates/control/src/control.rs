@@ -8,17 +8,13 @@ use tenantry_domain::{MigrationSetId, ProviderKind};
 use tenantry_fleet::Fleet;
 use tenantry_migration_set::MigrationSet;
 use tenantry_store::Store;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::config::ControlConfig;
-use crate::engine;
 use crate::error::ControlError;
-use crate::idempotency;
 use crate::provider::{ClusterProvider, RegisteredProvider};
-use crate::rollouts::runner;
 use crate::signals::Signals;
-use crate::tokens::TokenUse;
+use crate::token_use::TokenUse;
 
 /// One replica of the control plane. Cheap to clone; all clones are the same replica.
 #[derive(Clone)]
@@ -68,18 +64,6 @@ impl Control {
             last_set: ArcSwapOption::empty(),
         };
         Ok(Self { inner: Arc::new(inner) })
-    }
-
-    /// Works until told to stop: listens for news, carries out operations and rollouts, tidies up. Work in progress at
-    /// that moment is handed back to the catalog for another replica.
-    pub async fn run(&self, stop: CancellationToken) {
-        tokio::join!(
-            self.inner.signals.run(&self.inner.store, &stop),
-            engine::worker::run(self, &stop),
-            runner::run(self, &stop),
-            idempotency::sweep(self, &stop),
-            self.inner.token_use.run(&self.inner.store, &stop),
-        );
     }
 
     /// The news of this replica.

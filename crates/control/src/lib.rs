@@ -6,14 +6,14 @@
 //! Never here: HTTP, SQL (the catalog's is in `store`, the clusters' in `fleet`), knowledge of who starts the program.
 //!
 //! Start reading at [`control`] (what everything hangs on), then [`tenants`] (a request) and
-//! [`operations::provision_tenant`] (the work that follows from it).
+//! `operations/provision_tenant.rs` (the work that follows from it).
 
 pub mod audit_log;
 pub mod caller;
 pub mod clusters;
 pub mod config;
 pub mod control;
-pub mod engine;
+mod engine;
 pub mod error;
 pub mod idempotency;
 pub mod migration_sets;
@@ -22,11 +22,13 @@ pub mod placement;
 pub mod plans;
 pub mod provider;
 pub mod records;
+mod replica;
 pub mod rollouts;
 pub mod routers;
 pub mod routes;
 pub mod signals;
 pub mod tenants;
+mod token_use;
 pub mod tokens;
 
 pub use caller::Caller;

@@ -1,9 +1,5 @@
 //! API tokens: made once, shown once, kept as a hash.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-
 use jiff::Timestamp;
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -11,8 +7,6 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tenantry_domain::{Access, DisplayName, RequestId, Scope, ScopeSet, Secret, TenantId, TokenId};
 use tenantry_store::{AuditEntry, NewToken, Page, PageRequest, Store, TenantRef, TokenRecord};
-use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use crate::caller::Caller;
 use crate::control::{Control, new_id};
@@ -20,10 +14,6 @@ use crate::error::ControlError;
 
 /// What every token begins with, so that people and scanners recognise one.
 const PREFIX: &str = "tenantry_";
-/// How often the time of last use is written.
-const WRITE_USE: Duration = Duration::from_secs(30);
-/// Most tokens whose use is remembered between two writes.
-const USE_MAX: usize = 10_000;
 
 /// The wish for a token.
 #[derive(Debug, Clone)]
@@ -179,39 +169,4 @@ fn random_token() -> Result<Secret, ControlError> {
         let _ = write!(text, "{byte:02x}");
     }
     Ok(Secret::new(text))
-}
-
-/// When tokens were last used, gathered in memory and written now and then: a write per request would cost more than the
-/// fact is worth.
-#[derive(Debug, Default)]
-pub(crate) struct TokenUse {
-    seen: Mutex<HashMap<TokenId, Timestamp>>,
-}
-
-impl TokenUse {
-    fn saw(&self, token: TokenId) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.len() < USE_MAX || seen.contains_key(&token) {
-            seen.insert(token, Timestamp::now());
-        }
-    }
-
-    /// Writes what was gathered until told to stop.
-    pub(crate) async fn run(&self, store: &Store, stop: &CancellationToken) {
-        while !stop.is_cancelled() {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = tokio::time::sleep(WRITE_USE) => {}
-            }
-            let seen: Vec<_> = {
-                let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-                std::mem::take(&mut *seen).into_iter().collect()
-            };
-            if !seen.is_empty()
-                && let Err(error) = store.touch_tokens(&seen).await
-            {
-                warn!(%error, "could not write when tokens were last used");
-            }
-        }
-    }
 }
