@@ -10,7 +10,7 @@ use crate::interior;
 use crate::migrate::{ApplyOptions, Workplace};
 use crate::password::{random_password, verifiers};
 use crate::quote::{do_block, ident, literal};
-use crate::roles::ensure_role;
+use crate::roles::{end_sessions, ensure_role};
 use crate::session::Session;
 use crate::target::ClusterTarget;
 use crate::version::{grant_to_admin, grant_to_migrator};
@@ -71,17 +71,18 @@ impl Fleet {
                 self.apply_at(target, &workplace, &password, set, &ApplyOptions::default()).await?.to
             }
         };
-        // The comment says "finished", so it comes with the closing. Whoever is still in there would make clones wait.
+        let (owner, migrator_name) = (ident(owner.as_str()), ident(migrator.as_str()));
         let sql = format!(
-            "BEGIN;\nREVOKE ALL ON DATABASE {database} FROM {0}, {3};\nALTER DATABASE {database} ALLOW_CONNECTIONS false;\n\
-             COMMENT ON DATABASE {database} IS {1};\nDROP ROLE {0};\nCOMMIT;\n\
-             SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {2};",
-            ident(migrator.as_str()),
-            literal(&format!("{FINISHED}{version}")),
-            literal(template.as_str()),
-            ident(owner.as_str()),
+            "BEGIN;\nREVOKE ALL ON DATABASE {database} FROM {owner}, {migrator_name};\n\
+             ALTER DATABASE {database} ALLOW_CONNECTIONS false;\nCOMMIT;\n"
         );
         builder.batch("close the template", &sql).await?;
+        // Whoever is still in there would make clones wait.
+        end_sessions(&mut builder, &[&migrator]).await?;
+        let comment = literal(&format!("{FINISHED}{version}"));
+        let sql =
+            format!("BEGIN;\nCOMMENT ON DATABASE {database} IS {comment};\nDROP ROLE {migrator_name};\nCOMMIT;\n");
+        builder.batch("finish the template", &sql).await?;
         Ok(version)
     }
 
