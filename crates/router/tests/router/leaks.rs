@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use futures::{SinkExt, StreamExt};
 use tenantry_router::{Connection, RouterConfig, Tenant};
 use tenantry_testkit::{Server, eventually};
 
@@ -185,4 +186,82 @@ async fn a_borrower_that_ends_its_own_backend_harms_nobody() {
     drop(client);
     let client = tenant.client().await.expect("another connection");
     assert_eq!(answer(&client, "SELECT 'alive'").await, "alive");
+}
+
+#[tokio::test]
+async fn a_copy_and_a_result_that_were_not_finished_do_not_reach_the_next_borrower() {
+    let home = Home::on(Server::shared().await, "acme").await;
+    let router = home.router().await;
+    let tenant = router.tenant("acme").await.expect("found");
+    let client = tenant.client().await.expect("a connection");
+    let sink = client.copy_in::<_, bytes::Bytes>("COPY flights FROM STDIN").await.expect("begun");
+    let mut sink = Box::pin(sink);
+    sink.send(bytes::Bytes::from_static(b"1\tlost\n")).await.expect("sent");
+    // Both outlive the connection that they came from.
+    drop(client);
+    drop(sink);
+    let client = tenant.client().await.expect("a connection");
+    assert_eq!(answer(&client, "SELECT count(*)::text FROM flights").await, "0");
+
+    let rows = client.query_raw("SELECT * FROM generate_series(1, 100000)", std::iter::empty::<i32>()).await;
+    let mut rows = Box::pin(rows.expect("run"));
+    assert!(rows.next().await.is_some());
+    drop(client);
+    drop(rows);
+    let client = tenant.client().await.expect("a connection");
+    assert_eq!(answer(&client, "SELECT 'mine'").await, "mine");
+}
+
+#[tokio::test]
+async fn a_result_that_nobody_reads_on_costs_its_connection_and_nothing_else() {
+    let home = Home::on(Server::shared().await, "acme").await;
+    let config = RouterConfig { reset_timeout: Duration::from_millis(50), ..hasty() };
+    let router = home.router_with(home.route(), config).await;
+    let tenant = router.tenant("acme").await.expect("found");
+    let client = tenant.client().await.expect("a connection");
+    let rows = client.query_raw("SELECT * FROM generate_series(1, 100000)", std::iter::empty::<i32>()).await;
+    let _rows = rows.expect("run");
+    drop(client);
+    let client = tenant.client().await.expect("another connection");
+    assert_eq!(answer(&client, "SELECT 'mine'").await, "mine");
+}
+
+#[tokio::test]
+async fn a_reader_is_reused_although_it_may_not_write() {
+    let home = Home::on(Server::shared().await, "acme").await;
+    let statement = format!("ALTER ROLE {} SET default_transaction_read_only = on", home.read_only.name);
+    home.admin().await.batch_execute(&statement).await.expect("altered");
+    let router = home.router().await;
+    let reader = router.tenant("acme").await.expect("found").read_only();
+    leaves_nothing(
+        &reader,
+        "SET default_transaction_read_only = off; BEGIN",
+        "SELECT current_setting('transaction_read_only')",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn many_borrowers_at_once_each_find_a_fresh_session() {
+    let home = Home::on(Server::shared().await, "acme").await;
+    let mut route = home.route();
+    route.limits.pool_size = Some(4);
+    let router = home.router_with(route, patient()).await;
+    let tenant = router.tenant("acme").await.expect("found");
+    let borrowers = (0..64).map(|number: i32| {
+        let tenant = tenant.clone();
+        tokio::spawn(async move {
+            for _ in 0..4 {
+                let client = tenant.client().await.expect("a connection");
+                let probe = "SELECT coalesce(current_setting('my.mark', true), '')";
+                assert_eq!(answer(&client, probe).await, "");
+                client.batch_execute(&format!("BEGIN; SET my.mark = '{number}'")).await.expect("set");
+                assert_eq!(answer(&client, probe).await, number.to_string());
+            }
+        })
+    });
+    for borrower in borrowers.collect::<Vec<_>>() {
+        borrower.await.expect("no leak");
+    }
+    assert!(home.sessions().await <= 4);
 }
