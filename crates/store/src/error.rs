@@ -125,7 +125,9 @@ impl From<tokio_postgres::Error> for StoreError {
             | SqlState::LOCK_NOT_AVAILABLE
             | SqlState::QUERY_CANCELED => Self::Busy { source: Box::new(error) },
             // The transaction sat idle for too long, or the server became a standby: a new connection can succeed.
-            SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT | SqlState::READ_ONLY_SQL_TRANSACTION => Self::unavailable(error),
+            SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT | SqlState::READ_ONLY_SQL_TRANSACTION => {
+                Self::unavailable(error)
+            }
             // Connection trouble, no resources, and an operator's intervention.
             _ if ["08", "53", "57P"].iter().any(|class| code.code().starts_with(class)) => Self::unavailable(error),
             _ => Self::internal(error),

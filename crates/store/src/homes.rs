@@ -222,11 +222,8 @@ impl Tx {
     /// Records a home and its objects as planned, with its passwords sealed.
     pub async fn insert_home(&self, new: &NewHome) -> Result<(), StoreError> {
         let (client, keyring) = (self.client()?, self.keyring());
-        let secrets = [
-            ("login", &new.secrets.login),
-            ("read_only", &new.secrets.read_only),
-            ("migrator", &new.secrets.migrator),
-        ];
+        let secrets =
+            [("login", &new.secrets.login), ("read_only", &new.secrets.read_only), ("migrator", &new.secrets.migrator)];
         let [login, read_only, migrator] = insert_secrets(client, keyring, secrets).await?;
         let home = &new.home;
         execute(

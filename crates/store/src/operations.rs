@@ -417,7 +417,8 @@ impl Tx {
         .await?;
         if skipped == 0 {
             return Err(StoreError::Conflict {
-                reason: "only a parked operation that is not walking back can skip a step; retry or abandon it".to_owned(),
+                reason: "only a parked operation that is not walking back can skip a step; retry or abandon it"
+                    .to_owned(),
             });
         }
         self.record_event(id, "skipped", Some(step), &json!({})).await?;

@@ -1,0 +1,16 @@
+//! The store against a real catalog: one server per test process, one clone of a migrated catalog per test.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+mod audit_log;
+mod catalog;
+mod clusters;
+mod connection;
+mod idempotency;
+mod lists;
+mod migrations;
+mod operations;
+mod rollouts;
+mod routes;
+mod tenants;
+mod tokens;

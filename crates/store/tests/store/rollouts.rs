@@ -1,0 +1,251 @@
+//! Migration sets and rollouts.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tenantry_domain::{MigrationSetId, RolloutId, RolloutState, SchemaVersion, TargetState, Tenancy, TenantId};
+use tenantry_store::{
+    ClaimedTarget, NewRollout, PageRequest, RolloutEnd, RouteRef, StoreError, StoredMigration, TargetResult, TenantRef,
+};
+use uuid::Uuid;
+
+use crate::catalog::{Catalog, Planned};
+
+const LEASE: Duration = Duration::from_secs(60);
+
+async fn register(catalog: &Catalog, mark: u8, versions: i64) -> MigrationSetId {
+    let id = MigrationSetId::from_digest([mark; 32]);
+    let migrations: Vec<StoredMigration> = (1..=versions)
+        .map(|version| StoredMigration {
+            version,
+            name: format!("step_{version}"),
+            kind: 'V',
+            checksum: u64::MAX - u64::from(mark),
+            transactional: true,
+            phase: None,
+            sql: "SELECT 1".to_owned(),
+        })
+        .collect();
+    let tx = catalog.begin().await;
+    assert!(tx.insert_migration_set(&id, "sample", &migrations).await.unwrap());
+    assert!(!tx.insert_migration_set(&id, "sample", &migrations).await.unwrap(), "twice is as once");
+    tx.commit().await.unwrap();
+    assert_eq!(catalog.store.migrations_of(&id).await.unwrap(), migrations);
+    id
+}
+
+async fn begin(catalog: &Catalog, set: &MigrationSetId) -> RolloutId {
+    let id = RolloutId::new(Uuid::now_v7());
+    let tx = catalog.begin().await;
+    tx.insert_rollout(&NewRollout { id, migration_set: set.clone(), concurrency: 4 }).await.unwrap();
+    tx.add_targets(id).await.unwrap();
+    tx.commit().await.unwrap();
+    id
+}
+
+async fn end(catalog: &Catalog, rollout: RolloutId) -> RolloutEnd {
+    let tx = catalog.begin().await;
+    let outcome = tx.end_rollout(rollout).await.unwrap();
+    tx.commit().await.unwrap();
+    outcome
+}
+
+fn applied(target: &ClaimedTarget, version: i64) -> TargetResult {
+    TargetResult {
+        tenant: target.tenant,
+        home: target.home,
+        state: TargetState::Applied,
+        to_version: Some(SchemaVersion(version)),
+        attempts: 1,
+        error: None,
+        duration: Duration::from_millis(5),
+    }
+}
+
+async fn tenants(catalog: &Catalog, count: usize) -> Vec<Planned> {
+    let cluster = catalog.cluster("one", Tenancy::Shared).await;
+    let mut tenants = Vec::new();
+    for number in 0..count {
+        tenants.push(catalog.active_tenant(&format!("t{number}"), cluster).await);
+    }
+    tenants
+}
+
+#[tokio::test]
+async fn a_rollout_brings_the_fleet_to_a_set_and_promotes_it() {
+    let catalog = Catalog::new().await;
+    let fleet = tenants(&catalog, 5).await;
+    let set = register(&catalog, 1, 3).await;
+    assert!(catalog.store.promoted().await.unwrap().is_none());
+    let rollout = begin(&catalog, &set).await;
+    assert_eq!(catalog.store.open_rollout().await.unwrap().map(|it| (it.id, it.counts.pending)), Some((rollout, 5)));
+
+    let (one, two) = (Uuid::now_v7(), Uuid::now_v7());
+    let mut first = catalog.store.claim_targets(rollout, one, LEASE, 3).await.unwrap();
+    let second = catalog.store.claim_targets(rollout, two, LEASE, 10).await.unwrap();
+    assert_eq!((first.len(), second.len()), (3, 2));
+    assert_eq!(end(&catalog, rollout).await, RolloutEnd::Open);
+    let before = catalog.store.feed_version().await.unwrap().current;
+    let results: Vec<_> = first.drain(..).map(|target| applied(&target, 3)).collect();
+    // What another owner holds is not this one's to finish.
+    assert_eq!(catalog.store.finish_targets(rollout, two, &results).await.unwrap(), 0);
+    assert_eq!(catalog.store.finish_targets(rollout, one, &results).await.unwrap(), 3);
+    let results: Vec<_> = second.iter().map(|target| applied(target, 3)).collect();
+    assert_eq!(catalog.store.finish_targets(rollout, two, &results).await.unwrap(), 2);
+    assert_eq!(catalog.store.feed_version().await.unwrap().current.0, before.0 + 5, "routers hear of each");
+
+    assert_eq!(end(&catalog, rollout).await, RolloutEnd::Ended(RolloutState::Succeeded));
+    let record = catalog.store.rollout(rollout).await.unwrap();
+    assert_eq!((record.counts.applied, record.state), (5, RolloutState::Succeeded));
+    assert_eq!(catalog.store.promoted().await.unwrap().map(|it| it.id), Some(set));
+    for planned in fleet {
+        let tenant = catalog.store.tenant(&TenantRef::Id(planned.tenant)).await.unwrap();
+        assert_eq!(tenant.schema_version, SchemaVersion(3));
+        assert_eq!(catalog.store.home(planned.home).await.unwrap().schema_version, SchemaVersion(3));
+        let route = catalog.store.resolve(&RouteRef::Id(planned.tenant), false).await.unwrap();
+        assert_eq!(route.schema_version, SchemaVersion(3));
+    }
+    let targets = catalog.store.targets(rollout, &[TargetState::Applied], &PageRequest::default()).await.unwrap();
+    assert_eq!(targets.items.len(), 5);
+    assert!(targets.items.iter().all(|it| it.to_version == Some(SchemaVersion(3)) && it.attempts == 1));
+}
+
+#[tokio::test]
+async fn tenants_that_have_the_version_are_never_claimed() {
+    let catalog = Catalog::new().await;
+    tenants(&catalog, 2).await;
+    let set = register(&catalog, 1, 3).await;
+    let first = begin(&catalog, &set).await;
+    let claimed = catalog.store.claim_targets(first, Uuid::nil(), LEASE, 10).await.unwrap();
+    let results: Vec<_> = claimed.iter().map(|target| applied(target, 3)).collect();
+    catalog.store.finish_targets(first, Uuid::nil(), &results).await.unwrap();
+    end(&catalog, first).await;
+    let again = begin(&catalog, &set).await;
+    assert_eq!(catalog.store.rollout(again).await.unwrap().counts.already, 2);
+    assert!(catalog.store.claim_targets(again, Uuid::nil(), LEASE, 10).await.unwrap().is_empty());
+    assert_eq!(end(&catalog, again).await, RolloutEnd::Ended(RolloutState::Succeeded));
+}
+
+#[tokio::test]
+async fn a_failed_target_fails_the_rollout_and_is_taken_up_by_a_retry() {
+    let catalog = Catalog::new().await;
+    tenants(&catalog, 1).await;
+    let set = register(&catalog, 1, 1).await;
+    let rollout = begin(&catalog, &set).await;
+    let target = catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 1).await.unwrap().remove(0);
+    let failed = TargetResult {
+        state: TargetState::Failed,
+        to_version: None,
+        error: Some(json!({ "message": "no" })),
+        ..applied(&target, 1)
+    };
+    catalog.store.finish_targets(rollout, Uuid::nil(), &[failed]).await.unwrap();
+    assert_eq!(end(&catalog, rollout).await, RolloutEnd::Ended(RolloutState::Failed));
+    assert!(catalog.store.promoted().await.unwrap().is_none());
+
+    let tx = catalog.begin().await;
+    assert_eq!(tx.lock_rollout(rollout).await.unwrap().state, RolloutState::Failed);
+    tx.change_rollout(rollout, RolloutState::Queued).await.unwrap();
+    tx.commit().await.unwrap();
+    let target = catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 1).await.unwrap().remove(0);
+    catalog.store.finish_targets(rollout, Uuid::nil(), &[applied(&target, 1)]).await.unwrap();
+    assert_eq!(end(&catalog, rollout).await, RolloutEnd::Ended(RolloutState::Succeeded));
+    let targets = catalog.store.targets(rollout, &[], &PageRequest::default()).await.unwrap();
+    assert_eq!((targets.items[0].attempts, targets.items[0].error.clone()), (2, None));
+}
+
+#[tokio::test]
+async fn a_target_whose_worker_died_is_claimed_again_and_the_dead_ones_result_is_dropped() {
+    let catalog = Catalog::new().await;
+    tenants(&catalog, 1).await;
+    let set = register(&catalog, 1, 1).await;
+    let rollout = begin(&catalog, &set).await;
+    let (dead, alive) = (Uuid::now_v7(), Uuid::now_v7());
+    let lost = catalog.store.claim_targets(rollout, dead, Duration::ZERO, 1).await.unwrap().remove(0);
+    let target = catalog.store.claim_targets(rollout, alive, LEASE, 1).await.unwrap().remove(0);
+    assert_eq!(lost, target);
+    assert_eq!(catalog.store.finish_targets(rollout, dead, &[applied(&lost, 1)]).await.unwrap(), 0);
+    assert_eq!(catalog.store.finish_targets(rollout, alive, &[applied(&target, 1)]).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn one_rollout_runs_at_a_time_and_a_paused_one_gives_nothing_out() {
+    let catalog = Catalog::new().await;
+    tenants(&catalog, 2).await;
+    let set = register(&catalog, 1, 1).await;
+    let rollout = begin(&catalog, &set).await;
+    let tx = catalog.begin().await;
+    let second = NewRollout { id: RolloutId::new(Uuid::now_v7()), migration_set: set, concurrency: 1 };
+    assert!(matches!(tx.insert_rollout(&second).await, Err(StoreError::Conflict { .. })));
+    drop(tx);
+    let tx = catalog.begin().await;
+    tx.change_rollout(rollout, RolloutState::Paused).await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 5).await.unwrap().is_empty());
+    assert!(catalog.store.open_rollout().await.unwrap().is_none());
+    let tx = catalog.begin().await;
+    tx.change_rollout(rollout, RolloutState::Aborted).await.unwrap();
+    tx.commit().await.unwrap();
+    let record = catalog.store.rollout(rollout).await.unwrap();
+    assert_eq!((record.counts.skipped, record.finished_at.is_some()), (2, true));
+}
+
+#[tokio::test]
+async fn tenants_born_during_a_rollout_become_targets_and_gone_ones_are_skipped() {
+    let catalog = Catalog::new().await;
+    let fleet = tenants(&catalog, 1).await;
+    let set = register(&catalog, 1, 2).await;
+    let rollout = begin(&catalog, &set).await;
+    let by_name = tenantry_store::ClusterRef::Name(tenantry_domain::ClusterName::parse("one").unwrap());
+    let cluster = catalog.store.cluster(&by_name).await.unwrap().id;
+    let unborn = catalog.plan_tenant("unborn", cluster).await;
+    // The first goes away before anybody took it up.
+    let tx = catalog.begin().await;
+    tx.close_placement(fleet[0].tenant).await.unwrap();
+    tx.set_tenant_failed(fleet[0].tenant, "gone").await.unwrap();
+    tx.commit().await.unwrap();
+    assert!(catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 5).await.unwrap().is_empty());
+    assert_eq!(catalog.store.rollout(rollout).await.unwrap().counts.skipped, 1);
+    assert_eq!(end(&catalog, rollout).await, RolloutEnd::Open, "a tenant that is being born is waited for");
+
+    let mut tx = catalog.begin().await;
+    crate::catalog::activate(&mut tx, unborn, SchemaVersion(0)).await;
+    tx.commit().await.unwrap();
+    assert_eq!(end(&catalog, rollout).await, RolloutEnd::Open);
+    let born = catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 5).await.unwrap();
+    let ids: Vec<TenantId> = born.iter().map(|target| target.tenant).collect();
+    assert_eq!(ids, [unborn.tenant]);
+}
+
+#[tokio::test]
+async fn a_promotion_waits_for_transactions_that_start_from_the_promoted_set() {
+    let catalog = Catalog::new().await;
+    let set = register(&catalog, 1, 1).await;
+    let provision = catalog.begin().await;
+    assert!(provision.promoted().await.unwrap().is_none());
+    let promotion = async {
+        let tx = catalog.begin().await;
+        tx.promote(&set).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    tokio::pin!(promotion);
+    tokio::select! {
+        () = &mut promotion => panic!("it must wait"),
+        () = tokio::time::sleep(Duration::from_millis(100)) => {}
+    }
+    assert!(catalog.store.promoted().await.unwrap().is_none());
+    provision.commit().await.unwrap();
+    promotion.await;
+    let tx = catalog.begin().await;
+    assert_eq!(tx.promoted().await.unwrap().map(|it| it.id), Some(set.clone()));
+}
+
+#[tokio::test]
+async fn a_registered_file_is_never_changed() {
+    let catalog = Catalog::new().await;
+    register(&catalog, 1, 2).await;
+    let superuser = catalog.superuser().await;
+    for sql in ["UPDATE migration SET sql = 'DROP'", "DELETE FROM migration", "TRUNCATE migration"] {
+        assert!(superuser.batch_execute(sql).await.is_err(), "{sql}");
+    }
+}
