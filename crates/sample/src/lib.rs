@@ -18,6 +18,7 @@ mod migrations;
 mod page;
 mod problem;
 mod select;
+mod serve;
 mod service;
 pub mod statistics;
 
@@ -28,4 +29,5 @@ pub use error::SampleError;
 pub use load::{Loaded, load};
 pub use migrations::{NEXT_MIGRATION, migrations};
 pub use page::{Cursor, Page, PageSize};
+pub use serve::serve;
 pub use service::service;

@@ -321,9 +321,8 @@ mod tests {
         assert!(provider.offers(&region(), pin).await.expect("an answer").is_err());
 
         // As if they ran: a place that is in use counts, whether its cluster is up or still starting.
-        let busy: Vec<Slot> = (0..CLUSTERS_MAX)
-            .map(|_| provider.reserve(ClusterId::new(Uuid::now_v7())).expect("a place"))
-            .collect();
+        let busy: Vec<Slot> =
+            (0..CLUSTERS_MAX).map(|_| provider.reserve(ClusterId::new(Uuid::now_v7())).expect("a place")).collect();
         let refusal = provider.offers(&region(), None).await.expect("an answer").expect_err("full");
         assert!(refusal.contains("8 private clusters"), "{refusal}");
         assert!(matches!(provider.acquire(&request()).await, Err(ControlError::NoCapacity { .. })));

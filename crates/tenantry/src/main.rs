@@ -7,6 +7,10 @@
 
 mod cli;
 mod data_directory;
+mod demo;
+mod dev;
+mod local_provider;
+mod world;
 
 use std::process::ExitCode;
 

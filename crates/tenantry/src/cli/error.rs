@@ -11,6 +11,8 @@ use tenantry_migration_set::MigrationSetError;
 
 use super::exit_status::ExitStatus;
 use super::reason;
+use crate::demo::DemoError;
+use crate::world::WorldError;
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +51,12 @@ pub(crate) enum CliError {
     /// The rollout ended otherwise than wished, or waits for a person.
     #[error("rollout {} is {}{}", .0.id, .0.state, failures_after_colon(.0))]
     Rollout(Box<Rollout>),
+    /// A world could not be brought up, or ended by itself.
+    #[error(transparent)]
+    World(#[from] WorldError),
+    /// The demo did not show what it promises.
+    #[error(transparent)]
+    Demo(#[from] DemoError),
     /// Nobody waits any longer, but the work goes on.
     #[error("no longer waiting; {what} goes on")]
     StillRunning {
@@ -94,6 +102,8 @@ impl CliError {
             | Self::File { .. }
             | Self::Client(_)
             | Self::MigrationSet(_)
+            | Self::World(_)
+            | Self::Demo(_)
             | Self::Operation(_)
             | Self::StillRunning { interrupted: false, .. }
             | Self::Output(_)
@@ -133,6 +143,8 @@ impl CliError {
             | Self::File { .. }
             | Self::MigrationSet(_)
             | Self::Linted { .. }
+            | Self::World(_)
+            | Self::Demo(_)
             | Self::OutputClosed
             | Self::Output(_)
             | Self::Program { .. } => None,
@@ -203,6 +215,8 @@ impl CliError {
             Self::File { .. } => "file",
             Self::MigrationSet(_) | Self::Linted { .. } => "migration_refused",
             Self::Operation(_) => "operation_failed",
+            Self::World(_) => "world_failed",
+            Self::Demo(_) => "demo_failed",
             Self::Rollout(_) => "rollout_failed",
             Self::StillRunning { interrupted: true, .. } => "interrupted",
             Self::StillRunning { interrupted: false, .. } => "time_limit",

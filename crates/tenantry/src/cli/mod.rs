@@ -23,7 +23,7 @@ pub(crate) mod output;
 mod paging;
 mod profile;
 mod reason;
-mod table;
+pub(crate) mod table;
 mod waiting;
 
 use std::ffi::OsString;
@@ -33,6 +33,9 @@ use anstyle::AnsiColor;
 use clap::builder::Styles;
 use clap::{Parser, Subcommand};
 use tenantry_api::Client;
+
+use crate::demo::DemoArguments;
+use crate::dev::DevArguments;
 
 use connection::ConnectionOptions;
 use error::CliError;
@@ -45,7 +48,7 @@ macro_rules! examples {
         concat!("\u{1b}[1m\u{1b}[33mExamples:\u{1b}[0m", $("\n  ", $line),+)
     };
 }
-use examples;
+pub(crate) use examples;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Yellow.on_default().bold())
@@ -78,6 +81,10 @@ struct Arguments {
 /// What can be asked for.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the whole loop on real data, in a world that is thrown away
+    Demo(DemoArguments),
+    /// Run everything on this machine, with PostgreSQL inside, and resume it later
+    Dev(DevArguments),
     /// Customers: create, list, show, update, delete, purge
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
@@ -110,6 +117,8 @@ enum Command {
 impl Command {
     async fn run(self, context: &Context) -> Result<(), CliError> {
         match self {
+            Self::Demo(arguments) => arguments.run(context).await,
+            Self::Dev(arguments) => arguments.run(context).await,
             Self::Tenant(command) => command.run(context).await,
             Self::Cluster(command) => command.run(context).await,
             Self::Plan(command) => command.run(context).await,

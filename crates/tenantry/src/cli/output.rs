@@ -96,6 +96,11 @@ impl Output {
         self.say(Style::new().dimmed(), "", text);
     }
 
+    /// A word of warning, beside the result.
+    pub(crate) fn warning(self, text: &str) {
+        self.say(AnsiColor::Yellow.on_default().bold(), "warning: ", text);
+    }
+
     /// Why the command failed, what to do next, and the request's id.
     pub(crate) fn failure(self, error: &CliError) {
         if matches!(error, CliError::OutputClosed) {

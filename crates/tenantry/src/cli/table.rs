@@ -47,6 +47,11 @@ impl Cell {
         Self { text, tone }
     }
 
+    /// A word that is good or bad news.
+    pub(crate) fn verdict(word: impl ToString, is_good: bool) -> Self {
+        Self { text: word.to_string(), tone: if is_good { Tone::Good } else { Tone::Bad } }
+    }
+
     /// A time to the second, in UTC.
     pub(crate) fn time(time: Timestamp) -> Self {
         Self::new(time.strftime("%Y-%m-%dT%H:%M:%SZ"))

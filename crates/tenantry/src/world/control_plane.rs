@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tenantry_control::provider::{ClusterProvider, RegisteredProvider};
+use tenantry_control::provider::ClusterProvider;
 use tenantry_control::{Control, ControlConfig};
 use tenantry_fleet::{Fleet, FleetConfig};
 use tenantry_runtime::Telemetry;
@@ -40,8 +40,7 @@ pub(super) async fn assemble(store: Store, provider: Arc<LocalProvider>) -> Resu
         place_on_catalog_server: true,
         ..ControlConfig::new(Uuid::now_v7())
     };
-    let providers: Vec<Arc<dyn ClusterProvider>> =
-        vec![Arc::new(RegisteredProvider::new(store.clone())), provider];
+    let providers: Vec<Arc<dyn ClusterProvider>> = vec![provider];
     Ok(Control::new(store, Fleet::new(FleetConfig::default()), config, providers).await?)
 }
 

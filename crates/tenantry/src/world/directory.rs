@@ -108,10 +108,8 @@ mod tests {
         assert!(Keyring::parse(&key).is_ok());
         assert_eq!(mode(&directory.join("master.key")), 0o600);
         assert_eq!(mode(&directory) & 0o066, 0, "nobody else may look into it");
-        let names: Vec<_> = fs::read_dir(&directory)
-            .expect("readable")
-            .map(|entry| entry.expect("an entry").file_name())
-            .collect();
+        let names: Vec<_> =
+            fs::read_dir(&directory).expect("readable").map(|entry| entry.expect("an entry").file_name()).collect();
         assert_eq!(names.len(), 2, "no temporary file stays: {names:?}");
     }
 

@@ -84,13 +84,13 @@ pub(crate) enum WorldError {
 
 impl WorldError {
     /// For `map_err`: names what was tried beside the system's answer.
-    pub(crate) fn io(action: &'static str, what: &str) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(action: &'static str, what: &str) -> impl FnOnce(io::Error) -> Self + use<> {
         let what = what.to_owned();
         move |source| Self::Io { action, what, source }
     }
 
     /// The same, for a file.
-    pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
         Self::io(action, &path.display().to_string())
     }
 }

@@ -15,7 +15,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tenantry_control::Control;
 use tenantry_domain::Secret;
 use tenantry_pglocal::{Cluster, Listen};
 use tenantry_runtime::Telemetry;
@@ -27,6 +26,7 @@ use crate::local_provider::{ClustersPlace, LocalProvider};
 
 pub(crate) use control_plane::ApiPort;
 pub(crate) use error::WorldError;
+pub(crate) use furnishing::SAMPLE_SET;
 pub(crate) use narration::Narration;
 
 /// The one region of a world: this machine.
@@ -92,16 +92,7 @@ impl World {
         let (api_url, parts) = control_plane::serve(&control, port, telemetry, &stop)?;
         narration.step("promote the sample migration set", furnishing::promote_sample(&control)).await?;
         let token = furnishing::token(&control, place).await?;
-        let world = Self {
-            api_url,
-            token,
-            catalog_url,
-            parts,
-            stop,
-            _stop_on_drop: stop_on_drop,
-            provider,
-            postgres,
-        };
+        let world = Self { api_url, token, catalog_url, parts, stop, _stop_on_drop: stop_on_drop, provider, postgres };
         if let WorldPlace::Directory(directory) = place {
             profile::write(directory, &world)?;
         }
