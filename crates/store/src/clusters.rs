@@ -186,15 +186,13 @@ impl Store {
 
     /// A page of clusters, oldest first.
     pub async fn clusters(&self, filter: &ClusterFilter, page: &PageRequest) -> Result<Page<Cluster>, StoreError> {
-        let sql = format!(
-            "SELECT c.* FROM cluster c
+        let sql = "SELECT c.* FROM cluster c
              WHERE c.retired_at IS NULL AND ($1::uuid IS NULL OR c.id > $1) AND ($2::text IS NULL OR c.region = $2)
                AND ($3::text IS NULL OR c.tenancy = $3) AND ($4::text IS NULL OR c.state = $4)
-             ORDER BY c.id LIMIT $5"
-        );
+             ORDER BY c.id LIMIT $5";
         let rows = query(
             &*self.client().await?,
-            &sql,
+            sql,
             &[
                 &page.after_id()?,
                 &filter.region.as_ref().map(Region::as_str),
@@ -518,8 +516,8 @@ impl Tx {
 }
 
 async fn select(client: &ClientWrapper, cluster: &ClusterRef) -> Result<Cluster, StoreError> {
-    let sql = format!("SELECT c.* FROM cluster c WHERE c.retired_at IS NULL AND (c.id = $1 OR c.name = $2)");
-    let row = query_opt(client, &sql, &[&cluster.id(), &cluster.name()]).await?;
+    let sql = "SELECT c.* FROM cluster c WHERE c.retired_at IS NULL AND (c.id = $1 OR c.name = $2)";
+    let row = query_opt(client, sql, &[&cluster.id(), &cluster.name()]).await?;
     row.as_ref().map(read).transpose()?.ok_or_else(|| cluster.not_found())
 }
 

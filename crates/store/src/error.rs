@@ -116,7 +116,7 @@ impl From<tokio_postgres::Error> for StoreError {
             return Self::Conflict { reason: reason.to_owned() };
         }
         let Some(code) = error.code() else {
-            let is_lost = error.is_closed() || error.source().is_some_and(|source| source.is::<std::io::Error>());
+            let is_lost = error.is_closed() || error.source().is_some_and(<dyn Error>::is::<std::io::Error>);
             return if is_lost { Self::unavailable(error) } else { Self::internal(error) };
         };
         match *code {

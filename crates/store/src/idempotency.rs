@@ -28,7 +28,7 @@ pub enum Idempotent {
 }
 
 /// How long a request may be worked on before its key counts as abandoned by a dead process.
-const ABANDONED_AFTER: Duration = Duration::from_secs(120);
+const ABANDONED_AFTER: Duration = Duration::from_mins(2);
 
 impl Store {
     /// Takes the key, or says what became of it.

@@ -13,7 +13,7 @@ embed_migrations!("../../migrations");
 
 /// Replicas that start together take turns, because refinery takes no lock itself. The number is arbitrary.
 const LOCK: i64 = 7_236_481_119_042;
-const LOCK_WAIT: Duration = Duration::from_secs(120);
+const LOCK_WAIT: Duration = Duration::from_mins(2);
 
 /// What bringing the catalog up to date did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,12 +63,12 @@ impl Store {
         Ok(migrations::runner()
             .get_migrations()
             .iter()
-            .filter(|migration| i64::from(migration.version()) > applied.unwrap_or(0))
+            .filter(|migration| migration.version() > applied.unwrap_or(0))
             .map(ToString::to_string)
             .collect())
     }
 }
 
 fn newest() -> i64 {
-    migrations::runner().get_migrations().iter().map(|migration| i64::from(migration.version())).max().unwrap_or(0)
+    migrations::runner().get_migrations().iter().map(refinery::Migration::version).max().unwrap_or(0)
 }

@@ -88,7 +88,7 @@ impl Catalog {
     pub(crate) async fn finish(&self, operation: OperationId) {
         while !self.store.operation(operation).await.unwrap().state.is_finished() {
             let claimed =
-                self.store.claim_operation(Uuid::now_v7(), Duration::from_secs(60)).await.unwrap().expect("one is due");
+                self.store.claim_operation(Uuid::now_v7(), Duration::from_mins(1)).await.unwrap().expect("one is due");
             let tx = self.begin().await;
             tx.set_state(&claimed.lease, tenantry_domain::OperationState::Succeeded, None).await.unwrap();
             tx.commit().await.unwrap();

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::catalog::{Catalog, new_operation};
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 async fn queue(catalog: &Catalog, count: usize) -> HashSet<tenantry_domain::OperationId> {
     let tx = catalog.begin().await;
@@ -87,7 +87,7 @@ async fn an_operation_that_waits_is_claimed_when_it_is_due_and_not_before() {
     let catalog = Catalog::new().await;
     queue(&catalog, 1).await;
     let claimed = catalog.store.claim_operation(Uuid::now_v7(), LONG).await.unwrap().unwrap();
-    let at = Timestamp::now() + Duration::from_secs(3_600);
+    let at = Timestamp::now() + Duration::from_hours(1);
     let tx = catalog.begin().await;
     tx.retry_later(&claimed.lease, at, &json!({ "reason": "not now" }), 3).await.unwrap();
     tx.commit().await.unwrap();

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::catalog::{Catalog, Planned};
 
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_mins(1);
 
 async fn register(catalog: &Catalog, mark: u8, versions: i64) -> MigrationSetId {
     let id = MigrationSetId::from_digest([mark; 32]);
