@@ -25,10 +25,10 @@ impl Default for FleetConfig {
     fn default() -> Self {
         Self {
             connect_timeout: Duration::from_secs(5),
-            statement_timeout: Duration::from_secs(60),
+            statement_timeout: Duration::from_mins(1),
             lock_timeout: Duration::from_secs(5),
             idle_connections: 8,
-            idle_timeout: Duration::from_secs(120),
+            idle_timeout: Duration::from_mins(2),
             application_name_prefix: "tenantry".to_owned(),
             extensions: ["btree_gist", "citext", "pg_trgm", "pgcrypto"].map(str::to_owned).to_vec(),
         }

@@ -188,7 +188,7 @@ fn is_about_tls(error: &tokio_postgres::Error) -> bool {
         }
         // An I/O error wraps what the TLS layer said without naming it as its source.
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+        if inner.is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>) {
             return true;
         }
         cause = error.source();

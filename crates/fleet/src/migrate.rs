@@ -43,8 +43,8 @@ impl Default for ApplyOptions {
     fn default() -> Self {
         Self {
             lock_timeout: Duration::from_secs(2),
-            statement_timeout: Duration::from_secs(600),
-            deadline: Duration::from_secs(3_600),
+            statement_timeout: Duration::from_mins(10),
+            deadline: Duration::from_hours(1),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::version;
 
 /// What a server is and what the admin may do on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Inspection {
     /// `server_version_num`, for example 150018.
     pub server_version: i32,

@@ -1,6 +1,5 @@
 //! One connection to a server, and what happens to it when nobody waits for it any more.
 
-use std::future::Future;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
@@ -234,17 +233,15 @@ impl Drop for Session {
 }
 
 /// Asks the server to cancel, then closes the connection whether or not that worked.
-fn stop(token: CancelToken, tls: Tls, driver: AbortHandle) -> impl Future<Output = ()> + Send + 'static {
-    async move {
-        let asking = async {
-            match tls {
-                Tls::Off => token.cancel_query(NoTls).await,
-                Tls::On(connector) => token.cancel_query(connector).await,
-            }
-        };
-        if !matches!(tokio::time::timeout(GRACE, asking).await, Ok(Ok(()))) {
-            tracing::warn!("a statement could not be cancelled; its backend ends with the statement");
+async fn stop(token: CancelToken, tls: Tls, driver: AbortHandle) {
+    let asking = async {
+        match tls {
+            Tls::Off => token.cancel_query(NoTls).await,
+            Tls::On(connector) => token.cancel_query(connector).await,
         }
-        driver.abort();
+    };
+    if !matches!(tokio::time::timeout(GRACE, asking).await, Ok(Ok(()))) {
+        tracing::warn!("a statement could not be cancelled; its backend ends with the statement");
     }
+    driver.abort();
 }

@@ -341,21 +341,23 @@ async fn a_hostile_file_finds_no_neighbour_and_leaves_nothing() {
         let victim = &other.home;
         let owner = victim.names().owner;
         for attack in [
-            // Spelled so that no reading of the file can tell.
-            format!("DO $$ BEGIN EXECUTE 'SET RO' || 'LE \"{owner}\"'; END $$;"),
-            format!("DO $$ BEGIN EXECUTE 'SET SESSION AUTHOR' || 'IZATION \"{owner}\"'; END $$;"),
-            "DO $$ BEGIN EXECUTE 'RESET RO' || 'LE'; END $$;".to_owned(),
-            "DO $$ BEGIN EXECUTE 'SET ROLE NO' || 'NE'; END $$;".to_owned(),
+            hidden(&format!("SET ROLE \"{owner}\"")),
+            hidden(&format!("SET LOCAL ROLE \"{owner}\"")),
+            hidden(&format!("SET SESSION AUTHORIZATION \"{owner}\"")),
+            hidden("RESET ROLE"),
+            hidden("SET ROLE NONE"),
+            hidden("COMMIT"),
+            hidden(&format!("ALTER ROLE \"{}\" PASSWORD 'mine'", victim.names().login_a)),
+            hidden(&format!("GRANT \"{owner}\" TO \"{}\"", one.home.names().owner)),
             format!("SELECT * FROM \"{}\".aircraft;", victim.schema),
             format!("DROP SCHEMA \"{}\" CASCADE;", victim.schema),
-            format!("GRANT USAGE ON SCHEMA \"{}\" TO PUBLIC;", one.home.schema),
+            format!("DROP SCHEMA \"{}\" CASCADE;", one.home.schema),
             format!("ALTER TABLE aircraft OWNER TO \"{owner}\";"),
             "UPDATE tenantry.stamp SET state = 'moving';".to_owned(),
             "CREATE TABLE extensions.trap (a int);".to_owned(),
             "CREATE TABLE public.trap (a int);".to_owned(),
-            format!("ALTER ROLE \"{}\" PASSWORD 'mine';", victim.names().login_a)
-                .replace("ALTER ROLE", "DO $$ BEGIN EXECUTE 'ALTER RO' || 'LE")
-                .replace("'mine';", "''mine'''; END $$;"),
+            // Allowed and without effect: the schema is not the owner's to give away.
+            format!("GRANT USAGE ON SCHEMA \"{}\" TO PUBLIC;", one.home.schema),
         ] {
             let file = format!("CREATE TABLE left_behind (a int);\n{attack}\nCREATE TABLE left_too (a int);");
             let mut files =
@@ -365,7 +367,7 @@ async fn a_hostile_file_finds_no_neighbour_and_leaves_nothing() {
             let Arena { fleet, target, .. } = &town.arena;
             let result = fleet.apply(target, &one.home, &one.secrets.migrator, &set, &ApplyOptions::default()).await;
             let left = town.arena.root(&one.home.database).await;
-            let refused = matches!(&result, Err(FleetError::Migration(failure)) if ["42501", "TN004"].contains(&failure.sqlstate.as_str()));
+            let refused = matches!(&result, Err(FleetError::Migration(failure)) if ["42501", "TN004", "0A000"].contains(&failure.sqlstate.as_str()));
             let harmless = attack.starts_with("GRANT") && result.is_ok();
             assert!(refused || harmless, "{attack}: {result:?}");
             if refused {
@@ -381,6 +383,12 @@ async fn a_hostile_file_finds_no_neighbour_and_leaves_nothing() {
         assert_eq!(refusal(&neighbour, &format!("SELECT FROM \"{}\".aircraft", one.home.schema)).await, "42501");
         assert_eq!(count(&neighbour, "SELECT count(*) FROM aircraft").await, 2);
     }
+}
+
+/// A statement that no reading of the file can find.
+fn hidden(statement: &str) -> String {
+    let hex: String = statement.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("DO $$ BEGIN EXECUTE convert_from(decode('{hex}', 'hex'), 'UTF8'); END $$;")
 }
 
 #[tokio::test]

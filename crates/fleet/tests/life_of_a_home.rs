@@ -248,8 +248,9 @@ async fn a_large_schema_goes_in_batches() {
     let arena = Arena::new(Admin::Managed).await;
     let shared = arena.shared_database().await;
     let tenant = arena.schema_home(&shared);
-    let many: String =
-        (0..170).map(|n| format!("CREATE TABLE t{n} (id bigserial PRIMARY KEY, name text);\n")).collect();
+    let tables: Vec<String> =
+        (0..170).map(|n| format!("CREATE TABLE t{n} (id bigserial PRIMARY KEY, name text);")).collect();
+    let many = tables.join("\n");
     arena.provision(&tenant, None, Some(&set(&[("V1__many.sql", &many)]))).await;
     arena.fleet.drop_schema(&arena.target, &tenant.home).await.unwrap();
     assert_eq!(arena.fleet.schemas(&arena.target, &shared).await.unwrap(), []);
