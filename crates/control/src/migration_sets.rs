@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tenantry_domain::{Access, MigrationSetId, Scope};
+use tenantry_fleet::MigrationFailure;
 use tenantry_migration_set::{MigrationSet, MigrationSetError};
 use tenantry_store::{AuditEntry, MigrationSetRecord, Page, PageRequest, StoredMigration};
 
@@ -134,4 +135,19 @@ fn to_stored(migration: &tenantry_migration_set::Migration) -> StoredMigration {
         phase: migration.phase.map(|phase| phase.to_string()),
         sql: migration.sql.clone(),
     }
+}
+
+/// A failed migration as operations and rollout targets keep it.
+pub(crate) fn failure_json(failure: &MigrationFailure) -> Value {
+    json!({
+        "message": failure.message,
+        "version": failure.version,
+        "file": failure.file,
+        "line": failure.line,
+        "column": failure.column,
+        "sqlstate": failure.sqlstate,
+        "detail": failure.detail,
+        "hint": failure.hint,
+        "context": failure.context,
+    })
 }

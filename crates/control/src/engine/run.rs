@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rand::RngExt;
-use serde_json::json;
+use serde_json::{Value, json};
 use tenantry_domain::OperationState;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -36,7 +36,7 @@ pub(crate) async fn run<K: Kind>(work: &Work<'_>) -> Result<(), StepError> {
     let mut attempt = operation.attempt;
     for (index, step) in K::STEPS.iter().enumerate().skip(first) {
         if operation.cancel_requested && K::is_before_pivot(step.name) {
-            return begin_undo::<K>(work, &mut progress, "cancelled").await;
+            return begin_undo::<K>(work, &mut progress, json!({ "message": "cancelled" })).await;
         }
         let performed = match timeout(work.control.config().step_timeout, (step.perform)(work, &mut progress)).await {
             Ok(outcome) => outcome,
@@ -92,52 +92,50 @@ async fn stumble<K: Kind>(
     error: StepError,
 ) -> Result<(), StepError> {
     let attempt = attempt + 1;
-    let reason = error.to_string();
-    warn!(operation_id = %work.operation.id, step, attempt, %reason, "a step did not get done");
+    warn!(operation_id = %work.operation.id, step, attempt, reason = %error, "a step did not get done");
+    let mut cause = error.to_json();
+    cause["step"] = step.into();
     match error {
         StepError::LeaseLost => Err(StepError::LeaseLost),
         StepError::Again { after, .. } if attempt < work.control.config().attempts_max => {
             let at = Timestamp::now() + jittered(after, attempt);
             let tx = work.control.store().begin().await?;
             tx.guard(work.lease).await?;
-            let detail = json!({ "attempt": attempt, "reason": reason, "next_run_at": at });
+            let detail = json!({ "attempt": attempt, "message": cause["message"], "next_run_at": at });
             tx.record_event(work.operation.id, "step_failed", Some(step), &detail).await?;
             // The cursor names this step even when steps without effect were passed over to reach it.
             tx.advance(work.lease, Some(step), &to_json(progress)?).await?;
-            tx.retry_later(work.lease, at, &json!({ "reason": reason, "step": step }), attempt).await?;
+            tx.retry_later(work.lease, at, &cause, attempt).await?;
             tx.commit().await?;
             Ok(())
         }
-        StepError::Again { .. } | StepError::Failed { .. } if K::is_before_pivot(step) => {
-            begin_undo::<K>(work, progress, &reason).await
+        StepError::Again { .. } | StepError::Failed { .. } | StepError::Migration(_) => {
+            if K::is_before_pivot(step) {
+                begin_undo::<K>(work, progress, cause).await
+            } else {
+                park(work, Some(step), &cause).await
+            }
         }
-        StepError::Again { .. } | StepError::Failed { .. } => park(work, Some(step), &reason).await,
     }
 }
 
-async fn begin_undo<K: Kind>(work: &Work<'_>, progress: &mut K::Progress, reason: &str) -> Result<(), StepError> {
+async fn begin_undo<K: Kind>(work: &Work<'_>, progress: &mut K::Progress, cause: Value) -> Result<(), StepError> {
     let tx = work.control.store().begin().await?;
     tx.guard(work.lease).await?;
-    tx.record_event(work.operation.id, "undoing", work.operation.step.as_deref(), &json!({ "reason": reason })).await?;
-    tx.set_state(work.lease, OperationState::Undoing, Some(json!({ "reason": reason }))).await?;
+    tx.record_event(work.operation.id, "undoing", work.operation.step.as_deref(), &cause).await?;
+    tx.set_state(work.lease, OperationState::Undoing, Some(cause.clone())).await?;
     tx.commit().await?;
-    undo_for::<K>(work, progress, reason).await
+    undo_for::<K>(work, progress, &cause).await
 }
 
-/// Goes on with walking back after an interruption; the reason stands in the operation.
+/// Goes on with walking back after an interruption; the cause stands in the operation.
 async fn undo<K: Kind>(work: &Work<'_>, progress: &mut K::Progress) -> Result<(), StepError> {
-    let reason = work
-        .operation
-        .error
-        .as_ref()
-        .and_then(|error| error.get("reason"))
-        .and_then(serde_json::Value::as_str)
-        .unwrap_or("interrupted")
-        .to_owned();
-    undo_for::<K>(work, progress, &reason).await
+    let cause = work.operation.error.clone().unwrap_or_else(|| json!({ "message": "interrupted" }));
+    undo_for::<K>(work, progress, &cause).await
 }
 
-async fn undo_for<K: Kind>(work: &Work<'_>, progress: &mut K::Progress, reason: &str) -> Result<(), StepError> {
+async fn undo_for<K: Kind>(work: &Work<'_>, progress: &mut K::Progress, cause: &Value) -> Result<(), StepError> {
+    let reason = reason_of(cause);
     match K::undo(work, progress).await {
         Ok(()) => {}
         Err(StepError::LeaseLost) => return Err(StepError::LeaseLost),
@@ -146,13 +144,14 @@ async fn undo_for<K: Kind>(work: &Work<'_>, progress: &mut K::Progress, reason: 
             let trouble = error.to_string();
             warn!(operation_id = %work.operation.id, attempt, reason = %trouble, "walking back did not get done");
             if attempt >= work.control.config().attempts_max {
-                return park(work, None, &format!("{reason}; and walking back did not get done: {trouble}")).await;
+                let message = format!("{reason}; and walking back did not get done: {trouble}");
+                return park(work, None, &json!({ "message": message })).await;
             }
             let at = Timestamp::now() + jittered(Duration::from_millis(500), attempt);
             let tx = work.control.store().begin().await?;
             tx.guard(work.lease).await?;
-            tx.record_event(work.operation.id, "undo_failed", None, &json!({ "reason": trouble })).await?;
-            tx.retry_later(work.lease, at, &json!({ "reason": reason }), attempt).await?;
+            tx.record_event(work.operation.id, "undo_failed", None, &json!({ "message": trouble })).await?;
+            tx.retry_later(work.lease, at, cause, attempt).await?;
             tx.commit().await?;
             return Ok(());
         }
@@ -160,22 +159,33 @@ async fn undo_for<K: Kind>(work: &Work<'_>, progress: &mut K::Progress, reason: 
     let state = if work.operation.cancel_requested { OperationState::Cancelled } else { OperationState::Failed };
     let mut tx = work.control.store().begin().await?;
     tx.guard(work.lease).await?;
-    tx.record_event(work.operation.id, state.as_str(), None, &json!({ "reason": reason })).await?;
-    tx.set_state(work.lease, state, Some(json!({ "reason": reason }))).await?;
-    K::record_end(work, progress, reason, &mut tx).await?;
+    tx.record_event(work.operation.id, state.as_str(), None, cause).await?;
+    tx.set_state(work.lease, state, Some(cause.clone())).await?;
+    K::record_end(work, progress, &reason, &mut tx).await?;
     tx.commit().await?;
     info!(operation_id = %work.operation.id, reason, state = %state, "walked back");
     Ok(())
 }
 
+/// A cause as one sentence, for the tenant's status and for the log.
+fn reason_of(cause: &Value) -> String {
+    let text = |field: &str| cause.get(field).and_then(Value::as_str);
+    let message = text("message").unwrap_or("interrupted");
+    match (text("file"), cause.get("line").and_then(Value::as_u64)) {
+        (Some(file), Some(line)) => format!("{file}:{line}: {message}"),
+        (Some(file), None) => format!("{file}: {message}"),
+        (None, _) => message.to_owned(),
+    }
+}
+
 /// Sets the operation aside for a person.
-async fn park(work: &Work<'_>, step: Option<&str>, reason: &str) -> Result<(), StepError> {
+async fn park(work: &Work<'_>, step: Option<&str>, cause: &Value) -> Result<(), StepError> {
     let tx = work.control.store().begin().await?;
     tx.guard(work.lease).await?;
-    tx.record_event(work.operation.id, "parked", step, &json!({ "reason": reason })).await?;
-    tx.set_state(work.lease, OperationState::Parked, Some(json!({ "reason": reason, "step": step }))).await?;
+    tx.record_event(work.operation.id, "parked", step, cause).await?;
+    tx.set_state(work.lease, OperationState::Parked, Some(cause.clone())).await?;
     tx.commit().await?;
-    warn!(operation_id = %work.operation.id, reason, "parked: retry, skip or abandon it");
+    warn!(operation_id = %work.operation.id, reason = reason_of(cause), "parked: retry, skip or abandon it");
     metrics::counter!("tenantry_operations_parked_total").increment(1);
     Ok(())
 }
@@ -185,7 +195,7 @@ async fn hand_back(work: &Work<'_>, reason: &str) -> Result<(), StepError> {
     let tx = work.control.store().begin().await?;
     tx.guard(work.lease).await?;
     let at = Timestamp::now() + Duration::from_secs(30);
-    tx.retry_later(work.lease, at, &json!({ "reason": reason }), work.operation.attempt).await?;
+    tx.retry_later(work.lease, at, &json!({ "message": reason }), work.operation.attempt).await?;
     tx.commit().await?;
     Ok(())
 }

@@ -5,12 +5,14 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use tenantry_domain::HomeId;
-use tenantry_fleet::{Fence, FleetError};
+use tenantry_fleet::{Fence, FleetError, MigrationFailure};
 use tenantry_store::{Lease, Operation, StoreError, Tx};
 
 use crate::control::Control;
 use crate::error::ControlError;
+use crate::migration_sets::failure_json;
 
 /// Whether a step had anything to do. A step without effect needs no commit of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,9 +40,22 @@ pub(crate) enum StepError {
         /// Why, for a person.
         reason: String,
     },
+    /// Never, until somebody mends the migration.
+    #[error("{0}")]
+    Migration(Box<MigrationFailure>),
     /// Another worker owns the operation now.
     #[error("the lease is lost")]
     LeaseLost,
+}
+
+impl StepError {
+    /// The failure as the operation keeps it: an object with `message`, and for a migration with all that is known.
+    pub(crate) fn to_json(&self) -> Value {
+        match self {
+            Self::Migration(failure) => failure_json(failure),
+            Self::Again { .. } | Self::Failed { .. } | Self::LeaseLost => json!({ "message": self.to_string() }),
+        }
+    }
 }
 
 pub(crate) type StepResult = Result<Effect, StepError>;
@@ -59,12 +74,11 @@ impl From<StoreError> for StepError {
 
 impl From<FleetError> for StepError {
     fn from(error: FleetError) -> Self {
-        if matches!(error, FleetError::StaleEpoch { .. }) {
-            Self::LeaseLost
-        } else if error.is_retryable() {
-            Self::Again { reason: chain(&error), after: Duration::from_millis(500) }
-        } else {
-            Self::Failed { reason: chain(&error) }
+        match error {
+            FleetError::StaleEpoch { .. } => Self::LeaseLost,
+            FleetError::Migration(failure) => Self::Migration(failure),
+            error if error.is_retryable() => Self::Again { reason: chain(&error), after: Duration::from_millis(500) },
+            error => Self::Failed { reason: chain(&error) },
         }
     }
 }

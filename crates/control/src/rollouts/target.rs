@@ -10,6 +10,7 @@ use tenantry_store::{ClaimedTarget, StoreError, TargetResult};
 use tracing::warn;
 
 use crate::control::Control;
+use crate::migration_sets::failure_json;
 use crate::operations::cluster_target::target_of;
 
 /// Attempts at one tenant before it counts as failed.
@@ -71,17 +72,7 @@ async fn attempt(
     let options = ApplyOptions::default();
     match control.fleet().apply(&cluster, &home.home, &home.secrets.migrator, set, &options).await {
         Ok(applied) => Ok((Some(applied.to), applied.count > 0)),
-        Err(FleetError::Migration(failure)) => Err(Trouble::Lasting(json!({
-            "message": failure.message,
-            "version": failure.version,
-            "file": failure.file,
-            "line": failure.line,
-            "column": failure.column,
-            "sqlstate": failure.sqlstate,
-            "detail": failure.detail,
-            "hint": failure.hint,
-            "context": failure.context,
-        }))),
+        Err(FleetError::Migration(failure)) => Err(Trouble::Lasting(failure_json(&failure))),
         Err(error) if error.is_retryable() => Err(Trouble::Passing(error.to_string())),
         Err(error) => {
             // The home may be gone because its tenant is being deleted right now.
