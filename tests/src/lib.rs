@@ -25,6 +25,6 @@ pub use program::{Ended, Program, tenantry};
 pub use replica::Replica;
 pub use session::{HomeSession, sqlstate};
 pub use tenant::MakeTenant;
-pub use traces::Traces;
+
 pub use wire::{Answer, Wire};
 pub use world::{World, WorldBuilder};

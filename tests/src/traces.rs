@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use tokio_postgres::Client;
+use uuid::Uuid;
 
 /// Databases and roles on one server, as `database …` and `role …`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Traces(BTreeSet<String>);
+pub(crate) struct Traces(BTreeSet<String>);
 
 impl Traces {
     /// What is on the server under names that Tenantry gives and that start with one of these prefixes, and databases
@@ -21,18 +22,40 @@ impl Traces {
         Self(rows.iter().map(|row| row.get(0)).collect())
     }
 
-    /// What the catalog says that there is: resources of homes that are not dropped, templates and shared databases that
-    /// are made.
-    pub(crate) async fn in_catalog(catalog: &Client, cluster: &uuid::Uuid) -> Self {
+    /// What the catalog says that there must be: what is recorded as made.
+    pub(crate) async fn made(catalog: &Client, cluster: &Uuid) -> Self {
         let sql = "SELECT kind || ' ' || name FROM resource
                    WHERE cluster = $1 AND state = 'created' AND kind IN ('role', 'database')
-                   UNION ALL SELECT 'database ' || name FROM template WHERE cluster = $1 AND state <> 'planned'
-                   UNION ALL SELECT 'role ' || name || '_owner' FROM template WHERE cluster = $1 AND state <> 'planned'
+                   UNION ALL SELECT unnest(ARRAY['database ' || name, 'role ' || name || '_owner']) FROM template
+                   WHERE cluster = $1 AND state <> 'planned'
                    UNION ALL SELECT 'database ' || name FROM shared_database WHERE cluster = $1 AND state = 'ready'
-                   UNION ALL SELECT 'role ' || name || suffix FROM shared_database, unnest(ARRAY['_homes', '_temp']) AS suffix
-                   WHERE cluster = $1 AND state = 'ready'";
+                   UNION ALL SELECT 'role ' || name || suffix
+                   FROM shared_database, unnest(ARRAY['_homes', '_temp']) AS suffix WHERE cluster = $1 AND state = 'ready'";
+        Self::of(catalog, sql, cluster).await
+    }
+
+    /// What the catalog says that there may be besides: what is recorded as planned. A template whose migrations failed
+    /// stays half made until the set is mended or the cluster removed.
+    pub(crate) async fn planned(catalog: &Client, cluster: &Uuid) -> Self {
+        let sql = "SELECT kind || ' ' || name FROM resource
+                   WHERE cluster = $1 AND state = 'planned' AND kind IN ('role', 'database')
+                   UNION ALL SELECT 'database ' || name FROM template WHERE cluster = $1 AND state = 'planned'
+                   UNION ALL SELECT 'role ' || name || suffix
+                   FROM template, unnest(ARRAY['_owner', '_m']) AS suffix WHERE cluster = $1 AND state = 'planned'
+                   UNION ALL SELECT 'database ' || name FROM shared_database WHERE cluster = $1 AND state = 'planned'
+                   UNION ALL SELECT 'role ' || name || suffix
+                   FROM shared_database, unnest(ARRAY['_homes', '_temp']) AS suffix WHERE cluster = $1 AND state = 'planned'";
+        Self::of(catalog, sql, cluster).await
+    }
+
+    async fn of(catalog: &Client, sql: &str, cluster: &Uuid) -> Self {
         let rows = catalog.query(sql, &[cluster]).await.expect("a look into the catalog");
         Self(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// What is here and not there.
+    pub(crate) fn without(&self, other: &Self) -> Self {
+        Self(self.0.difference(&other.0).cloned().collect())
     }
 
     /// The name spaces of everything that the catalog has ever planned: one for each home, template and shared database.
@@ -44,12 +67,7 @@ impl Traces {
     }
 
     /// Whether there is nothing.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
     }
 }

@@ -93,8 +93,12 @@ impl World<'_> {
         for managed in &self.clusters {
             let server = self.root(&managed.cluster, "postgres").await;
             let there = Traces::on_server(&server, &prefixes, &managed.admin.login.name).await;
-            let recorded = Traces::in_catalog(&catalog, &managed.cluster.id.as_uuid()).await;
-            assert_eq!(there, recorded, "on {}: left what is there, right what is recorded", managed.cluster.name);
+            let id = managed.cluster.id.as_uuid();
+            let (made, planned) = (Traces::made(&catalog, &id).await, Traces::planned(&catalog, &id).await);
+            let lost = made.without(&there);
+            assert!(lost.is_empty(), "recorded as made on {}, and not there: {lost:?}", managed.cluster.name);
+            let orphaned = there.without(&made).without(&planned);
+            assert!(orphaned.is_empty(), "on {}, and recorded nowhere: {orphaned:?}", managed.cluster.name);
         }
     }
 
