@@ -40,14 +40,15 @@ pub(crate) struct DevArguments {
 #[derive(Debug, Args)]
 pub(crate) struct LogOptions {
     /// Log this: a level, or pairs of module and level separated by commas
-    #[arg(long = "log", env = "TENANTRY_LOG", value_name = "FILTER", default_value = "warn")]
-    filter: String,
+    #[arg(long = "log", env = "TENANTRY_LOG", value_name = "FILTER")]
+    filter: Option<String>,
 }
 
 impl LogOptions {
-    /// Installs telemetry for the process.
-    pub(crate) fn install(self) -> Result<Telemetry, WorldError> {
-        Ok(Telemetry::install(&TelemetryConfig { log_filter: self.filter, ..TelemetryConfig::default() })?)
+    /// Installs telemetry for the process; `usual` is logged unless something else was asked for.
+    pub(crate) fn install(self, usual: &str) -> Result<Telemetry, WorldError> {
+        let log_filter = self.filter.unwrap_or_else(|| usual.to_owned());
+        Ok(Telemetry::install(&TelemetryConfig { log_filter, ..TelemetryConfig::default() })?)
     }
 }
 
@@ -71,7 +72,7 @@ impl DevArguments {
             None => default_data_directory().ok_or(WorldError::NoDataDirectory)?,
         };
         let port = self.api_port.map_or(ApiPort::Preferred(API_PORT), ApiPort::Exactly);
-        let telemetry = self.log.install()?;
+        let telemetry = self.log.install("warn")?;
         let shutdown = Shutdown::on_signals().map_err(WorldError::io("listen for", "signals"))?;
         let narration = Narration::new(output);
         let place = WorldPlace::Directory(directory.clone());

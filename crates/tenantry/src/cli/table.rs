@@ -48,8 +48,8 @@ impl Cell {
     }
 
     /// A word that is good or bad news.
-    pub(crate) fn verdict(word: impl ToString, is_good: bool) -> Self {
-        Self { text: word.to_string(), tone: if is_good { Tone::Good } else { Tone::Bad } }
+    pub(crate) fn verdict(word: &str, is_good: bool) -> Self {
+        Self { text: word.to_owned(), tone: if is_good { Tone::Good } else { Tone::Bad } }
     }
 
     /// A time to the second, in UTC.

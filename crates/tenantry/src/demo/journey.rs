@@ -24,7 +24,7 @@ use crate::cli::error::CliError;
 use crate::world::{Narration, SAMPLE_SET, World};
 
 /// How long one tenant may take; all are made at the same time.
-const PROVISION_PATIENCE: Duration = Duration::from_secs(120);
+const PROVISION_PATIENCE: Duration = Duration::from_mins(2);
 /// How long a route may take from the control plane to the router's table.
 const ROUTE_PATIENCE: Duration = Duration::from_secs(10);
 /// Airlines that are loaded at the same time.

@@ -41,7 +41,8 @@ pub(crate) struct DemoArguments {
 
 impl DemoArguments {
     pub(crate) async fn run(self, context: &Context) -> Result<(), CliError> {
-        let telemetry = self.log.install()?;
+        // Steps that are tried again are no news here: whatever fails in the end is told by the demo itself.
+        let telemetry = self.log.install("error")?;
         let shutdown = Shutdown::on_signals().map_err(WorldError::io("listen for", "signals"))?;
         let narration = Narration::new(context.output);
         let mut world = tokio::select! {

@@ -60,7 +60,8 @@ pub(super) async fn register(control: &Control, postgres: &Cluster) -> Result<()
         tls_ca: None,
         limits: ClusterLimits::default(),
     };
-    clusters::register(control, &caller(), wish).await?;
+    // Boxed: inspecting a server takes many steps, all of which would be part of every future above.
+    Box::pin(clusters::register(control, &caller(), wish)).await?;
     Ok(())
 }
 
