@@ -19,6 +19,8 @@ struct InTheWay {
     slots: Vec<String>,
     prepared_transactions: Vec<String>,
     subscriptions: Vec<String>,
+    /// A backend still creates it, perhaps for a client that is gone; it was told to stop.
+    is_being_created: bool,
 }
 
 impl Fleet {
@@ -27,6 +29,9 @@ impl Fleet {
     pub async fn drop_database(&self, target: &ClusterTarget, database: &DatabaseName) -> Result<(), FleetError> {
         let mut admin = self.admin(target).await?;
         let found = look(&mut admin, database).await?;
+        if found.is_being_created {
+            return Err(FleetError::busy(format!("the database {database} was being created; that is being stopped")));
+        }
         let name = ident(database.as_str());
         if found.exists {
             if !found.prepared_transactions.is_empty() || !found.subscriptions.is_empty() {
@@ -89,7 +94,10 @@ async fn look(session: &mut Session, database: &DatabaseName) -> Result<InTheWay
          UNION ALL SELECT 'slot', slot_name FROM pg_replication_slots WHERE database = {name}
          UNION ALL SELECT 'prepared', gid FROM pg_prepared_xacts WHERE database = {name}
          UNION ALL SELECT 'subscription', s.subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid
-             WHERE d.datname = {name};"
+             WHERE d.datname = {name}
+         UNION ALL SELECT 'creating', pg_terminate_backend(pid)::text FROM pg_stat_activity
+             WHERE usename = current_user AND state = 'active' AND pid <> pg_backend_pid() AND starts_with(query, {});",
+        literal(&format!("CREATE DATABASE {} ", ident(database.as_str())))
     );
     let mut found = InTheWay::default();
     for row in session.rows("look for what keeps the database", &sql).await? {
@@ -108,6 +116,7 @@ impl InTheWay {
             }
             Some("slot") => self.slots.push(value),
             Some("prepared") => self.prepared_transactions.push(value),
+            Some("creating") => self.is_being_created = true,
             Some("subscription") => self.subscriptions.push(value),
             _ => {}
         }

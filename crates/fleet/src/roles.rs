@@ -46,6 +46,11 @@ impl Fleet {
         secrets: &RoleSecrets,
         limits: &Limits,
     ) -> Result<(), FleetError> {
+        if home.isolation == Isolation::Row {
+            return Err(FleetError::refused(
+                "a home with isolation `row` has no roles of its own; place it with others",
+            ));
+        }
         let [login, read_only, migrator] = verifiers([&secrets.login, &secrets.read_only, &secrets.migrator]).await?;
         let names = home.names();
         let mut admin = self.admin(target).await?;
@@ -66,8 +71,8 @@ impl Fleet {
         let mut sql = do_block(&body);
         sql.push_str(&memberships(home, &names, limits, &admin));
         if !admin.is_superuser() {
-            let all = idents(names.all().map(RoleName::as_str));
-            sql.push_str(&grant_to_admin(admin.server_version(), &all, &target.user));
+            // The others are joined when they are ended: an admin that is a member of thousands of roles gets slow.
+            sql.push_str(&grant_to_admin(admin.server_version(), &name(&names.owner), &target.user));
         }
         admin.batch("set up the home's roles", &fence.guard(&sql)).await
     }
@@ -78,9 +83,7 @@ impl Fleet {
         let names = home.names();
         let roles = [&names.login_a, &names.login_b, &names.read_only];
         let mut admin = self.admin(target).await?;
-        let sql = fence.guard(&do_block(&without_login(&roles)));
-        admin.batch("take LOGIN from the home's roles", &sql).await?;
-        end_sessions(&mut admin, &roles).await
+        shut_out(&mut admin, target, *fence, &roles).await
     }
 
     /// Gives `LOGIN` back to the login role in use and the read-only role.
@@ -103,9 +106,7 @@ impl Fleet {
         let names = home.names();
         let roles = names.all();
         let mut admin = self.admin(target).await?;
-        let sql = fence.guard(&do_block(&without_login(&roles)));
-        admin.batch("take LOGIN from the home's roles", &sql).await?;
-        end_sessions(&mut admin, &roles).await?;
+        shut_out(&mut admin, target, *fence, &roles).await?;
         for database in databases_with_traces(&mut admin, &roles).await? {
             let mut inside = self.once(target, &database, Some(home.id)).await?;
             inside.batch("drop what the home's roles own", &do_block(&drop_owned(&roles))).await?;
@@ -114,6 +115,28 @@ impl Fleet {
         let sql = fence.guard(&format!("DROP ROLE IF EXISTS {newest_first};\n"));
         admin.batch("drop the home's roles", &sql).await
     }
+}
+
+/// Takes `LOGIN` from some roles and ends their sessions.
+async fn shut_out(
+    admin: &mut Session,
+    target: &ClusterTarget,
+    fence: Fence,
+    roles: &[&RoleName],
+) -> Result<(), FleetError> {
+    let without_login = for_existing(roles, |role| format!("ALTER ROLE {role} NOLOGIN;"));
+    let sql = fence.guard(&do_block(&[join(admin, target, roles), without_login].concat()));
+    admin.batch("take LOGIN from the home's roles", &sql).await?;
+    end_sessions(admin, roles).await
+}
+
+/// Within a block: the admin becomes a member of those of the roles that exist. Only members may end a role's sessions
+/// and drop what it owns; a superuser need not be one.
+pub(crate) fn join(session: &Session, target: &ClusterTarget, roles: &[&RoleName]) -> String {
+    if session.is_superuser() {
+        return String::new();
+    }
+    for_existing(roles, |role| grant_to_admin(session.server_version(), role, &target.user))
 }
 
 /// Within a block: a role with exactly these options, and without settings that someone gave it.
@@ -129,10 +152,6 @@ pub(crate) fn ensure_role(role: &RoleName, options: &str) -> String {
 /// Within a block: `DROP OWNED BY` those of the roles that exist.
 pub(crate) fn drop_owned(roles: &[&RoleName]) -> String {
     for_existing(roles, |quoted| format!("DROP OWNED BY {quoted} CASCADE;"))
-}
-
-fn without_login(roles: &[&RoleName]) -> String {
-    for_existing(roles, |quoted| format!("ALTER ROLE {quoted} NOLOGIN;"))
 }
 
 fn for_existing(roles: &[&RoleName], statement: impl Fn(&str) -> String) -> String {

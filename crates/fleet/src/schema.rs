@@ -5,7 +5,7 @@ use tenantry_domain::{Home, Isolation};
 use crate::error::FleetError;
 use crate::fleet::Fleet;
 use crate::quote::{do_block, ident, literal};
-use crate::roles::drop_owned;
+use crate::roles::{drop_owned, join};
 use crate::session::Session;
 use crate::target::ClusterTarget;
 
@@ -27,6 +27,8 @@ impl Fleet {
         if !database_exists(&mut *self.admin(target).await?, home).await? {
             return Ok(());
         }
+        let names = home.names();
+        let roles = names.all();
         let mut inside = self.inside(target, home).await?;
         loop {
             let tables = some_tables(&mut inside, home).await?;
@@ -39,7 +41,7 @@ impl Fleet {
         let sql = format!(
             "BEGIN;\nDROP SCHEMA IF EXISTS {} CASCADE;\n{}DELETE FROM tenantry.stamp WHERE home = {};\nCOMMIT;\n",
             ident(home.schema.as_str()),
-            do_block(&drop_owned(&home.names().all())),
+            do_block(&[join(&inside, target, &roles), drop_owned(&roles)].concat()),
             literal(&home.id.to_string()),
         );
         inside.batch("drop the home's schema", &sql).await
