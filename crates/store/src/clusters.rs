@@ -6,19 +6,17 @@ use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
 use tenantry_domain::{
     Cluster, ClusterHealth, ClusterId, ClusterLimits, ClusterLocale, ClusterName, ClusterState, ClusterUsage,
-    DatabaseName, Endpoint, MigrationSetId, ProviderKind, Region, SchemaVersion, Secret, Tenancy, TenantId, TlsMode,
+    DatabaseName, Endpoint, ProviderKind, Region, Secret, Tenancy, TenantId, TlsMode,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::cursor::{Page, PageRequest};
 use crate::error::StoreError;
-use crate::homes::BaseState;
-use crate::row::{count, execute, get, json, parsed, query, query_one, query_opt, time, to_json};
+use crate::row::{count, execute, get, json, parsed, query, query_opt, time, to_json};
 use crate::secrets::{self, insert_secrets, open_secret};
 use crate::store::Store;
 use crate::transaction::Tx;
-
 /// A cluster as somebody names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClusterRef {
@@ -150,30 +148,6 @@ pub struct PlacementCandidate {
     pub has_open_shared_database: bool,
 }
 
-/// A database that `schema` homes share.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SharedDatabase {
-    /// Its id.
-    pub id: Uuid,
-    /// Its name.
-    pub name: DatabaseName,
-    /// Where it stands.
-    pub state: BaseState,
-}
-
-/// A golden template.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template {
-    /// Its id.
-    pub id: Uuid,
-    /// Its name.
-    pub name: DatabaseName,
-    /// The version of its schema, once ready.
-    pub schema_version: SchemaVersion,
-    /// Where it stands.
-    pub state: BaseState,
-}
-
 /// Whether a shared database of cluster `c` has room for one more schema.
 const HAS_OPEN_SHARED_DATABASE: &str = "EXISTS (SELECT FROM shared_database s WHERE s.cluster = c.id
     AND s.homes < (c.limits ->> 'schemas_per_database')::bigint)";
@@ -222,24 +196,6 @@ impl Store {
                 .ok_or_else(|| StoreError::internal("the cluster lacks its secret"))?,
             admin_database: DatabaseName::parse(get(&row, "admin_database")?).map_err(StoreError::internal)?,
         })
-    }
-
-    /// The template of a cluster for a set (or for none), if it is recorded.
-    pub async fn template(
-        &self,
-        cluster: ClusterId,
-        set: Option<&MigrationSetId>,
-    ) -> Result<Option<Template>, StoreError> {
-        template(&*self.client().await?, cluster, set).await
-    }
-
-    /// One shared database.
-    pub async fn shared_database(&self, id: Uuid) -> Result<SharedDatabase, StoreError> {
-        let row = query_opt(&*self.client().await?, "SELECT * FROM shared_database WHERE id = $1", &[&id]).await?;
-        row.as_ref()
-            .map(read_shared_database)
-            .transpose()?
-            .ok_or_else(|| StoreError::NotFound { what: "shared database", name: id.to_string() })
     }
 }
 
@@ -447,109 +403,12 @@ impl Tx {
         let sql = "SELECT DISTINCT region FROM cluster WHERE retired_at IS NULL ORDER BY region";
         query(self.client()?, sql, &[]).await?.iter().map(|row| parsed(row, "region")).collect()
     }
-
-    /// The shared database of a cluster that has room for one more schema; a new one is recorded as planned where none
-    /// has. Locks the cluster, so that two tenants never both take the last place.
-    pub async fn ensure_shared_database(&self, cluster: ClusterId, new_id: Uuid) -> Result<SharedDatabase, StoreError> {
-        let client = self.client()?;
-        query_opt(client, "SELECT id FROM cluster WHERE id = $1 FOR NO KEY UPDATE", &[&cluster.as_uuid()]).await?;
-        let open = query_opt(
-            client,
-            "SELECT s.* FROM shared_database s JOIN cluster c ON c.id = s.cluster
-             WHERE s.cluster = $1 AND s.homes < (c.limits ->> 'schemas_per_database')::bigint
-             ORDER BY s.created_at LIMIT 1",
-            &[&cluster.as_uuid()],
-        )
-        .await?;
-        let row = match open {
-            Some(row) => row,
-            None => {
-                query_one(
-                    client,
-                    "INSERT INTO shared_database (id, cluster, name) VALUES ($1, $2, $3) RETURNING *",
-                    &[&new_id, &cluster.as_uuid(), &DatabaseName::shared(new_id).as_str()],
-                )
-                .await?
-            }
-        };
-        read_shared_database(&row)
-    }
-
-    /// The shared database is there.
-    pub async fn shared_database_ready(&self, id: Uuid) -> Result<(), StoreError> {
-        execute(self.client()?, "UPDATE shared_database SET state = 'ready' WHERE id = $1", &[&id]).await?;
-        Ok(())
-    }
-
-    /// The template of a cluster for a set (or for none); recorded as planned where there is none.
-    pub async fn ensure_template(
-        &self,
-        cluster: ClusterId,
-        set: Option<&MigrationSetId>,
-        new_id: Uuid,
-    ) -> Result<Template, StoreError> {
-        let client = self.client()?;
-        execute(
-            client,
-            "INSERT INTO template (id, cluster, migration_set, name) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-            &[&new_id, &cluster.as_uuid(), &set.map(MigrationSetId::as_str), &DatabaseName::template(new_id).as_str()],
-        )
-        .await?;
-        template(client, cluster, set)
-            .await?
-            .ok_or_else(|| StoreError::internal("a template that was just recorded is not there"))
-    }
-
-    /// The template is there, at this version.
-    pub async fn template_ready(&self, id: Uuid, version: SchemaVersion) -> Result<(), StoreError> {
-        let sql = "UPDATE template SET state = 'ready', schema_version = $2 WHERE id = $1";
-        execute(self.client()?, sql, &[&id, &version.0]).await?;
-        Ok(())
-    }
-
-    /// The databases on a cluster that belong to no tenant: templates and shared ones.
-    pub async fn bases_of_cluster(&self, id: ClusterId) -> Result<Vec<DatabaseName>, StoreError> {
-        let sql = "SELECT name FROM template WHERE cluster = $1 UNION ALL SELECT name FROM shared_database WHERE cluster = $1";
-        let rows = query(self.client()?, sql, &[&id.as_uuid()]).await?;
-        rows.iter().map(|row| DatabaseName::parse(get(row, "name")?).map_err(StoreError::internal)).collect()
-    }
 }
 
 async fn select(client: &ClientWrapper, cluster: &ClusterRef) -> Result<Cluster, StoreError> {
     let sql = "SELECT c.* FROM cluster c WHERE c.retired_at IS NULL AND (c.id = $1 OR c.name = $2)";
     let row = query_opt(client, sql, &[&cluster.id(), &cluster.name()]).await?;
     row.as_ref().map(read).transpose()?.ok_or_else(|| cluster.not_found())
-}
-
-async fn template(
-    client: &ClientWrapper,
-    cluster: ClusterId,
-    set: Option<&MigrationSetId>,
-) -> Result<Option<Template>, StoreError> {
-    let sql = "SELECT * FROM template
-               WHERE cluster = $1 AND migration_set IS NOT DISTINCT FROM $2 AND state <> 'retired'";
-    let row = query_opt(client, sql, &[&cluster.as_uuid(), &set.map(MigrationSetId::as_str)]).await?;
-    row.map(|row| {
-        Ok(Template {
-            id: get(&row, "id")?,
-            name: DatabaseName::parse(get(&row, "name")?).map_err(StoreError::internal)?,
-            schema_version: SchemaVersion(get(&row, "schema_version")?),
-            state: read_base_state(&row)?,
-        })
-    })
-    .transpose()
-}
-
-fn read_shared_database(row: &Row) -> Result<SharedDatabase, StoreError> {
-    Ok(SharedDatabase {
-        id: get(row, "id")?,
-        name: DatabaseName::parse(get(row, "name")?).map_err(StoreError::internal)?,
-        state: read_base_state(row)?,
-    })
-}
-
-fn read_base_state(row: &Row) -> Result<BaseState, StoreError> {
-    Ok(if get::<&str>(row, "state")? == "ready" { BaseState::Ready } else { BaseState::Planned })
 }
 
 /// The endpoint of a row with the columns `host` and `port`.

@@ -9,19 +9,24 @@
 //! Start reading at [`Store`] and [`Tx`], then [`tenants`](Store::tenants) and [`operations`](Store::claim_operation).
 
 mod audit_log;
+mod bases;
 mod clusters;
 mod cursor;
 mod database;
 mod error;
+mod feed_changes;
 mod filter;
 mod homes;
 mod hosts;
 mod idempotency;
+mod leases;
 mod listener;
 mod migrate;
 mod migration_sets;
 mod operations;
 mod plans;
+mod resources;
+mod rollout_targets;
 mod rollouts;
 mod routers;
 mod routes;
@@ -33,20 +38,20 @@ mod tokens;
 mod transaction;
 
 pub use audit_log::{AuditEntry, AuditFilter, AuditRecord, AuditVerdict};
-pub use clusters::{
-    ClusterAccess, ClusterChange, ClusterFilter, ClusterRef, NewCluster, PlacementCandidate, SharedDatabase, Template,
-};
+pub use bases::{BaseState, SharedDatabase, Template};
+pub use clusters::{ClusterAccess, ClusterChange, ClusterFilter, ClusterRef, NewCluster, PlacementCandidate};
 pub use cursor::{PAGE_MAX, Page, PageRequest};
 pub use error::StoreError;
-pub use homes::{
-    BaseState, HomeRecord, HomeSecrets, HomeState, NewHome, NewResource, Resource, ResourceKind, ResourceState,
-};
+pub use homes::{HomeRecord, HomeSecrets, HomeState, NewHome};
 pub use idempotency::Idempotent;
+pub use leases::{Claimed, Lease};
 pub use listener::{Listener, Notice};
 pub use migrate::MigrationReport;
 pub use migration_sets::{MigrationSetRecord, StoredMigration};
-pub use operations::{Claimed, Lease, NewOperation, Operation, OperationEvent, OperationFilter};
-pub use rollouts::{ClaimedTarget, NewRollout, RolloutCounts, RolloutEnd, RolloutRecord, RolloutTarget, TargetResult};
+pub use operations::{NewOperation, Operation, OperationEvent, OperationFilter};
+pub use resources::{NewResource, Resource, ResourceKind, ResourceState};
+pub use rollout_targets::{ClaimedTarget, RolloutTarget, TargetResult};
+pub use rollouts::{NewRollout, RolloutCounts, RolloutEnd, RolloutRecord};
 pub use routers::{RouterRecord, RouterReport};
 pub use routes::{Changes, ClusterRoute, FeedClock, RouteChange, RouteRef, Snapshot};
 pub use secrets::Keyring;

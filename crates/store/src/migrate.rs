@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use deadpool_postgres::Object;
 use refinery::embed_migrations;
 use tokio::time::{Instant, sleep};
 
@@ -27,7 +28,8 @@ pub struct MigrationReport {
 impl Store {
     /// Brings the catalog's schema up to date. Safe to call from several programs at once.
     pub async fn migrate(&self) -> Result<MigrationReport, StoreError> {
-        let mut client = self.client().await?;
+        // Out of the pool from the start: whatever happens, the lock and the settings end with this connection.
+        let mut client = Object::take(self.client().await?);
         let deadline = Instant::now() + LOCK_WAIT;
         // Not the waiting form: a waiting statement holds a snapshot and runs into statement_timeout.
         while !get::<bool>(&query_one(&client, "SELECT pg_try_advisory_lock($1) AS locked", &[&LOCK]).await?, "locked")?
@@ -40,9 +42,8 @@ impl Store {
             sleep(Duration::from_millis(200)).await;
         }
         client.batch_execute("SET statement_timeout = 0").await?;
-        let report = migrations::runner().run_async(&mut **client.as_mut()).await;
-        // The session ends with the connection, and with it the lock and the setting.
-        drop(deadpool_postgres::Object::take(client));
+        let report = migrations::runner().run_async(&mut *client).await;
+        drop(client);
         let report = report.map_err(StoreError::internal)?;
         let applied: Vec<String> = report.applied_migrations().iter().map(ToString::to_string).collect();
         Ok(MigrationReport { applied, version: newest() })

@@ -1,7 +1,5 @@
 //! The tables `operation` and `operation_event`: durable work under leases.
 
-use std::time::Duration;
-
 use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -13,10 +11,9 @@ use uuid::Uuid;
 use crate::cursor::{PAGE_MAX, Page, PageRequest};
 use crate::error::StoreError;
 use crate::filter::Filter;
-use crate::row::{execute, get, parsed, query, query_one, query_opt, time};
+use crate::row::{execute, get, parsed, query, query_opt, time};
 use crate::store::Store;
 use crate::transaction::Tx;
-
 /// Durable work on one tenant or cluster.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Operation {
@@ -103,26 +100,6 @@ pub struct OperationFilter {
     pub state: Vec<OperationState>,
 }
 
-/// The right to work on an operation, until it runs out or somebody else claims it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lease {
-    /// Of which operation.
-    pub operation: OperationId,
-    /// Held by which replica.
-    pub owner: Uuid,
-    /// Rises with every claim of any operation; whoever has a lower one has lost.
-    pub epoch: i64,
-}
-
-/// An operation with the lease on it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Claimed {
-    /// The work.
-    pub operation: Operation,
-    /// The right to do it.
-    pub lease: Lease,
-}
-
 impl Store {
     /// One operation.
     pub async fn operation(&self, id: OperationId) -> Result<Operation, StoreError> {
@@ -180,57 +157,6 @@ impl Store {
             })
             .collect()
     }
-
-    /// Takes up the operation that has been due longest, if one is: queued, waiting past its time, or left behind by a
-    /// worker whose lease ran out.
-    pub async fn claim_operation(&self, owner: Uuid, lease: Duration) -> Result<Option<Claimed>, StoreError> {
-        let row = query_opt(
-            &*self.client().await?,
-            "UPDATE operation SET lease_owner = $1, lease_epoch = nextval('lease_epoch'),
-                    lease_until = clock_timestamp() + $2 * interval '1 millisecond',
-                    state = CASE state WHEN 'undoing' THEN 'undoing' ELSE 'running' END,
-                    updated_at = clock_timestamp()
-             WHERE id = (SELECT id FROM operation
-                         WHERE state IN ('queued', 'running', 'waiting', 'undoing')
-                           AND next_run_at <= clock_timestamp()
-                           AND (lease_until IS NULL OR lease_until < clock_timestamp())
-                         ORDER BY next_run_at LIMIT 1 FOR UPDATE SKIP LOCKED)
-             RETURNING *",
-            &[&owner, &milliseconds(lease)],
-        )
-        .await?;
-        row.as_ref()
-            .map(|row| {
-                let operation = read(row)?;
-                let lease = Lease { operation: operation.id, owner, epoch: get(row, "lease_epoch")? };
-                Ok(Claimed { operation, lease })
-            })
-            .transpose()
-    }
-
-    /// Keeps a lease for longer.
-    pub async fn renew_lease(&self, lease: &Lease, length: Duration) -> Result<(), StoreError> {
-        let renewed = execute(
-            &*self.client().await?,
-            "UPDATE operation SET lease_until = clock_timestamp() + $4 * interval '1 millisecond'
-             WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3 AND lease_until IS NOT NULL",
-            &[&lease.operation.as_uuid(), &lease.owner, &lease.epoch, &milliseconds(length)],
-        )
-        .await?;
-        if renewed == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
-    }
-
-    /// When the next operation is due that nobody works on.
-    pub async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        let row = query_one(
-            &*self.client().await?,
-            "SELECT min(greatest(next_run_at, coalesce(lease_until, next_run_at))) AS due FROM operation
-             WHERE state IN ('queued', 'running', 'waiting', 'undoing')",
-            &[],
-        )
-        .await?;
-        get(&row, "due")
-    }
 }
 
 impl Tx {
@@ -261,102 +187,11 @@ impl Tx {
         select(self.client()?, id, "FOR UPDATE").await
     }
 
-    /// Locks the operation and makes sure that the lease still holds. First in every transaction of a worker.
-    pub async fn guard(&self, lease: &Lease) -> Result<(), StoreError> {
-        let sql = "SELECT 1 FROM operation WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3 FOR UPDATE";
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-            [&lease.operation.as_uuid(), &lease.owner, &lease.epoch];
-        query_opt(self.client()?, sql, &parameters).await?.map(drop).ok_or(StoreError::LeaseLost)
-    }
-
-    /// Moves the cursor on.
-    pub async fn advance(&self, lease: &Lease, next: Option<&str>, progress: &Value) -> Result<(), StoreError> {
-        let sql =
-            "UPDATE operation SET step = $4, progress = $5, attempt = 0, error = NULL, updated_at = clock_timestamp()
-                   WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3";
-        let changed =
-            execute(self.client()?, sql, &[&lease.operation.as_uuid(), &lease.owner, &lease.epoch, &next, progress])
-                .await?;
-        held(changed)
-    }
-
     /// What it remembers, before any worker has it.
     pub async fn set_progress(&self, id: OperationId, progress: &Value) -> Result<(), StoreError> {
         let sql = "UPDATE operation SET progress = $2 WHERE id = $1";
         execute(self.client()?, sql, &[&id.as_uuid(), progress]).await?;
         Ok(())
-    }
-
-    /// Gives the lease back until a later time. An operation that walks back goes on walking back.
-    pub async fn retry_later(
-        &self,
-        lease: &Lease,
-        at: Timestamp,
-        error: &Value,
-        attempt: u32,
-    ) -> Result<(), StoreError> {
-        let changed = execute(
-            self.client()?,
-            "UPDATE operation SET state = CASE state WHEN 'undoing' THEN 'undoing' ELSE 'waiting' END,
-                    next_run_at = $4, error = $5, attempt = $6, lease_owner = NULL, lease_until = NULL,
-                    updated_at = clock_timestamp()
-             WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3",
-            &[
-                &lease.operation.as_uuid(),
-                &lease.owner,
-                &lease.epoch,
-                &at,
-                error,
-                &i32::try_from(attempt).unwrap_or(i32::MAX),
-            ],
-        )
-        .await?;
-        held(changed)?;
-        self.notify_operation(lease.operation).await
-    }
-
-    /// Changes the state; one that ends or parks the operation gives the lease back.
-    pub async fn set_state(
-        &self,
-        lease: &Lease,
-        state: OperationState,
-        error: Option<Value>,
-    ) -> Result<(), StoreError> {
-        let keeps_lease = matches!(state, OperationState::Running | OperationState::Undoing);
-        let changed = execute(
-            self.client()?,
-            "UPDATE operation SET state = $4, error = $5, attempt = 0, undoing = undoing OR $4 = 'undoing',
-                    finished_at = CASE WHEN $6 THEN clock_timestamp() END,
-                    lease_owner = CASE WHEN $7 THEN lease_owner END,
-                    lease_until = CASE WHEN $7 THEN lease_until END,
-                    updated_at = clock_timestamp()
-             WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3",
-            &[
-                &lease.operation.as_uuid(),
-                &lease.owner,
-                &lease.epoch,
-                &state.as_str(),
-                &error,
-                &state.is_finished(),
-                &keeps_lease,
-            ],
-        )
-        .await?;
-        held(changed)?;
-        self.notify_operation(lease.operation).await
-    }
-
-    /// Hands the work to whoever claims it next, at once.
-    pub async fn release_lease(&self, lease: &Lease) -> Result<(), StoreError> {
-        let changed = execute(
-            self.client()?,
-            "UPDATE operation SET lease_owner = NULL, lease_until = NULL, next_run_at = clock_timestamp()
-             WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3",
-            &[&lease.operation.as_uuid(), &lease.owner, &lease.epoch],
-        )
-        .await?;
-        held(changed)?;
-        self.notify_operation(lease.operation).await
     }
 
     /// Adds to the operation's history.
@@ -438,7 +273,7 @@ impl Tx {
         self.notify_operation(id).await
     }
 
-    async fn notify_operation(&self, id: OperationId) -> Result<(), StoreError> {
+    pub(crate) async fn notify_operation(&self, id: OperationId) -> Result<(), StoreError> {
         execute(self.client()?, "SELECT pg_notify('tenantry', $1)", &[&format!("operation:{id}")]).await?;
         Ok(())
     }
@@ -450,15 +285,7 @@ async fn select(client: &ClientWrapper, id: OperationId, lock: &str) -> Result<O
     row.as_ref().map(read).transpose()?.ok_or_else(|| StoreError::NotFound { what: "operation", name: id.to_string() })
 }
 
-fn held(changed: u64) -> Result<(), StoreError> {
-    if changed == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
-}
-
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1_000.0
-}
-
-fn read(row: &Row) -> Result<Operation, StoreError> {
+pub(crate) fn read(row: &Row) -> Result<Operation, StoreError> {
     Ok(Operation {
         id: OperationId::new(get(row, "id")?),
         kind: parsed(row, "kind")?,

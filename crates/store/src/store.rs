@@ -5,12 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tenantry_domain::Secret;
 use tokio_postgres::config::SslMode;
+use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::StoreError;
@@ -83,9 +84,8 @@ impl Store {
             .recycle_timeout(Some(config.connect_timeout))
             .build()
             .map_err(StoreError::internal)?;
-        let store = Self { pool, keyring: Arc::new(keyring), connector };
-        store.ping().await?;
-        Ok(store)
+        drop(pool.get().await.map_err(|error| refusal(&error).unwrap_or_else(|| error.into()))?);
+        Ok(Self { pool, keyring: Arc::new(keyring), connector })
     }
 
     /// Whether the catalog answers.
@@ -123,6 +123,21 @@ impl Store {
     pub(crate) fn keyring(&self) -> &Keyring {
         &self.keyring
     }
+}
+
+/// At the start, a server that answers and says no is told apart from one that is away: no later attempt helps.
+fn refusal(error: &PoolError) -> Option<StoreError> {
+    let PoolError::Backend(error) = error else { return None };
+    let refused = error.as_db_error()?;
+    let code = refused.code();
+    let is_final = code.code().starts_with("28")
+        || [SqlState::INVALID_CATALOG_NAME, SqlState::INSUFFICIENT_PRIVILEGE].contains(code);
+    is_final.then(|| StoreError::Invalid {
+        reason: format!(
+            "the catalog's server refuses the login ({}); check user, password and database in its URL",
+            refused.message()
+        ),
+    })
 }
 
 fn postgres_config(config: &StoreConfig) -> Result<tokio_postgres::Config, StoreError> {

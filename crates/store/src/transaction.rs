@@ -7,7 +7,7 @@ use deadpool_postgres::{ClientWrapper, Object};
 use tracing::debug;
 
 use crate::error::StoreError;
-use crate::routes::FeedChanges;
+use crate::feed_changes::FeedChanges;
 use crate::secrets::Keyring;
 
 /// The longest that a rollback may take before its connection is given up.

@@ -179,3 +179,22 @@ async fn a_changed_cluster_is_told_again() {
     let [RouteChange::Cluster(told)] = changes.items.as_slice() else { panic!("{:?}", changes.items) };
     assert_eq!((told.cluster, &told.endpoint, told.version), (cluster, &endpoint, now));
 }
+
+#[tokio::test]
+async fn writers_that_touch_one_route_at_the_same_time_each_raise_its_version() {
+    let catalog = Catalog::new().await;
+    let cluster = catalog.cluster("one", Tenancy::Shared).await;
+    let acme = catalog.active_tenant("acme", cluster).await;
+    let before = catalog.store.feed_version().await.unwrap().current.0;
+    let writers = (0..8).map(|_| async {
+        for _ in 0..10 {
+            let mut tx = catalog.begin().await;
+            tx.touch_route(acme.tenant).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+    });
+    futures::future::join_all(writers).await;
+    let current = catalog.store.feed_version().await.unwrap().current;
+    assert_eq!(current.0, before + 80);
+    assert_eq!(catalog.store.resolve(&RouteRef::Id(acme.tenant), false).await.unwrap().version, current);
+}

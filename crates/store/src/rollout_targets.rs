@@ -1,0 +1,269 @@
+//! The table `rollout_target`: the tenants of a rollout, claimed with a lease while they are migrated.
+
+use std::time::Duration;
+
+use deadpool_postgres::ClientWrapper;
+use serde_json::Value;
+use tenantry_domain::{ClusterId, HomeId, RolloutId, SchemaVersion, TargetState, TenantId};
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use crate::cursor::{Page, PageRequest};
+use crate::error::StoreError;
+use crate::filter::Filter;
+use crate::rollouts::announce;
+use crate::row::{execute, get, parsed, query};
+use crate::store::Store;
+use crate::transaction::Tx;
+
+/// One tenant of a rollout, as it is shown.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RolloutTarget {
+    /// Which tenant.
+    pub tenant: TenantId,
+    /// In which wave.
+    pub wave: u32,
+    /// Where it stands.
+    pub state: TargetState,
+    /// The version that it had when it became a target.
+    pub from_version: SchemaVersion,
+    /// The version that it was brought to.
+    pub to_version: Option<SchemaVersion>,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// Why it failed.
+    pub error: Option<Value>,
+    /// How long it took, all attempts together.
+    pub duration_ms: Option<u64>,
+}
+
+/// A target that a worker may migrate until its lease runs out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimedTarget {
+    /// Which tenant.
+    pub tenant: TenantId,
+    /// The home that it lives in.
+    pub home: HomeId,
+    /// The cluster of that home.
+    pub cluster: ClusterId,
+    /// The version that it had when it became a target.
+    pub from_version: SchemaVersion,
+}
+
+/// What came of a claimed target.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TargetResult {
+    /// Which tenant.
+    pub tenant: TenantId,
+    /// The home that was migrated.
+    pub home: HomeId,
+    /// A finished state.
+    pub state: TargetState,
+    /// The version that it has now, where that is known.
+    pub to_version: Option<SchemaVersion>,
+    /// Attempts in this claim.
+    pub attempts: u32,
+    /// Why it failed.
+    pub error: Option<Value>,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+impl Store {
+    /// A page of a rollout's targets, by tenant.
+    pub async fn targets(
+        &self,
+        rollout: RolloutId,
+        states: &[TargetState],
+        page: &PageRequest,
+    ) -> Result<Page<RolloutTarget>, StoreError> {
+        let mut conditions = Filter::default();
+        conditions.and("rollout = ?", rollout.as_uuid(), Type::UUID);
+        if !states.is_empty() {
+            let states: Vec<&'static str> = states.iter().map(|state| state.as_str()).collect();
+            conditions.and("state = ANY (?)", states, Type::TEXT_ARRAY);
+        }
+        if let Some(after) = page.after_id()? {
+            conditions.and("tenant > ?", after, Type::UUID);
+        }
+        let client = self.client().await?;
+        let rows = conditions.query(&client, "SELECT * FROM rollout_target", "ORDER BY tenant", page.probe()).await?;
+        let targets = rows.iter().map(read_target).collect::<Result<_, _>>()?;
+        Ok(page.page(targets, |target: &RolloutTarget| target.tenant.to_string()))
+    }
+
+    /// Takes up to `most` targets for this owner: pending ones, and those whose worker's lease ran out. A queued rollout
+    /// runs from its first claim on; of a rollout that is neither queued nor running there is nothing to claim. Targets
+    /// whose tenant lives in no home any more are skipped.
+    pub async fn claim_targets(
+        &self,
+        rollout: RolloutId,
+        owner: Uuid,
+        lease: Duration,
+        most: usize,
+    ) -> Result<Vec<ClaimedTarget>, StoreError> {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let rows = query(
+            &*self.client().await?,
+            "WITH begun AS (
+                 UPDATE rollout SET state = 'running' WHERE id = $1 AND state = 'queued'
+             ), free AS (
+                 SELECT target.tenant
+                   FROM rollout JOIN rollout_target AS target ON target.rollout = rollout.id
+                  WHERE rollout.id = $1 AND rollout.state IN ('queued', 'running')
+                    AND (target.state = 'pending' OR target.state = 'running' AND target.lease_until < now())
+                  ORDER BY target.wave, target.tenant LIMIT $4
+                    FOR UPDATE OF target SKIP LOCKED
+             ), place AS (
+                 SELECT free.tenant, home.id AS home, home.cluster
+                   FROM free
+                   LEFT JOIN placement ON placement.tenant = free.tenant AND placement.until IS NULL
+                   LEFT JOIN home ON home.id = placement.home
+             )
+             UPDATE rollout_target
+                SET state = CASE WHEN home IS NULL THEN 'skipped' ELSE 'running' END,
+                    lease_owner = CASE WHEN home IS NULL THEN NULL ELSE $2::uuid END,
+                    lease_until = CASE WHEN home IS NULL THEN NULL ELSE now() + make_interval(secs => $3) END,
+                    updated_at = now()
+               FROM place
+              WHERE rollout_target.rollout = $1 AND rollout_target.tenant = place.tenant
+             RETURNING rollout_target.tenant, home, cluster, from_version",
+            &[&rollout.as_uuid(), &owner, &lease.as_secs_f64(), &most],
+        )
+        .await?;
+        let mut claimed = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if let Some(home) = get::<Option<Uuid>>(row, "home")? {
+                claimed.push(ClaimedTarget {
+                    tenant: TenantId::new(get(row, "tenant")?),
+                    home: HomeId::new(home),
+                    cluster: ClusterId::new(get(row, "cluster")?),
+                    from_version: SchemaVersion(get(row, "from_version")?),
+                });
+            }
+        }
+        Ok(claimed)
+    }
+
+    /// Writes what came of claimed targets in one transaction: the targets, the schema versions of tenants and homes,
+    /// and news for routers. A result whose claim went to somebody else is dropped; how many were taken is returned.
+    pub async fn finish_targets(
+        &self,
+        rollout: RolloutId,
+        owner: Uuid,
+        results: &[TargetResult],
+    ) -> Result<u64, StoreError> {
+        let mut tx = self.begin().await?;
+        let taken = write_results(tx.client()?, rollout, owner, results).await?;
+        let changed = raise_versions(tx.client()?, results, &taken).await?;
+        announce(tx.client()?, rollout).await?;
+        for tenant in changed {
+            tx.touch_route(tenant).await?;
+        }
+        tx.commit().await?;
+        u64::try_from(taken.len()).map_err(StoreError::internal)
+    }
+}
+
+impl Tx {
+    /// Makes every tenant that lives in a home a target, unless it is one already; says how many are new. Tenants that
+    /// have the version are `already` there and are never connected to.
+    pub async fn add_targets(&self, rollout: RolloutId) -> Result<u64, StoreError> {
+        execute(
+            self.client()?,
+            "INSERT INTO rollout_target (rollout, tenant, state, from_version, to_version)
+             SELECT rollout.id, tenant.id,
+                    CASE WHEN tenant.schema_version >= latest_version THEN 'already' ELSE 'pending' END,
+                    tenant.schema_version,
+                    CASE WHEN tenant.schema_version >= latest_version THEN tenant.schema_version END
+               FROM rollout JOIN migration_set ON migration_set.id = rollout.migration_set, tenant
+              WHERE rollout.id = $1 AND tenant.status IN ('active', 'suspended', 'moving')
+                AND NOT EXISTS (SELECT FROM rollout_target known WHERE known.rollout = $1 AND known.tenant = tenant.id)
+             ON CONFLICT (rollout, tenant) DO NOTHING",
+            &[&rollout.as_uuid()],
+        )
+        .await
+    }
+}
+
+/// The tenants whose results were taken: those that the owner still holds.
+async fn write_results(
+    client: &ClientWrapper,
+    rollout: RolloutId,
+    owner: Uuid,
+    results: &[TargetResult],
+) -> Result<Vec<Uuid>, StoreError> {
+    let tenants: Vec<Uuid> = results.iter().map(|result| result.tenant.as_uuid()).collect();
+    let states: Vec<&str> = results.iter().map(|result| result.state.as_str()).collect();
+    let versions: Vec<Option<i64>> = results.iter().map(|result| result.to_version.map(|version| version.0)).collect();
+    let attempts: Vec<i32> = results.iter().map(|it| i32::try_from(it.attempts).unwrap_or(i32::MAX)).collect();
+    let errors: Vec<Option<&Value>> = results.iter().map(|result| result.error.as_ref()).collect();
+    let durations: Vec<i64> =
+        results.iter().map(|result| i64::try_from(result.duration.as_millis()).unwrap_or(i64::MAX)).collect();
+    let rows = query(
+        client,
+        "UPDATE rollout_target AS target
+            SET state = result.state, to_version = result.to_version, error = result.error,
+                attempts = target.attempts + result.attempts,
+                duration_ms = coalesce(target.duration_ms, 0) + result.duration_ms,
+                lease_owner = NULL, lease_until = NULL, updated_at = now()
+           FROM unnest($3::uuid[], $4::text[], $5::bigint[], $6::integer[], $7::jsonb[], $8::bigint[])
+                    AS result (tenant, state, to_version, attempts, error, duration_ms)
+          WHERE target.rollout = $1 AND target.lease_owner = $2 AND target.tenant = result.tenant
+         RETURNING target.tenant",
+        &[&rollout.as_uuid(), &owner, &tenants, &states, &versions, &attempts, &errors, &durations],
+    )
+    .await?;
+    rows.iter().map(|row| get(row, "tenant")).collect()
+}
+
+/// Raises the versions of homes and of the tenants that live in them; says which tenants changed.
+async fn raise_versions(
+    client: &ClientWrapper,
+    results: &[TargetResult],
+    taken: &[Uuid],
+) -> Result<Vec<TenantId>, StoreError> {
+    let (mut homes, mut versions) = (Vec::new(), Vec::new());
+    for result in results {
+        if let Some(version) = result.to_version
+            && taken.contains(&result.tenant.as_uuid())
+        {
+            homes.push(result.home.as_uuid());
+            versions.push(version.0);
+        }
+    }
+    if homes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = query(
+        client,
+        "WITH reached AS (SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS reached (home, version)),
+              raised AS (UPDATE home SET schema_version = version FROM reached
+                          WHERE home.id = reached.home AND schema_version < version)
+         UPDATE tenant SET schema_version = version, updated_at = clock_timestamp()
+           FROM reached JOIN placement ON placement.home = reached.home AND placement.until IS NULL
+          WHERE tenant.id = placement.tenant AND schema_version < version
+         RETURNING tenant.id",
+        &[&homes, &versions],
+    )
+    .await?;
+    rows.iter().map(|row| get(row, "id").map(TenantId::new)).collect()
+}
+
+fn read_target(row: &Row) -> Result<RolloutTarget, StoreError> {
+    let number = |column| u32::try_from(get::<i32>(row, column)?).map_err(StoreError::internal);
+    Ok(RolloutTarget {
+        tenant: TenantId::new(get(row, "tenant")?),
+        wave: number("wave")?,
+        state: parsed(row, "state")?,
+        from_version: SchemaVersion(get(row, "from_version")?),
+        to_version: get::<Option<i64>>(row, "to_version")?.map(SchemaVersion),
+        attempts: number("attempts")?,
+        error: get(row, "error")?,
+        duration_ms: get::<Option<i64>>(row, "duration_ms")?
+            .map(u64::try_from)
+            .transpose()
+            .map_err(StoreError::internal)?,
+    })
+}
