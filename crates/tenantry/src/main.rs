@@ -6,10 +6,12 @@
 //! Start reading at [`cli`].
 
 mod cli;
+mod config;
 mod data_directory;
 mod demo;
 mod dev;
 mod local_provider;
+mod serve;
 mod world;
 
 use std::process::ExitCode;

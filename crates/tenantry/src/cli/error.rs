@@ -12,6 +12,7 @@ use tenantry_migration_set::MigrationSetError;
 use super::exit_status::ExitStatus;
 use super::reason;
 use crate::demo::DemoError;
+use crate::serve::ServeError;
 use crate::world::WorldError;
 
 /// Why a command did not do what it was asked to.
@@ -51,6 +52,9 @@ pub(crate) enum CliError {
     /// The rollout ended otherwise than wished, or waits for a person.
     #[error("rollout {} is {}{}", .0.id, .0.state, failures_after_colon(.0))]
     Rollout(Box<Rollout>),
+    /// A replica could not be started, or ended by itself.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
     /// A world could not be brought up, or ended by itself.
     #[error(transparent)]
     World(#[from] WorldError),
@@ -102,6 +106,7 @@ impl CliError {
             | Self::File { .. }
             | Self::Client(_)
             | Self::MigrationSet(_)
+            | Self::Serve(_)
             | Self::World(_)
             | Self::Demo(_)
             | Self::Operation(_)
@@ -143,6 +148,7 @@ impl CliError {
             | Self::File { .. }
             | Self::MigrationSet(_)
             | Self::Linted { .. }
+            | Self::Serve(_)
             | Self::World(_)
             | Self::Demo(_)
             | Self::OutputClosed
@@ -215,6 +221,7 @@ impl CliError {
             Self::File { .. } => "file",
             Self::MigrationSet(_) | Self::Linted { .. } => "migration_refused",
             Self::Operation(_) => "operation_failed",
+            Self::Serve(_) => "serve_failed",
             Self::World(_) => "world_failed",
             Self::Demo(_) => "demo_failed",
             Self::Rollout(_) => "rollout_failed",

@@ -16,6 +16,7 @@ pub(crate) mod tenant;
 pub(crate) mod token;
 
 mod arguments;
+mod catalog_token;
 mod connection;
 pub(crate) mod error;
 mod exit_status;
@@ -36,6 +37,7 @@ use tenantry_api::Client;
 
 use crate::demo::DemoArguments;
 use crate::dev::DevArguments;
+use crate::serve::ServeArguments;
 
 use connection::ConnectionOptions;
 use error::CliError;
@@ -85,6 +87,8 @@ enum Command {
     Demo(DemoArguments),
     /// Run everything on this machine, with PostgreSQL inside, and resume it later
     Dev(DevArguments),
+    /// Run a control plane
+    Serve(ServeArguments),
     /// Customers: create, list, show, update, delete, purge
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
@@ -117,8 +121,9 @@ enum Command {
 impl Command {
     async fn run(self, context: &Context) -> Result<(), CliError> {
         match self {
-            Self::Demo(arguments) => arguments.run(context).await,
-            Self::Dev(arguments) => arguments.run(context).await,
+            Self::Demo(arguments) => Box::pin(arguments.run(context)).await,
+            Self::Dev(arguments) => Box::pin(arguments.run(context)).await,
+            Self::Serve(arguments) => Box::pin(arguments.run(context)).await,
             Self::Tenant(command) => command.run(context).await,
             Self::Cluster(command) => command.run(context).await,
             Self::Plan(command) => command.run(context).await,

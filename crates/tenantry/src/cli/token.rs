@@ -7,6 +7,7 @@ use tenantry_api::{Client, CreateToken, CreatedToken, ListQuery, TenantRef, Toke
 use tenantry_domain::{DisplayName, Scope, ScopeSet, TokenId};
 
 use super::arguments::{future, words};
+use super::catalog_token::{self, DirectArguments};
 use super::error::CliError;
 use super::paging::{self, ListOptions};
 use super::table::{Cell, Tabular};
@@ -17,9 +18,14 @@ use super::{Context, examples};
 pub(crate) enum TokenCommand {
     /// Create a token; its secret is shown this once
     #[command(after_help = examples!(
+        "tenantry token create --catalog --config /etc/tenantry/tenantry.toml     # the first one, with scope admin",
+        "tenantry token create --catalog-url postgres://tenantry@db.example.com/tenantry?sslmode=require",
         "tenantry token create --name ci --scope migrations:write,tenants:read --expires 90d",
         "tenantry token create --name acme-support --scope tenants:read --tenant acme",
         "tenantry token create --name router --scope routes:secrets --secret-only > router.token",
+        "",
+        "A password in --catalog-url is seen by everyone on the machine: leave it out and set PGPASSWORD, or use",
+        "--catalog. Creating the token needs no master key.",
     ))]
     Create(CreateArguments),
     /// List tokens, without their secrets
@@ -33,18 +39,18 @@ pub(crate) enum TokenCommand {
     },
 }
 
-/// Nobody grants more than they hold.
+/// Nobody grants more than they hold; whoever holds the catalog's own credential grants anything.
 #[derive(Debug, Args)]
 pub(crate) struct CreateArguments {
     /// What it is for
-    #[arg(long)]
-    name: DisplayName,
+    #[arg(long, required_unless_present_any = ["catalog", "catalog_url"])]
+    name: Option<DisplayName>,
     /// What it may do; may be repeated, or separated by commas
-    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',', required = true,
-        value_parser = words::<Scope>(scopes()))]
+    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ',', value_parser = words::<Scope>(scopes()),
+        required_unless_present_any = ["catalog", "catalog_url"])]
     scopes: Vec<Scope>,
     /// The only tenant that it may touch, by slug or id; all unless given
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["catalog", "catalog_url"])]
     tenant: Option<TenantRef>,
     /// When it ends, or how long it lasts; never unless given
     #[arg(long, value_name = "TIME", value_parser = future)]
@@ -52,6 +58,8 @@ pub(crate) struct CreateArguments {
     /// Print the secret and nothing else, for scripts
     #[arg(long)]
     secret_only: bool,
+    #[command(flatten)]
+    direct: DirectArguments,
 }
 
 impl TokenCommand {
@@ -68,9 +76,15 @@ impl TokenCommand {
 }
 
 async fn create(context: &Context, arguments: CreateArguments) -> Result<(), CliError> {
-    let CreateArguments { name, scopes, tenant, expires, secret_only } = arguments;
-    let create = CreateToken { name, scopes: ScopeSet::new(scopes), tenant, expires_at: expires };
-    let created = context.client()?.create_token(&create).await?;
+    let CreateArguments { name, scopes, tenant, expires, secret_only, direct } = arguments;
+    let created = if direct.is_given() {
+        let store = direct.store(context.output).await?;
+        catalog_token::create(&store, name, scopes, expires).await?
+    } else {
+        let name = name.ok_or_else(|| CliError::usage("name the token by --name"))?;
+        let create = CreateToken { name, scopes: ScopeSet::new(scopes), tenant, expires_at: expires };
+        context.client()?.create_token(&create).await?
+    };
     show_created(context, &created, secret_only)
 }
 

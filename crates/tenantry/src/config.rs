@@ -1,0 +1,426 @@
+//! The configuration of `tenantry serve`: defaults, then one TOML file, then the environment.
+//!
+//! `TENANTRY__CATALOG__URL` sets `url` in the section `catalog`. Unknown keys are refused. Each room gets its own slice;
+//! what a setting means is written there. Secrets may be given in files of their own (`url_file`, `master_key_file`),
+//! as secret stores mount them.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use tenantry_api::SecretText;
+use tenantry_control::ControlConfig;
+use tenantry_domain::{Region, Secret};
+use tenantry_fleet::FleetConfig;
+use tenantry_runtime::{Loaded, RuntimeError, TelemetryConfig, duration};
+use tenantry_server::{ServerConfig, ServerError};
+use tenantry_store::{Keyring, StoreConfig, StoreError};
+use uuid::Uuid;
+
+/// The variable that names the configuration file where no argument does.
+pub(crate) const FILE_VARIABLE: &str = "TENANTRY_CONFIG";
+
+/// All sections.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// Where the catalog is.
+    pub(crate) catalog: CatalogSection,
+    /// What seals the passwords in the catalog.
+    pub(crate) secrets: SecretsSection,
+    /// The HTTP door.
+    pub(crate) server: ServerConfig,
+    /// The engine of operations and rollouts.
+    pub(crate) control: ControlSection,
+    /// How clusters are managed.
+    pub(crate) fleet: FleetSection,
+    /// Logs.
+    pub(crate) telemetry: TelemetryConfig,
+}
+
+/// The section `catalog`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct CatalogSection {
+    /// `postgres://user:password@host/database?sslmode=require`.
+    url: Option<SecretText>,
+    /// A file that holds the URL, in place of `url`.
+    url_file: Option<PathBuf>,
+    /// PEM file of the authority for encrypted connections; the system's unless given.
+    tls_ca: Option<PathBuf>,
+    /// Connections at most, besides the one that listens.
+    pool_size: usize,
+    /// For reaching the server, and for waiting on a free connection.
+    #[serde(with = "duration")]
+    connect_timeout: Duration,
+    /// For one statement.
+    #[serde(with = "duration")]
+    statement_timeout: Duration,
+    /// How long `serve` tries to reach the catalog at its start.
+    #[serde(with = "duration")]
+    pub(crate) start_timeout: Duration,
+}
+
+/// The section `secrets`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct SecretsSection {
+    /// `version:key` pairs joined by commas; a key is 64 hexadecimal digits. The highest version seals.
+    master_keys: Option<SecretText>,
+    /// A file that holds the same, in place of `master_keys`.
+    master_key_file: Option<PathBuf>,
+}
+
+/// The section `control`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ControlSection {
+    /// Operations that this replica works on at the same time.
+    workers: usize,
+    /// How long a claim on work holds without being renewed.
+    #[serde(with = "duration")]
+    lease: Duration,
+    /// Attempts of one step before its operation is walked back or parked.
+    attempts_max: u32,
+    /// The longest that one attempt of a step may take.
+    #[serde(with = "duration")]
+    step_timeout: Duration,
+    /// Tenants that one rollout migrates at the same time, unless it says otherwise.
+    rollout_concurrency: u32,
+    /// The region of a tenant that names none; the only one that has clusters unless given.
+    default_region: Option<Region>,
+}
+
+/// The section `fleet`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct FleetSection {
+    /// For reaching a cluster and logging in.
+    #[serde(with = "duration")]
+    connect_timeout: Duration,
+    /// For one statement of the admin. Migrations have their own.
+    #[serde(with = "duration")]
+    statement_timeout: Duration,
+    /// For waiting on a lock, as the admin.
+    #[serde(with = "duration")]
+    lock_timeout: Duration,
+    /// Idle admin connections kept per cluster.
+    idle_connections: usize,
+    /// How long a kept connection may idle.
+    #[serde(with = "duration")]
+    idle_timeout: Duration,
+    /// Extensions installed in every database, as far as the server offers them. In the environment: joined by commas.
+    #[serde(deserialize_with = "list")]
+    extensions: Vec<String>,
+}
+
+/// Settings that cannot be used, though each by itself is well-formed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file or the environment cannot be read, or a setting is unknown or wrong.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// A setting that has no default is missing, or is given twice.
+    #[error("{message}")]
+    Setting {
+        /// Which, and what to do.
+        message: String,
+    },
+    /// A file that a setting names cannot be read.
+    #[error("`{setting}` names {}, which cannot be read; check its path and permissions", .file.display())]
+    File {
+        /// Which setting.
+        setting: &'static str,
+        /// Which file.
+        file: PathBuf,
+        /// The system's own reason.
+        source: std::io::Error,
+    },
+    /// The master keys are not what they should be.
+    #[error(transparent)]
+    Keys(#[from] StoreError),
+    /// The door's settings contradict each other.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+}
+
+impl Config {
+    /// Reads the file, if one is named, and this process's environment.
+    pub(crate) fn load(file: Option<&Path>) -> Result<Loaded<Self>, ConfigError> {
+        // A variable that is no Unicode is none of ours: our names and values are.
+        let variables =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Ok(tenantry_runtime::load(file, variables)?)
+    }
+
+    /// The slice of the control plane. Tenants stay off the catalog's own server: no setting allows that.
+    pub(crate) fn control(&self) -> ControlConfig {
+        let section = &self.control;
+        ControlConfig {
+            workers: section.workers,
+            lease: section.lease,
+            attempts_max: section.attempts_max,
+            step_timeout: section.step_timeout,
+            rollout_concurrency: section.rollout_concurrency,
+            default_region: section.default_region.clone(),
+            ..ControlConfig::new(Uuid::now_v7())
+        }
+    }
+
+    /// The slice of the fleet.
+    pub(crate) fn fleet(&self) -> FleetConfig {
+        let section = &self.fleet;
+        FleetConfig {
+            connect_timeout: section.connect_timeout,
+            statement_timeout: section.statement_timeout,
+            lock_timeout: section.lock_timeout,
+            idle_connections: section.idle_connections,
+            idle_timeout: section.idle_timeout,
+            extensions: section.extensions.clone(),
+            ..FleetConfig::default()
+        }
+    }
+
+    /// Refuses settings with which nothing would ever be done, or credentials would be sent in the clear.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        let section = &self.control;
+        let numbers = [
+            ("control.workers", section.workers == 0),
+            ("control.lease", section.lease < Duration::from_secs(1)),
+            ("control.attempts_max", section.attempts_max == 0),
+            ("control.step_timeout", section.step_timeout.is_zero()),
+            ("control.rollout_concurrency", section.rollout_concurrency == 0),
+            ("catalog.pool_size", self.catalog.pool_size < 2),
+            ("catalog.connect_timeout", self.catalog.connect_timeout.is_zero()),
+            ("fleet.connect_timeout", self.fleet.connect_timeout.is_zero()),
+        ];
+        match numbers.into_iter().find(|(_, is_too_small)| *is_too_small) {
+            Some((setting, _)) => Err(ConfigError::setting(format!("`{setting}` is too small; raise it"))),
+            None => Ok(self.server.check()?),
+        }
+    }
+}
+
+impl CatalogSection {
+    /// The slice of the store.
+    pub(crate) fn store(&self) -> Result<StoreConfig, ConfigError> {
+        let url = one_of(
+            ("catalog.url", "TENANTRY__CATALOG__URL", self.url.as_ref()),
+            ("catalog.url_file", self.url_file.as_deref()),
+        )?;
+        self.store_at(url)
+    }
+
+    /// The same for another URL.
+    pub(crate) fn store_at(&self, url: Secret) -> Result<StoreConfig, ConfigError> {
+        let tls_ca = self.tls_ca.as_deref().map(|file| read("catalog.tls_ca", file)).transpose()?;
+        Ok(StoreConfig {
+            tls_ca,
+            pool_size: self.pool_size,
+            connect_timeout: self.connect_timeout,
+            statement_timeout: self.statement_timeout,
+            ..StoreConfig::new(url)
+        })
+    }
+}
+
+impl SecretsSection {
+    /// The master keys.
+    pub(crate) fn keyring(&self) -> Result<Keyring, ConfigError> {
+        let keys = one_of(
+            ("secrets.master_keys", "TENANTRY__SECRETS__MASTER_KEYS", self.master_keys.as_ref()),
+            ("secrets.master_key_file", self.master_key_file.as_deref()),
+        )?;
+        Ok(Keyring::parse(&keys)?)
+    }
+}
+
+impl ConfigError {
+    fn setting(message: String) -> Self {
+        Self::Setting { message }
+    }
+}
+
+/// A secret that is given as it is or in a file, and not both.
+fn one_of(
+    (setting, variable, value): (&'static str, &'static str, Option<&SecretText>),
+    (file_setting, file): (&'static str, Option<&Path>),
+) -> Result<Secret, ConfigError> {
+    match (value, file) {
+        (Some(value), None) => Ok(value.as_secret().clone()),
+        (None, Some(file)) => Ok(Secret::new(read(file_setting, file)?.trim().to_owned())),
+        (Some(_), Some(_)) => {
+            Err(ConfigError::setting(format!("`{setting}` and `{file_setting}` are both given; remove one")))
+        }
+        (None, None) => Err(ConfigError::setting(format!(
+            "`{setting}` is missing; set it by the environment variable {variable}, or name a file by `{file_setting}`"
+        ))),
+    }
+}
+
+fn read(setting: &'static str, file: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(file).map_err(|source| ConfigError::File { setting, file: file.to_owned(), source })
+}
+
+/// A list, or text whose parts commas separate.
+fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Parts;
+
+    impl<'de> Visitor<'de> for Parts {
+        type Value = Vec<String>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a list of names, or names joined by commas")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Vec<String>, E> {
+            Ok(text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Vec<String>, A::Error> {
+            let mut parts = Vec::new();
+            while let Some(part) = sequence.next_element()? {
+                parts.push(part);
+            }
+            Ok(parts)
+        }
+    }
+
+    deserializer.deserialize_any(Parts)
+}
+
+impl Default for CatalogSection {
+    fn default() -> Self {
+        let store = StoreConfig::new(Secret::new(String::new()));
+        Self {
+            url: None,
+            url_file: None,
+            tls_ca: None,
+            pool_size: store.pool_size,
+            connect_timeout: store.connect_timeout,
+            statement_timeout: store.statement_timeout,
+            start_timeout: Duration::from_mins(1),
+        }
+    }
+}
+
+impl Default for ControlSection {
+    fn default() -> Self {
+        let control = ControlConfig::new(Uuid::nil());
+        Self {
+            workers: control.workers,
+            lease: control.lease,
+            attempts_max: control.attempts_max,
+            step_timeout: control.step_timeout,
+            rollout_concurrency: control.rollout_concurrency,
+            default_region: control.default_region,
+        }
+    }
+}
+
+impl Default for FleetSection {
+    fn default() -> Self {
+        let fleet = FleetConfig::default();
+        Self {
+            connect_timeout: fleet.connect_timeout,
+            statement_timeout: fleet.statement_timeout,
+            lock_timeout: fleet.lock_timeout,
+            idle_connections: fleet.idle_connections,
+            idle_timeout: fleet.idle_timeout,
+            extensions: fleet.extensions,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: &str = "1:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+    fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, RuntimeError> {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), text).expect("written");
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        tenantry_runtime::load(Some(file.path()), variables).map(|loaded| loaded.value)
+    }
+
+    #[test]
+    fn every_section_is_read_and_reaches_its_room() {
+        let config = load(
+            "[catalog]\npool_size = 5\nstart_timeout = \"3s\"\n[server]\nlisten = \"127.0.0.1:9\"\n\
+             [control]\nworkers = 3\ndefault_region = \"eu-1\"\n[fleet]\nextensions = [\"citext\"]\n\
+             [telemetry]\nlog_format = \"json\"\n",
+            &[("TENANTRY__CATALOG__URL", "postgres://a:b@127.0.0.1/c"), ("TENANTRY__SECRETS__MASTER_KEYS", KEYS)],
+        );
+        let config = config.expect("valid");
+        let store = config.catalog.store().expect("complete");
+        assert_eq!((store.url.expose(), store.pool_size), ("postgres://a:b@127.0.0.1/c", 5));
+        assert_eq!(config.catalog.start_timeout, Duration::from_secs(3));
+        assert_eq!(config.server.listen.port(), 9);
+        assert_eq!((config.control().workers, config.control().place_on_catalog_server), (3, false));
+        assert_eq!(config.fleet().extensions, ["citext"]);
+        assert!(config.secrets.keyring().is_ok());
+        assert!(config.check().is_ok());
+        let debug = format!("{config:?}");
+        assert!(!debug.contains("a:b") && !debug.contains("001122"), "{debug}");
+    }
+
+    #[test]
+    fn a_list_in_the_environment_is_joined_by_commas() {
+        let config = load("", &[("TENANTRY__FLEET__EXTENSIONS", "citext, pgcrypto")]).expect("valid");
+        assert_eq!(config.fleet().extensions, ["citext", "pgcrypto"]);
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_in_every_section() {
+        for text in [
+            "[http]\nlisten = \"127.0.0.1:9\"",
+            "[catalog]\nurls = \"x\"",
+            "[secrets]\nmaster_key = \"x\"",
+            "[server]\nport = 9",
+            "[control]\nworker = 1",
+            "[control]\nplace_on_catalog_server = true",
+            "[fleet]\nextension = []",
+            "[telemetry]\nlevel = \"info\"",
+        ] {
+            assert!(load(text, &[]).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_default_is_asked_for_by_name() {
+        let config = Config::default();
+        let error = config.catalog.store().expect_err("no URL").to_string();
+        assert!(error.contains("TENANTRY__CATALOG__URL") && error.contains("catalog.url_file"), "{error}");
+        let error = config.secrets.keyring().expect_err("no keys").to_string();
+        assert!(error.contains("TENANTRY__SECRETS__MASTER_KEYS"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_comes_from_a_file_or_from_a_setting_not_both() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), format!("{KEYS}\n")).expect("written");
+        let path = file.path().display();
+        let config = load(&format!("[secrets]\nmaster_key_file = \"{path}\""), &[]).expect("valid");
+        assert!(config.secrets.keyring().is_ok());
+        let both = load(&format!("[secrets]\nmaster_key_file = \"{path}\"\nmaster_keys = \"{KEYS}\""), &[]);
+        assert!(both.expect("valid").secrets.keyring().is_err());
+        let missing = load("[catalog]\nurl_file = \"/nowhere/url\"", &[]).expect("valid");
+        assert!(matches!(missing.catalog.store(), Err(ConfigError::File { setting: "catalog.url_file", .. })));
+    }
+
+    #[test]
+    fn settings_with_which_nothing_would_be_done_are_refused_by_name() {
+        for (text, setting) in [
+            ("[control]\nworkers = 0", "control.workers"),
+            ("[control]\nlease = \"10ms\"", "control.lease"),
+            ("[catalog]\npool_size = 1", "catalog.pool_size"),
+        ] {
+            let error = load(text, &[]).expect("well-formed").check().expect_err(text).to_string();
+            assert!(error.contains(setting), "{error}");
+        }
+    }
+}
