@@ -73,6 +73,13 @@ pub struct TlsConfig {
     pub key: PathBuf,
 }
 
+impl TlsConfig {
+    /// Reads both files and sees that they go together, without opening a door.
+    pub fn check(&self) -> Result<(), ServerError> {
+        crate::tls::load(self).map(drop)
+    }
+}
+
 impl ServerConfig {
     /// Refuses settings that would send credentials in the clear, or that could serve nobody.
     pub fn check(&self) -> Result<(), ServerError> {

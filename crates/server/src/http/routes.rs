@@ -20,6 +20,7 @@ fn remembered() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(tenants::create, tenants::list))
         .routes(routes!(tenants::show, tenants::update, tenants::delete))
+        .routes(routes!(tenants::purge))
         .routes(routes!(tenants::operations))
         .routes(routes!(clusters::register, clusters::list))
         .routes(routes!(clusters::show, clusters::update, clusters::delete))

@@ -15,7 +15,7 @@ use tracing::{Span, field};
 
 use super::convert;
 use super::etag::{IfMatch, etag};
-use super::extract::{Json, Path, Query};
+use super::extract::{Json, NoBody, Path, Query};
 use super::problem::Refusal;
 use super::{operations, wait};
 
@@ -207,6 +207,27 @@ pub(crate) async fn delete(
 ) -> Result<Response, Refusal> {
     let begun = tenants::delete(&control, &caller, &convert::tenant_ref(tenant), if_match).await?;
     answer(&control, &caller, begun, query, StatusCode::OK, []).await
+}
+
+/// Purge a deleted tenant
+///
+/// Forgets it, its operations included, which frees its slug. The audit log keeps what happened.
+#[utoipa::path(
+    post,
+    path = "/v1/tenants/{tenant}/purge",
+    operation_id = "purge_tenant",
+    tag = "tenants",
+    params(("tenant" = String, Path, description = "Id or slug")),
+    responses((status = NO_CONTENT, description = "It is forgotten")),
+)]
+pub(crate) async fn purge(
+    State(control): State<Control>,
+    Extension(caller): Extension<Caller>,
+    Path(tenant): Path<TenantRef>,
+    _: NoBody,
+) -> Result<StatusCode, Refusal> {
+    tenants::purge(&control, &caller, &convert::tenant_ref(tenant)).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// List the operations on a tenant
