@@ -29,6 +29,7 @@ COMMENT ON TABLE tenant IS 'One customer organisation. A tombstone keeps the id 
 CREATE INDEX tenant_by_slug_prefix ON tenant (slug text_pattern_ops);
 CREATE INDEX tenant_by_labels ON tenant USING gin (labels);
 CREATE INDEX tenant_by_status ON tenant (status, id);
+CREATE INDEX tenant_by_schema_version ON tenant (schema_version, id);
 CREATE INDEX tenant_by_parent ON tenant (parent) WHERE parent IS NOT NULL;
 ALTER TABLE cluster ADD CONSTRAINT cluster_claimed_by UNIQUE (claimed_by),
     ADD FOREIGN KEY (claimed_by) REFERENCES tenant;

@@ -117,7 +117,8 @@ impl Store {
     ) -> Result<Changes, StoreError> {
         let limit = limit.clamp(1, 10_000);
         let client = self.client().await?;
-        let sql = select_routes(with_secrets, "r.version > $1 AND r.version <= $2 ORDER BY r.version LIMIT $3");
+        let sql =
+            select_routes(Whose::All, with_secrets, "r.version > $1 AND r.version <= $2 ORDER BY r.version LIMIT $3");
         let routes = query(&client, &sql, &[&after.0, &upto.0, &limit]).await?;
         let clusters = query(
             &client,
@@ -156,7 +157,11 @@ impl Store {
         for row in query(client, clusters, &[]).await? {
             items.push(RouteChange::Cluster(read_cluster(&row)?));
         }
-        let sql = select_routes(with_secrets, "r.state <> 'removed' AND r.tenant > $1 ORDER BY r.tenant LIMIT $2");
+        let sql = select_routes(
+            Whose::Present,
+            with_secrets,
+            "r.state <> 'removed' AND r.tenant > $1 ORDER BY r.tenant LIMIT $2",
+        );
         let mut after = Uuid::nil();
         loop {
             let rows = query(client, &sql, &[&after, &BATCH]).await?;
@@ -174,7 +179,9 @@ impl Store {
     pub async fn resolve(&self, by: &RouteRef, with_secrets: bool) -> Result<Route, StoreError> {
         let not_found = |name: &dyn std::fmt::Display| StoreError::NotFound { what: "route", name: name.to_string() };
         let client = self.client().await?;
-        let select = |condition: &str| select_routes(with_secrets, &format!("r.state <> 'removed' AND {condition}"));
+        let select = |condition: &str| {
+            select_routes(Whose::Present, with_secrets, &format!("r.state <> 'removed' AND {condition}"))
+        };
         let (row, missing) = match by {
             RouteRef::Id(id) => (query_opt(&client, &select("r.tenant = $1"), &[&id.as_uuid()]).await?, not_found(id)),
             RouteRef::Slug(slug) => {
@@ -197,8 +204,21 @@ async fn clock(client: &ClientWrapper) -> Result<FeedClock, StoreError> {
     Ok(FeedClock { current: FeedVersion(get(&row, "version")?), oldest: FeedVersion(get(&row, "oldest")?) })
 }
 
-/// Everything that a route tells, from five tables. A removed route's tenant may be purged.
-fn select_routes(with_secrets: bool, condition: &str) -> String {
+/// Whose routes a query is about.
+#[derive(Clone, Copy)]
+enum Whose {
+    /// Every tenant's, purged ones included, of which only the removal is left.
+    All,
+    /// Of tenants that are there. Lets a range of routes be a range of tenants, so that a page costs a page.
+    Present,
+}
+
+/// Everything that a route tells, from five tables.
+fn select_routes(whose: Whose, with_secrets: bool, condition: &str) -> String {
+    let tenants = match whose {
+        Whose::All => "LEFT JOIN tenant",
+        Whose::Present => "JOIN tenant",
+    };
     let (secrets, join) = if with_secrets {
         (
             format!(", {}, {}", columns("login"), columns("read_only")),
@@ -213,7 +233,7 @@ fn select_routes(with_secrets: bool, condition: &str) -> String {
                 ARRAY(SELECT name FROM host WHERE host.tenant = r.tenant ORDER BY name) AS hosts,
                 h.id AS home, h.cluster, h.database_name, h.schema_name, h.login_slot {secrets}
            FROM route r
-           LEFT JOIN tenant t ON t.id = r.tenant LEFT JOIN plan p ON p.name = t.plan
+           {tenants} t ON t.id = r.tenant LEFT JOIN plan p ON p.name = t.plan
            LEFT JOIN home h ON h.id = r.home {join}
           WHERE {condition}"
     )
