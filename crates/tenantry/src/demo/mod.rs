@@ -53,7 +53,7 @@ impl DemoArguments {
             outcome = perform(&mut world, &narration, context.output, self.keep, &shutdown) => outcome,
             () = shutdown.wait() => Err(DemoError::Interrupted.into()),
         };
-        let stopped = world.stop().await;
+        let stopped = narration.step("stop and remove everything", world.stop()).await;
         outcome?;
         Ok(stopped?)
     }
@@ -68,7 +68,7 @@ async fn perform(
     shutdown: &Shutdown,
 ) -> Result<(), CliError> {
     let (stage, report) = journey::run(world, narration).await?;
-    report.show(output, narration.told())?;
+    report.show(output, narration)?;
     if keep {
         output.raw(&look_around(world, &stage))?;
         tokio::select! {

@@ -10,6 +10,7 @@ use super::error::DemoError;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
 use crate::cli::table::{Cell, Tabular};
+use crate::world::Narration;
 
 /// Longer physical names are shown by their ends: the middle of two of them is alike.
 const NAME_SHOWN_WHOLE: usize = 16;
@@ -71,6 +72,12 @@ impl Line {
             agrees: flights == airline.flights && schema_version == version,
         }
     }
+
+    /// What the tenant has to itself, and where that is: cluster, database, schema.
+    fn placement(&self) -> String {
+        let (database, schema) = (short(&self.database), short(&self.schema));
+        format!("{} {}/{database}/{schema}", self.isolation, self.cluster)
+    }
 }
 
 /// How long a step took.
@@ -105,11 +112,11 @@ impl Report {
     }
 
     /// Shows the table, then how long each step took.
-    pub(super) fn show(&self, output: Output, told: Vec<(String, Duration)>) -> Result<(), CliError> {
-        let whole: Duration = told.iter().map(|(_, duration)| *duration).sum();
-        let steps: Vec<Step> = told
+    pub(super) fn show(&self, output: Output, narration: &Narration) -> Result<(), CliError> {
+        let steps: Vec<Step> = narration
+            .told()
             .into_iter()
-            .chain([("everything".to_owned(), whole)])
+            .chain([("everything so far".to_owned(), narration.elapsed())])
             .map(|(step, duration)| Step { step, seconds: (duration.as_secs_f64() * 100.0).round() / 100.0 })
             .collect();
         let shown = Shown { report: self, steps };
@@ -152,30 +159,15 @@ fn short(name: &str) -> String {
 }
 
 impl Tabular for Line {
-    const COLUMNS: &'static [&'static str] = &[
-        "airline",
-        "name",
-        "plan",
-        "isolation",
-        "cluster",
-        "database",
-        "schema",
-        "version",
-        "via router",
-        "in source",
-        "p50 ms",
-        "numbers",
-    ];
+    const COLUMNS: &'static [&'static str] =
+        &["airline", "name", "plan", "placement", "version", "via router", "in source", "p50 ms", "numbers"];
 
     fn row(&self) -> Vec<Cell> {
         vec![
             Cell::new(&self.airline),
             Cell::new(&self.name),
             Cell::new(&self.plan),
-            Cell::new(self.isolation),
-            Cell::new(&self.cluster),
-            Cell::new(short(&self.database)),
-            Cell::new(short(&self.schema)),
+            Cell::new(self.placement()),
             Cell::new(self.schema_version),
             Cell::new(self.flights_through_router),
             Cell::new(self.flights_in_source),
@@ -239,6 +231,7 @@ mod tests {
     fn long_names_are_shown_by_their_ends() {
         assert_eq!(short("h_01923f4a5b6c7d8e9fa0b1c2d3e4f506"), "h_…d3e4f506");
         assert_eq!(short("public"), "public");
+        assert_eq!(line(1, 1).placement(), "database dev/h_…d3e4f506/public");
         assert_eq!(line(1, 1).row().len(), Line::COLUMNS.len());
         assert!((line(1, 1).request_p50_ms - 1.3).abs() < f64::EPSILON * 2.0);
     }

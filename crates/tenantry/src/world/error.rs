@@ -77,6 +77,12 @@ pub(crate) enum WorldError {
         /// How, if it did not end in good order.
         source: Option<JoinError>,
     },
+    /// The embedded server ended while the world needed it.
+    #[error("the embedded PostgreSQL ended by itself; {} says why, and starting again recovers what was committed", .log.display())]
+    PostgresEnded {
+        /// Its log.
+        log: PathBuf,
+    },
     /// A person stopped the program while it started.
     #[error("stopped before it was up")]
     Stopped,

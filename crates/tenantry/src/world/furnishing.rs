@@ -10,7 +10,7 @@ use tenantry_domain::{
     TlsMode,
 };
 use tenantry_pglocal::Cluster;
-use tenantry_store::{ClusterChange, ClusterRef, PageRequest};
+use tenantry_store::{ClusterChange, ClusterRef, PageRequest, Store};
 use uuid::Uuid;
 
 use super::error::WorldError;
@@ -41,15 +41,20 @@ pub(super) async fn relocate(
     Ok(())
 }
 
-/// Registers the embedded server as the shared cluster, or tells the catalog where it listens now.
-pub(super) async fn register(control: &Control, postgres: &Cluster) -> Result<(), WorldError> {
-    let name = ClusterName::parse(NAME)?;
+/// Registers the embedded server as the shared cluster, or tells the catalog where it listens now. It is recognised by
+/// its identity: its owner may have given it another name.
+pub(super) async fn register(control: &Control, store: &Store, postgres: &Cluster) -> Result<(), WorldError> {
     let endpoint = Endpoint::new(postgres.host(), postgres.port())?;
-    if ensure_endpoint(control, &ClusterRef::Name(name.clone()), endpoint.clone()).await? {
+    let identity = store.system_identifier().await?;
+    let tx = store.begin().await?;
+    let registered = tx.placement_candidates().await?;
+    tx.commit().await?;
+    if let Some(known) = registered.into_iter().find(|known| known.system_identifier == identity) {
+        ensure_endpoint(control, &ClusterRef::Id(known.cluster.id), endpoint).await?;
         return Ok(());
     }
     let wish = clusters::RegisterCluster {
-        name,
+        name: ClusterName::parse(NAME)?,
         region: catalog::region()?,
         tenancy: Tenancy::Shared,
         endpoint,
@@ -60,8 +65,7 @@ pub(super) async fn register(control: &Control, postgres: &Cluster) -> Result<()
         tls_ca: None,
         limits: ClusterLimits::default(),
     };
-    // Boxed: inspecting a server takes many steps, all of which would be part of every future above.
-    Box::pin(clusters::register(control, &caller(), wish)).await?;
+    clusters::register(control, &caller(), wish).await?;
     Ok(())
 }
 

@@ -34,6 +34,9 @@ pub(crate) const REGION: &str = "local";
 /// How long the parts may take to end before they are cut off.
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 
+/// How often the embedded server is looked after.
+const LOOK_AFTER_POSTGRES: Duration = Duration::from_secs(2);
+
 /// The embedded server holds the catalog and all tenants without a server of their own. Each of their pools may hold
 /// several connections.
 const SETTINGS: &[(&str, &str)] = &[("max_connections", "300")];
@@ -82,10 +85,12 @@ impl World {
 
         let provider = Arc::new(LocalProvider::new(clusters_place(place), catalog::region()?));
         let resumed = provider.resume().await.map_err(WorldError::io("read", "the folder of private clusters"))?;
-        let control = control_plane::assemble(store, Arc::clone(&provider)).await?;
+        let control = control_plane::assemble(store.clone(), Arc::clone(&provider)).await?;
         // Routes lead to these addresses: they must be right before anything is served or worked on.
         furnishing::relocate(&control, resumed, narration).await?;
-        narration.step("register the embedded server", furnishing::register(&control, &postgres)).await?;
+        // Boxed, because nothing else in this start needs so many steps.
+        let registered = Box::pin(furnishing::register(&control, &store, &postgres));
+        narration.step("register the embedded server", registered).await?;
 
         let stop = CancellationToken::new();
         let stop_on_drop = stop.clone().drop_guard();
@@ -99,12 +104,20 @@ impl World {
         Ok(world)
     }
 
-    /// Returns when a part has ended by itself, with what it said: the world is of no use any longer.
+    /// Returns when a part has ended by itself, with what is known about it: the world is of no use any longer.
     pub(crate) async fn ended(&mut self) -> WorldError {
-        match self.parts.join_next().await {
-            Some(Ok(Err(error))) => error,
-            Some(Ok(Ok(()))) | None => WorldError::Ended { source: None },
-            Some(Err(error)) => WorldError::Ended { source: Some(error) },
+        let server_ended = async {
+            while self.postgres.is_running() {
+                tokio::time::sleep(LOOK_AFTER_POSTGRES).await;
+            }
+        };
+        tokio::select! {
+            ended = self.parts.join_next() => match ended {
+                Some(Ok(Err(error))) => error,
+                Some(Ok(Ok(()))) | None => WorldError::Ended { source: None },
+                Some(Err(error)) => WorldError::Ended { source: Some(error) },
+            },
+            () = server_ended => WorldError::PostgresEnded { log: self.postgres.log() },
         }
     }
 

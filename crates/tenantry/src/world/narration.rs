@@ -13,13 +13,14 @@ const TICK: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Narration {
     output: Output,
+    began: Instant,
     told: Mutex<Vec<(String, Duration)>>,
 }
 
 impl Narration {
     /// Begins to tell.
     pub(crate) fn new(output: Output) -> Self {
-        Self { output, told: Mutex::default() }
+        Self { output, began: Instant::now(), told: Mutex::default() }
     }
 
     /// A step of unknown length.
@@ -44,6 +45,11 @@ impl Narration {
     /// A word of warning.
     pub(crate) fn warn(&self, text: &str) {
         self.output.warning(text);
+    }
+
+    /// How long ago the telling began.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// Every step that was done, with its duration, in order.
