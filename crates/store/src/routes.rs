@@ -6,14 +6,15 @@
 
 use deadpool_postgres::ClientWrapper;
 use tenantry_domain::{
-    ClusterId, Credential, Endpoint, FeedVersion, Generation, HomeId, HomeNames, HostName, Limits, LoginSlot, Pooling,
-    Route, RouteTarget, SchemaVersion, Slug, TenantId, TlsMode,
+    ClusterId, Credential, Endpoint, FeedVersion, Generation, HomeId, HomeNames, HostName, Limits, Pooling, Route,
+    RouteTarget, SchemaVersion, Slug, TenantId, TlsMode,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::clusters::read_endpoint;
 use crate::error::StoreError;
+use crate::homes::parse_slot;
 use crate::row::{get, json, parsed, query, query_one, query_opt};
 use crate::secrets::{Keyring, columns, open_secret};
 use crate::store::Store;
@@ -274,7 +275,7 @@ fn read_change(keyring: &Keyring, row: &Row, with_secrets: bool) -> Result<Route
 fn read_target(keyring: &Keyring, row: &Row, with_secrets: bool) -> Result<Option<RouteTarget>, StoreError> {
     let Some(home) = get::<Option<Uuid>>(row, "home")?.map(HomeId::new) else { return Ok(None) };
     let names = HomeNames::of(home);
-    let slot = if get::<&str>(row, "login_slot")? == "a" { LoginSlot::A } else { LoginSlot::B };
+    let slot = parse_slot(get(row, "login_slot")?)?;
     let password = |alias| if with_secrets { open_secret(keyring, row, alias) } else { Ok(None) };
     Ok(Some(RouteTarget {
         cluster: ClusterId::new(get(row, "cluster")?),
