@@ -1,8 +1,12 @@
 //! Passwords and what the server learns of them.
 
 use std::fmt::Write as _;
+use std::num::NonZeroU32;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use postgres_protocol::password::scram_sha_256;
+use ring::{digest, hmac, pbkdf2};
 use tenantry_domain::Secret;
 
 use crate::error::FleetError;
@@ -18,27 +22,75 @@ pub fn random_password() -> Secret {
     Secret::new(text)
 }
 
+/// For whom a verifier is made, which decides how much hashing a login costs.
+pub(crate) enum Reader {
+    /// Any client. Some refuse fewer rounds than the 4,096 that are usual.
+    Anyone,
+    /// Ourselves alone. Rounds protect guessable passwords; against 32 random bytes they protect from nothing, and each
+    /// login of a migrator would pay for them on both sides.
+    Ourselves,
+}
+
 /// The SCRAM verifiers of some passwords, in their order. Thousands of hash rounds each, so not on the async threads.
-pub(crate) async fn verifiers<const N: usize>(passwords: [&Secret; N]) -> Result<[Secret; N], FleetError> {
-    let passwords = passwords.map(Clone::clone);
-    let work = move || passwords.map(|password| Secret::new(scram_sha_256(password.expose().as_bytes())));
+pub(crate) async fn verifiers<const N: usize>(passwords: [(&Secret, Reader); N]) -> Result<[Secret; N], FleetError> {
+    let passwords = passwords.map(|(password, reader)| (password.clone(), reader));
+    let work = move || {
+        passwords.map(|(password, reader)| {
+            let password = password.expose();
+            Secret::new(match reader {
+                Reader::Ourselves if is_random(password) => single_round(password),
+                Reader::Anyone | Reader::Ourselves => scram_sha_256(password.as_bytes()),
+            })
+        })
+    };
     tokio::task::spawn_blocking(work).await.map_err(|source| FleetError::Busy {
         reason: "password hashing was stopped".into(),
         source: Some(source.into()),
     })
 }
 
+/// Whether it has the form of [`random_password`]: enough entropy to need no rounds, and plain ASCII.
+fn is_random(password: &str) -> bool {
+    password.len() == 64 && password.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// `SCRAM-SHA-256$<rounds>:<salt>$<stored key>:<server key>` with one round (RFC 5802).
+fn single_round(password: &str) -> String {
+    let salt: [u8; 16] = rand::random();
+    let mut salted = [0; digest::SHA256_OUTPUT_LEN];
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, NonZeroU32::MIN, &salt, password.as_bytes(), &mut salted);
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &salted);
+    let stored_key = digest::digest(&digest::SHA256, hmac::sign(&key, b"Client Key").as_ref());
+    let server_key = hmac::sign(&key, b"Server Key");
+    format!(
+        "SCRAM-SHA-256$1:{}${}:{}",
+        STANDARD.encode(salt),
+        STANDARD.encode(stored_key.as_ref()),
+        STANDARD.encode(server_key.as_ref())
+    )
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{random_password, verifiers};
+    use super::{Reader, random_password, verifiers};
+    use tenantry_domain::Secret;
 
     #[tokio::test]
     async fn a_verifier_does_not_hold_the_password() {
         let (one, two) = (random_password(), random_password());
         assert_ne!(one, two);
-        let [first, second] = verifiers([&one, &one]).await.expect("hashing works");
+        let [first, second] = verifiers([(&one, Reader::Anyone), (&one, Reader::Anyone)]).await.expect("hashing works");
         assert!(first.expose().starts_with("SCRAM-SHA-256$4096:"));
         assert!(!first.expose().contains(one.expose()));
         assert_ne!(first, second, "each has a salt of its own");
+    }
+
+    #[tokio::test]
+    async fn rounds_are_saved_on_random_passwords_only() {
+        let (random, chosen) = (random_password(), Secret::new("correct horse".to_owned()));
+        let [fast, slow] =
+            verifiers([(&random, Reader::Ourselves), (&chosen, Reader::Ourselves)]).await.expect("hashing works");
+        assert!(fast.expose().starts_with("SCRAM-SHA-256$1:"));
+        assert!(slow.expose().starts_with("SCRAM-SHA-256$4096:"));
     }
 }

@@ -8,7 +8,7 @@ use tenantry_domain::{DatabaseName, Home, HomeNames, Isolation, Limits, LoginSlo
 use crate::error::FleetError;
 use crate::fence::Fence;
 use crate::fleet::Fleet;
-use crate::password::verifiers;
+use crate::password::{Reader, verifiers};
 use crate::quote::{do_block, ident, idents, literal, literals};
 use crate::session::Session;
 use crate::shared_database::shared_database_roles;
@@ -51,7 +51,12 @@ impl Fleet {
                 "a home with isolation `row` has no roles of its own; place it with others",
             ));
         }
-        let [login, read_only, migrator] = verifiers([&secrets.login, &secrets.read_only, &secrets.migrator]).await?;
+        let [login, read_only, migrator] = verifiers([
+            (&secrets.login, Reader::Anyone),
+            (&secrets.read_only, Reader::Anyone),
+            (&secrets.migrator, Reader::Ourselves),
+        ])
+        .await?;
         let names = home.names();
         let mut admin = self.admin(target).await?;
         let most = limits.connections;

@@ -8,7 +8,7 @@ use crate::error::FleetError;
 use crate::fleet::Fleet;
 use crate::interior;
 use crate::migrate::{ApplyOptions, Workplace};
-use crate::password::{random_password, verifiers};
+use crate::password::{Reader, random_password, verifiers};
 use crate::quote::{do_block, ident, literal};
 use crate::roles::{end_sessions, ensure_role};
 use crate::session::Session;
@@ -40,7 +40,7 @@ impl Fleet {
         create_database(self, target, &mut builder, template, &source).await?;
         let [owner, migrator] = template_roles(template);
         let password = random_password();
-        let [verifier] = verifiers([&password]).await?;
+        let [verifier] = verifiers([(&password, Reader::Ourselves)]).await?;
         let database = ident(template.as_str());
         let login = format!("LOGIN PASSWORD {}", literal(verifier.expose()));
         let mut sql = do_block(&[ensure_role(&owner, "NOLOGIN"), ensure_role(&migrator, &login)].concat());

@@ -387,7 +387,8 @@ async fn a_hostile_file_finds_no_neighbour_and_leaves_nothing() {
 
 /// A statement that no reading of the file can find.
 fn hidden(statement: &str) -> String {
-    let hex: String = statement.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let bytes: Vec<String> = statement.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = bytes.concat();
     format!("DO $$ BEGIN EXECUTE convert_from(decode('{hex}', 'hex'), 'UTF8'); END $$;")
 }
 
