@@ -83,6 +83,7 @@ impl Server {
     /// configured grace; what is not finished by then is cut off.
     pub async fn run(self, stop: CancellationToken) -> Result<(), ServerError> {
         let handle = Handle::new();
+        let _end = End { handle: handle.clone(), shared: self.shared.clone() };
         let config = self.shared.config();
         let grace = config.shutdown_grace;
         let doorkeeper = Doorkeeper::new(config.connections_max, config.write_timeout);
@@ -106,13 +107,27 @@ impl Server {
             served = serve => served.map_err(ServerError::Serve),
             () = close => Ok(()),
         };
-        // Work that outlived its connection.
-        self.shared.closing().cancel();
+        // Work that outlived its connection has as long again.
         self.shared.tasks().close();
         if tokio::time::timeout(grace, self.shared.tasks().wait()).await.is_err() {
             warn!(left = self.shared.tasks().len(), "requests were cut off at the end of the grace period");
         }
         served
+    }
+}
+
+/// Ends what is left when [`Server::run`] returns or is dropped: connections and work are tasks of their own, and would
+/// go on serving a door that is gone.
+struct End {
+    handle: Handle<SocketAddr>,
+    shared: Shared,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.shared.closing().cancel();
+        self.shared.cut_off().cancel();
+        self.handle.shutdown();
     }
 }
 

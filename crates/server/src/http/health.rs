@@ -1,10 +1,15 @@
 //! `/healthz` and `/readyz`, for whoever starts and balances replicas.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::problem::Refusal;
 use super::state::Shared;
+
+/// Whoever probes gives up after some seconds; an answer that comes later says nothing.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Is it alive?
 ///
@@ -34,6 +39,9 @@ pub(crate) async fn ready(State(shared): State<Shared>) -> Result<StatusCode, Re
     if shared.closing().is_cancelled() {
         return Err(Refusal::busy("The server is stopping."));
     }
-    shared.control().ready().await?;
+    match tokio::time::timeout(PATIENCE, shared.control().ready()).await {
+        Ok(ready) => ready?,
+        Err(_) => return Err(Refusal::busy("The catalog does not answer in time; try again.")),
+    }
     Ok(StatusCode::NO_CONTENT)
 }

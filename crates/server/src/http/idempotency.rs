@@ -53,11 +53,12 @@ pub(crate) async fn once(
         key,
     };
     let limit = time_limit(&shared, attempt.request.uri());
-    let working = async move { attempt.work(next, limit).await }.instrument(Span::current());
-    match shared.tasks().spawn(working).await {
-        Ok(outcome) => outcome,
+    let cut_off = shared.cut_off().clone();
+    let working = async move { cut_off.run_until_cancelled_owned(attempt.work(next, limit)).await };
+    match shared.tasks().spawn(working.instrument(Span::current())).await {
+        Ok(Some(outcome)) => outcome,
         Err(failure) if failure.is_panic() => std::panic::resume_unwind(failure.into_panic()),
-        Err(_) => Err(Refusal::busy("The server is stopping; try again.")),
+        Ok(None) | Err(_) => Err(too_slow()),
     }
 }
 

@@ -103,6 +103,7 @@ mod tests {
         ("/v1/tenants", &["get", "post"]),
         ("/v1/tenants/{tenant}", &["delete", "get", "patch"]),
         ("/v1/tenants/{tenant}/operations", &["get"]),
+        ("/v1/tenants/{tenant}/purge", &["post"]),
         ("/v1/clusters", &["get", "post"]),
         ("/v1/clusters/{cluster}", &["delete", "get", "patch"]),
         ("/v1/clusters/{cluster}/cordon", &["post"]),

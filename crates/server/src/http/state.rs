@@ -25,6 +25,7 @@ struct Inner {
     streams: Arc<Semaphore>,
     pushes: Semaphore,
     closing: CancellationToken,
+    cut_off: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -35,6 +36,7 @@ impl Shared {
             streams: Arc::new(Semaphore::new(config.streams_max)),
             pushes: Semaphore::new(config.migration_set_pushes_max),
             closing: CancellationToken::new(),
+            cut_off: CancellationToken::new(),
             tasks: TaskTracker::new(),
             config,
             control,
@@ -73,6 +75,11 @@ impl Shared {
     /// Cancelled when the door closes: streams end, readiness says no.
     pub(crate) fn closing(&self) -> &CancellationToken {
         &self.inner.closing
+    }
+
+    /// Cancelled when the grace is over: work that is left ends where it stands.
+    pub(crate) fn cut_off(&self) -> &CancellationToken {
+        &self.inner.cut_off
     }
 
     /// Work that outlives its connection.

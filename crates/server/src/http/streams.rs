@@ -7,7 +7,6 @@ use async_stream::stream;
 use futures::{Stream, StreamExt};
 use tenantry_control::{Caller, tokens};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::auth::BearerToken;
 use super::problem::Refusal;
@@ -34,16 +33,12 @@ pub(crate) fn guarded<T: Send>(
         let _place = place;
         let _open = Open::new();
         let mut items = pin!(items);
-        let mut look = interval_at(Instant::now() + LOOK_AT_TOKEN, LOOK_AT_TOKEN);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut revoked = pin!(until_revoked(&shared, &caller, &token));
         loop {
             let item = tokio::select! {
                 biased;
                 () = shared.closing().cancelled() => break,
-                _ = look.tick() => {
-                    if is_revoked(&shared, &caller, &token).await { break }
-                    continue;
-                }
+                () = &mut revoked => break,
                 item = items.next() => item,
             };
             match item {
@@ -54,9 +49,15 @@ pub(crate) fn guarded<T: Send>(
     }
 }
 
-/// Without an answer from the catalog nothing is known, and readers keep what they have.
-async fn is_revoked(shared: &Shared, caller: &Caller, token: &BearerToken) -> bool {
-    matches!(tokens::authenticate(shared.control(), &token.0, caller.request_id).await, Ok(None))
+/// Returns once the token is no longer good. Without an answer from the catalog nothing is known, and readers keep what
+/// they have.
+async fn until_revoked(shared: &Shared, caller: &Caller, token: &BearerToken) {
+    loop {
+        tokio::time::sleep(LOOK_AT_TOKEN).await;
+        if let Ok(None) = tokens::authenticate(shared.control(), &token.0, caller.request_id).await {
+            return;
+        }
+    }
 }
 
 /// Counts open streams.
