@@ -47,10 +47,10 @@ pub(crate) enum CliError {
         findings: usize,
     },
     /// The operation ended otherwise than wished, or waits for a person.
-    #[error("operation {} ({}) is {}{}", .0.id, .0.kind, .0.state, reason_after_colon(.0.error.as_ref()))]
+    #[error("operation {} ({}) {}{}", .0.id, .0.kind, ended(.0.state.as_str()), reason_after_colon(.0.error.as_ref()))]
     Operation(Box<Operation>),
     /// The rollout ended otherwise than wished, or waits for a person.
-    #[error("rollout {} is {}{}", .0.id, .0.state, failures_after_colon(.0))]
+    #[error("rollout {} {}{}", .0.id, ended(.0.state.as_str()), failures_after_colon(.0))]
     Rollout(Box<Rollout>),
     /// A replica could not be started, or ended by itself.
     #[error(transparent)]
@@ -138,7 +138,8 @@ impl CliError {
             Self::Rollout(rollout) => match rollout.state {
                 RolloutState::Paused => Some(format!("`tenantry migrate resume {}` goes on", rollout.id)),
                 RolloutState::Failed => Some(format!(
-                    "mend the cause, then `tenantry migrate retry {}` takes up the failed tenants, and only those",
+                    "where the tenants are to blame, mend them and `tenantry migrate retry {}` takes up the failed ones; \
+                     where a file is, mend it and apply the folder again",
                     rollout.id
                 )),
                 _ => None,
@@ -167,15 +168,7 @@ impl CliError {
 
     /// The sentences of the errors below this one.
     pub(crate) fn causes(&self) -> Vec<String> {
-        let mut causes = Vec::new();
-        let mut next = self.source();
-        while let Some(error) = next {
-            causes.push(error.to_string());
-            next = error.source();
-        }
-        // A library often repeats in its own sentence what lies below it.
-        causes.dedup();
-        causes
+        causes(self)
     }
 
     /// The error as `--output json` shows it, on standard error.
@@ -248,6 +241,31 @@ fn rollout_status(rollout: &Rollout) -> ExitStatus {
     }
 }
 
+/// The sentences of the errors below one. Some libraries end their sentence with the one below: that is said once.
+pub(crate) fn causes(error: &dyn Error) -> Vec<String> {
+    let mut causes = Vec::new();
+    let mut said = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let sentence = error.to_string();
+        if !said.ends_with(&sentence) {
+            causes.push(sentence.clone());
+            said = sentence;
+        }
+        next = error.source();
+    }
+    causes
+}
+
+/// What became of it, to go on from "operation 0192…".
+fn ended(state: &str) -> String {
+    match state {
+        "failed" => "has failed".to_owned(),
+        "cancelled" | "aborted" => format!("was {state}"),
+        _ => format!("is {state}"),
+    }
+}
+
 fn reason_after_colon(error: Option<&Value>) -> String {
     error.map(|error| format!(": {}", reason::of(error))).unwrap_or_default()
 }
@@ -317,6 +335,20 @@ mod tests {
         assert_eq!(error["error"].get("next_step"), None);
         let error = problem(Code::Unauthenticated).to_json();
         assert!(error["error"]["next_step"].as_str().expect("a sentence").contains("TENANTRY_TOKEN"));
+    }
+
+    #[test]
+    fn a_cause_that_is_said_already_is_not_repeated() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{text}")]
+        struct Layer {
+            text: &'static str,
+            source: Option<Box<Layer>>,
+        }
+        let layer = |text, source: Option<Layer>| Layer { text, source: source.map(Box::new) };
+        let error =
+            layer("no answer", Some(layer("pool: no server", Some(layer("no server", Some(layer("refused", None)))))));
+        assert_eq!(causes(&error), ["pool: no server", "refused"]);
     }
 
     #[test]

@@ -108,13 +108,13 @@ pub(crate) fn fields(fields: Vec<(&'static str, Cell)>, terminal: bool) -> Strin
 fn table(terminal: bool) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
+    // One line each, however long: a terminal breaks lines better than a column of four letters does, and ids stay whole.
+    table.set_content_arrangement(ContentArrangement::Disabled);
     if terminal {
-        // Fits the terminal, breaking long values over lines.
-        table.set_content_arrangement(ContentArrangement::Dynamic).enforce_styling();
+        table.enforce_styling()
     } else {
-        // A program or file reads it: one line each, however long.
-        table.set_content_arrangement(ContentArrangement::Disabled).force_no_tty();
-    }
+        table.force_no_tty()
+    };
     table
 }
 

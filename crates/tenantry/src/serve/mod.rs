@@ -14,7 +14,7 @@ use tenantry_server::Server;
 use tenantry_store::Store;
 use tokio::time::Instant;
 
-use crate::cli::error::CliError;
+use crate::cli::error::{CliError, causes};
 use crate::cli::{Context, examples};
 use crate::config::{Config, FILE_VARIABLE};
 pub(crate) use error::ServeError;
@@ -130,14 +130,7 @@ async fn work(control: &Control, server: Server, telemetry: Telemetry, shutdown:
 
 /// An error and what lies below it, on one line.
 fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        next = error.source();
-    }
-    text
+    std::iter::once(error.to_string()).chain(causes(error)).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
-use serde_json::json;
+use serde::Serialize;
 use tenantry_api::{Client, CreateRollout, ListQuery, PageLimit, Rollout, RolloutCounts};
 use tenantry_domain::{RolloutId, RolloutState};
 use tokio::time::Instant;
@@ -129,8 +129,15 @@ async fn finish(context: &Context, client: &Client, begun: Rollout, options: &Wa
     }
 }
 
+/// How a rollout stands.
+#[derive(Serialize)]
+struct Status<'a> {
+    rollout: &'a Rollout,
+    failures: &'a [Failure],
+}
+
 fn show(output: Output, rollout: &Rollout, failures: &[Failure]) -> Result<(), CliError> {
-    output.composed(&json!({ "rollout": rollout, "failures": failures }), |composition| {
+    output.composed(&Status { rollout, failures }, |composition| {
         composition.object(rollout);
         if !failures.is_empty() {
             composition.list(failures);
