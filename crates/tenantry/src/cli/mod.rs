@@ -158,12 +158,34 @@ pub(crate) fn main() -> ExitCode {
     match parse(std::env::args_os()) {
         Ok(arguments) => run(arguments).into(),
         Err(error) => {
-            // clap knows where help, version and mistakes belong. Its own exit status for mistakes, 2, is taken here.
-            let is_mistake = error.use_stderr();
-            let _ = error.print();
-            if is_mistake { ExitStatus::Failed } else { ExitStatus::Done }.into()
+            if !error.use_stderr() {
+                // Help or the version was asked for; nobody is left to tell when it cannot be printed.
+                let _ = error.print();
+                return ExitStatus::Done.into();
+            }
+            // clap's own exit status for mistakes, 2, means something else here.
+            if wants_json(std::env::args_os(), std::env::var_os("TENANTRY_OUTPUT")) {
+                Output::new(Format::Json).failure(&CliError::usage(error.to_string().trim_end()));
+            } else {
+                let _ = error.print();
+            }
+            ExitStatus::Failed.into()
         }
     }
+}
+
+/// Whether errors are to be JSON, as far as a command line says so that cannot be understood as a whole.
+fn wants_json(arguments: impl IntoIterator<Item = OsString>, variable: Option<OsString>) -> bool {
+    let mut last = None;
+    let mut arguments = arguments.into_iter().take_while(|argument| argument != "--");
+    while let Some(argument) = arguments.next() {
+        match argument.to_str().and_then(|argument| argument.strip_prefix("--output")) {
+            Some("") => last = arguments.next(),
+            Some(value) => last = value.strip_prefix('=').map(OsString::from).or(last),
+            None => {}
+        }
+    }
+    last.or(variable).is_some_and(|format| format == "json")
 }
 
 fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {

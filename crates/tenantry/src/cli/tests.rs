@@ -67,6 +67,19 @@ fn wrong_values_are_named_before_anything_is_sent() {
 }
 
 #[test]
+fn a_mistake_is_told_in_the_shape_that_was_asked_for() {
+    let wants = |line: &str, variable: Option<&str>| {
+        wants_json(line.split_whitespace().map(OsString::from), variable.map(OsString::from))
+    };
+    assert!(wants("tenantry --output json tenant nonsense", None));
+    assert!(wants("tenantry tenant nonsense --output=json", None));
+    assert!(wants("tenantry tenant nonsense", Some("json")));
+    assert!(!wants("tenantry tenant nonsense --output table", Some("json")));
+    assert!(!wants("tenantry psql acme -- --output json", None));
+    assert!(!wants("tenantry tenant nonsense --output", None));
+}
+
+#[test]
 fn no_argument_takes_a_token_or_a_password() {
     fn check(command: &clap::Command) {
         for argument in command.get_arguments() {
