@@ -146,6 +146,17 @@ impl Store {
         Ok(claimed)
     }
 
+    /// Holds on to every target of the rollout that the owner has claimed and not finished.
+    pub async fn renew_targets(&self, rollout: RolloutId, owner: Uuid, lease: Duration) -> Result<u64, StoreError> {
+        execute(
+            &*self.client().await?,
+            "UPDATE rollout_target SET lease_until = now() + make_interval(secs => $3)
+              WHERE rollout = $1 AND lease_owner = $2 AND state = 'running'",
+            &[&rollout.as_uuid(), &owner, &lease.as_secs_f64()],
+        )
+        .await
+    }
+
     /// Writes what came of claimed targets in one transaction: the targets, the schema versions of tenants and homes,
     /// and news for routers. A result whose claim went to somebody else is dropped; how many were taken is returned.
     pub async fn finish_targets(

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use tenantry_domain::RolloutState;
+use serde_json::json;
+use tenantry_domain::{RolloutState, TargetState};
 use tenantry_migration_set::MigrationSet;
-use tenantry_store::{RolloutEnd, RolloutRecord, StoreError, TargetResult};
+use tenantry_store::{ClaimedTarget, RolloutEnd, RolloutRecord, StoreError, TargetResult};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, info, info_span, warn};
 
 use super::target;
@@ -23,8 +25,6 @@ use crate::migration_sets;
 const POLL: Duration = Duration::from_secs(5);
 /// While a rollout has nothing to claim but is not at its end (other replicas, tenants being born).
 const IDLE: Duration = Duration::from_millis(200);
-/// How long a claimed target is ours without being finished. Longer than any attempt: `ApplyOptions` ends those first.
-const LEASE: Duration = Duration::from_hours(2);
 /// Results that are written together.
 const BATCH: usize = 64;
 /// The longest that a result waits to be written.
@@ -60,21 +60,22 @@ pub(crate) async fn run(control: &Control, stop: &CancellationToken) {
     }
 }
 
-/// Migrates targets until the rollout is finished, paused or aborted.
+/// Migrates targets until the rollout is finished, paused or aborted. Trouble with the catalog is waited out here: what
+/// runs goes on meanwhile, and its results are kept until they can be written.
 async fn carry_out(control: &Control, rollout: &RolloutRecord, stop: &CancellationToken) -> Result<(), ControlError> {
     let set = migration_sets::load(control, &rollout.migration_set).await?;
+    let config = control.config();
     let mut running = FuturesUnordered::new();
     let mut results: Vec<TargetResult> = Vec::new();
     let concurrency = usize::try_from(rollout.concurrency).unwrap_or(1).max(1);
     let mut flush = tokio::time::interval(FLUSH);
+    let mut renew = tokio::time::interval(config.lease / 3);
     loop {
         let room = concurrency.saturating_sub(running.len());
         if room > 0 && !stop.is_cancelled() {
-            let owner = control.config().replica;
-            let claimed = control.store().claim_targets(rollout.id, owner, LEASE, room).await?;
-            for target in claimed {
-                let (control, set): (Control, Arc<MigrationSet>) = (control.clone(), Arc::clone(&set));
-                running.push(async move { target::migrate(&control, &set, &target).await });
+            match control.store().claim_targets(rollout.id, config.replica, config.lease, room).await {
+                Ok(claimed) => running.extend(claimed.into_iter().map(|target| begin(control, &set, target))),
+                Err(error) => warn!(%error, "no targets could be claimed; trying again"),
             }
         }
         if running.is_empty() {
@@ -90,14 +91,40 @@ async fn carry_out(control: &Control, rollout: &RolloutRecord, stop: &Cancellati
             continue;
         }
         // Everything that finished by now is written together; one slow tenant does not hold the others' results.
-        tokio::select! {
-            Some(result) = running.next() => results.push(result),
-            _ = flush.tick() => write(control, rollout, &mut results).await?,
-        }
-        if results.len() >= BATCH {
-            write(control, rollout, &mut results).await?;
+        let written = tokio::select! {
+            Some(result) = running.next() => {
+                results.push(result);
+                Ok(())
+            }
+            _ = flush.tick() => write(control, rollout, &mut results).await,
+            _ = renew.tick() => {
+                let renewed = control.store().renew_targets(rollout.id, config.replica, config.lease).await;
+                renewed.map(drop).map_err(ControlError::from)
+            }
+        };
+        let written = if results.len() >= BATCH { write(control, rollout, &mut results).await } else { written };
+        if let Err(error) = written {
+            warn!(%error, "the catalog does not take results; trying again");
         }
     }
+}
+
+/// A target as a task of its own: it goes on while the runner waits for the catalog. One that panics has failed; it does
+/// not take the runner along.
+async fn begin(control: &Control, set: &Arc<MigrationSet>, target: ClaimedTarget) -> TargetResult {
+    let (tenant, home) = (target.tenant, target.home);
+    let (control, set) = (control.clone(), Arc::clone(set));
+    let work = async move { target::migrate(&control, &set, &target).await };
+    let task = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
+    task.await.unwrap_or_else(|_| TargetResult {
+        tenant,
+        home,
+        state: TargetState::Failed,
+        to_version: None,
+        attempts: 1,
+        error: Some(json!({ "message": "something failed inside; the log has the details" })),
+        duration: Duration::ZERO,
+    })
 }
 
 async fn write(
