@@ -21,7 +21,7 @@ mod wire;
 mod world;
 
 pub use admin::Admin;
-pub use program::{Ended, Program, tenantry};
+pub use program::{Ended, Program, Serve, tenantry};
 pub use replica::Replica;
 pub use session::{HomeSession, sqlstate};
 pub use tenant::MakeTenant;

@@ -1,6 +1,7 @@
 //! The built binary as a child process.
 
 mod binary;
+mod serve;
 
 use std::ffi::OsStr;
 use std::process::{ExitStatus, Stdio};
@@ -11,6 +12,7 @@ use tempfile::TempDir;
 use tenantry_domain::Secret;
 
 pub use binary::tenantry;
+pub use serve::Serve;
 
 /// The longest that one command may take before it counts as hanging.
 const LIMIT: Duration = Duration::from_mins(2);

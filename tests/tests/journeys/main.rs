@@ -3,4 +3,6 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bad_input;
+mod crashes;
 mod life_of_a_tenant;
+mod rollouts;
