@@ -1,0 +1,106 @@
+//! `tenantry serve` as a child process.
+
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tenantry_testkit::eventually;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use super::{LIMIT, tenantry};
+use crate::world::World;
+
+/// A running `tenantry serve`. Killed when it is dropped.
+#[derive(Debug)]
+pub struct Serve {
+    child: Child,
+    url: String,
+    log: Log,
+}
+
+/// What a program has said so far on standard error.
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Serve {
+    /// Starts one more replica over the catalog of a world, and waits until it is up.
+    pub async fn start(world: &World<'_>) -> Self {
+        let (catalog, keys) = world.catalog();
+        let mut child = Command::new(tenantry())
+            .arg("serve")
+            .env("TENANTRY__CATALOG__URL", catalog.expose())
+            .env("TENANTRY__SECRETS__MASTER_KEYS", keys.expose())
+            .env("TENANTRY__SERVER__LISTEN", "127.0.0.1:0")
+            // As soon as the configuration allows: what a killed replica held is taken over then.
+            .env("TENANTRY__CONTROL__LEASE", "1s")
+            .env("TENANTRY__TELEMETRY__LOG_FORMAT", "json")
+            .env("TENANTRY__TELEMETRY__LOG_FILTER", "debug,hyper=info,h2=info")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("a program that starts");
+        let log = Log::default();
+        let mut lines = BufReader::new(child.stderr.take().expect("its standard error")).lines();
+        tokio::spawn({
+            let log = log.clone();
+            async move {
+                while let Ok(Some(line)) = lines.next_line().await {
+                    log.lines().push(line);
+                }
+            }
+        });
+        let mut url = None;
+        eventually("the control plane is up", async || {
+            if let Some(status) = child.try_wait().expect("a look at the child") {
+                panic!("it ended with {status}: {}", log.text());
+            }
+            url = log.url();
+            url.is_some()
+        })
+        .await;
+        Self { child, url: url.expect("a URL"), log }
+    }
+
+    /// Where its door is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// All that it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.text()
+    }
+
+    /// `kill -9`.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("a child that can be killed");
+    }
+
+    /// `SIGTERM`, and waits for its end.
+    pub async fn terminate(mut self) -> ExitStatus {
+        let pid = self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())).expect("a child that runs");
+        kill_process(pid, Signal::TERM).expect("a signal");
+        tokio::time::timeout(LIMIT, self.child.wait()).await.expect("a program that ends").expect("its status")
+    }
+}
+
+impl Log {
+    fn lines(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn text(&self) -> String {
+        self.lines().join("\n")
+    }
+
+    fn url(&self) -> Option<String> {
+        let lines = self.lines();
+        let events = lines.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut up = events.filter(|event| event["message"] == "the control plane is up");
+        up.find_map(|event| Some(event["url"].as_str()?.to_owned()))
+    }
+}

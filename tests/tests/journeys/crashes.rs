@@ -1,0 +1,160 @@
+//! Replicas, servers and connections end in the middle of work, and the work ends all the same, with nothing orphaned.
+
+use std::time::Duration;
+
+use tenantry_api::{CreateTenant, ListTenants};
+use tenantry_domain::{Isolation, OperationId, OperationState, Slug, TenantStatus};
+use tenantry_testkit::{Server, eventually};
+use tenantry_tests::{Serve, World, files};
+
+const TENANTS: usize = 10;
+
+/// Begins ten provisions, half of them databases and half schemas, without waiting for any.
+async fn begin_ten(world: &World<'_>) -> Vec<OperationId> {
+    let mut operations = Vec::new();
+    for number in 0..TENANTS {
+        let isolation = if number % 2 == 0 { Isolation::Database } else { Isolation::Schema };
+        let slug = Slug::parse(&format!("t{number}")).unwrap();
+        let create = CreateTenant { isolation: Some(isolation), ..CreateTenant::new(slug) };
+        operations.push(world.client().create_tenant(&create, None).await.unwrap().operation.id);
+    }
+    operations
+}
+
+/// How many provisions are through, and whether one is at work now.
+async fn progress(world: &World<'_>) -> (i64, bool) {
+    let catalog = world.catalog_client().await;
+    let sql = "SELECT count(*) FILTER (WHERE state = 'succeeded'), coalesce(bool_or(state = 'running'), false)
+               FROM operation";
+    let row = catalog.query_one(sql, &[]).await.unwrap();
+    (row.get(0), row.get(1))
+}
+
+async fn all_become_active(world: &World<'_>, operations: &[OperationId]) {
+    for operation in operations {
+        let ended = world.settled(*operation).await;
+        assert_eq!(ended.state, OperationState::Succeeded, "{ended:?}");
+    }
+    let tenants = world.client().list_tenants(&ListTenants::default()).await.unwrap().items;
+    assert_eq!(tenants.len(), operations.len());
+    for tenant in tenants {
+        assert_eq!(tenant.status, TenantStatus::Active);
+        assert_eq!(world.connect(&tenant).await.one::<i64>("SELECT count(*) FROM notes").await, 1, "{}", tenant.slug);
+    }
+    world.assert_nothing_orphaned().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_control_plane_goes_on_where_it_was() {
+    // A server of its own, so that "nothing orphaned" is about everything on it; and not the catalog's, because `serve`
+    // keeps tenants off that.
+    let server = Server::own().await;
+    let mut world = World::builder().homes_on(&server).start().await;
+    let door = world.url();
+    world.take_replica(0).stop().await;
+    let mut serve = Serve::start(&world).await;
+    world.use_door(serve.url());
+    let operations = begin_ten(&world).await;
+    // Three times, each in the middle: something is through, something is at work, something is not begun.
+    for kill in 0..3 {
+        eventually("the work is in its middle", async || {
+            let (done, is_running) = progress(&world).await;
+            (is_running && done >= kill) || usize::try_from(done).unwrap() == TENANTS
+        })
+        .await;
+        serve.kill().await;
+        serve = Serve::start(&world).await;
+        world.use_door(serve.url());
+    }
+    all_become_active(&world, &operations).await;
+    let catalog = world.catalog_client().await;
+    let planned = catalog.query_one("SELECT count(*) FROM resource WHERE state = 'planned'", &[]).await.unwrap();
+    assert_eq!(planned.get::<_, i64>(0), 0);
+    drop(catalog);
+    assert_ne!(serve.url(), door);
+    world.end().await;
+    assert_eq!(server.databases_like("h_").await, Vec::<String>::new());
+    for prefix in ["h_", "s_", "t_"] {
+        assert_eq!(server.roles_like(prefix).await, Vec::<String>::new());
+    }
+    assert!(serve.terminate().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crashed_replica_is_succeeded_by_another() {
+    let mut world =
+        World::builder().replicas(2).configure(|config| config.lease = Duration::from_secs(1)).start().await;
+    let operations = begin_ten(&world).await;
+    eventually("the work has begun", async || progress(&world).await.1).await;
+    let survivor = world.replicas()[1].url();
+    world.take_replica(0).crash().await;
+    world.use_door(&survivor);
+    all_become_active(&world, &operations).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_replica_hands_its_work_over_at_once() {
+    // With a lease of an hour, whoever waited for it to run out would wait in vain.
+    let mut world =
+        World::builder().replicas(2).configure(|config| config.lease = Duration::from_hours(1)).start().await;
+    let operations = begin_ten(&world).await;
+    eventually("the work has begun", async || progress(&world).await.1).await;
+    let survivor = world.replicas()[1].url();
+    world.take_replica(0).stop().await;
+    world.use_door(&survivor);
+    all_become_active(&world, &operations).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn provisions_outlive_a_restart_of_their_server() {
+    let server = Server::own().await;
+    let world = World::builder().homes_on(&server).start().await;
+    let operations = begin_ten(&world).await;
+    eventually("the work has begun", async || progress(&world).await.1).await;
+    server.cluster().kill().await.unwrap();
+    server.cluster().restart().await.unwrap();
+    all_become_active(&world, &operations).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn provisions_outlive_a_restart_of_the_catalog() {
+    let server = Server::own().await;
+    let world = World::builder().catalog_on(&server).start().await;
+    let operations = begin_ten(&world).await;
+    eventually("the work has begun", async || progress(&world).await.1).await;
+    server.cluster().restart().await.unwrap();
+    all_become_active(&world, &operations).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_provision_leaves_nothing() {
+    let world = World::builder().migrations(files::sample()).start().await;
+    let operations = begin_ten(&world).await;
+    for operation in &operations {
+        // Too late for some: then it is told so.
+        if let Err(error) = world.client().cancel_operation(*operation).await {
+            assert_eq!(error.code(), Some(tenantry_api::Code::InvalidState), "{error}");
+        }
+    }
+    let mut cancelled = 0;
+    for operation in &operations {
+        let ended = world.settled(*operation).await;
+        let tenant = ended.tenant.unwrap();
+        let tenant = world.client().show_tenant(&tenant.into()).await.unwrap().value;
+        match ended.state {
+            OperationState::Cancelled => {
+                cancelled += 1;
+                assert_eq!((tenant.status, tenant.cluster), (TenantStatus::Failed, None), "{tenant:?}");
+            }
+            OperationState::Succeeded => assert_eq!(tenant.status, TenantStatus::Active),
+            other => panic!("{other}: {ended:?}"),
+        }
+    }
+    assert!(cancelled > 0, "none was in time");
+    world.assert_nothing_orphaned().await;
+    world.end().await;
+}
