@@ -1,9 +1,10 @@
 //! `tenantry`: the one program. It assembles the other rooms and speaks to people.
 //!
-//! Here live the command line (`cli`), the program's configuration (`config`) and the assembly of a control plane
-//! (`serve`). Never here: rules, SQL, HTTP handlers; they are in the rooms that this program puts together.
+//! Here live the command line (`cli`), the program's configuration (`config`), the assembly of a control plane (`serve`)
+//! and of a whole world on one machine (`dev`, `demo`, `world`, with the cluster provider of both, `local_provider`).
+//! Never here: rules, SQL, HTTP handlers; they are in the rooms that this program puts together.
 //!
-//! Start reading at [`cli`].
+//! Start reading at [`cli`], then [`serve`].
 
 mod cli;
 mod config;
