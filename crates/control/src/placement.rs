@@ -23,9 +23,12 @@ pub enum Refusal {
     /// Its data would be elsewhere.
     #[error("it is in another region")]
     Region,
-    /// Shared where a dedicated one is needed, or the reverse.
-    #[error("its tenancy does not fit the isolation")]
-    Tenancy,
+    /// Several tenants may live there, and this one wants a server of its own.
+    #[error("it is shared, and isolation `cluster` needs a dedicated one")]
+    NotDedicated,
+    /// It is kept for one tenant alone.
+    #[error("it is dedicated, and this isolation needs a shared one")]
+    NotShared,
     /// It takes no new homes.
     #[error("it is cordoned or draining")]
     State,
@@ -101,7 +104,11 @@ pub fn choose(wish: &Wish, candidates: &[Candidate]) -> Decision {
 
 fn refuse(wish: &Wish, candidate: &Candidate) -> Option<Refusal> {
     let cluster = &candidate.cluster;
-    let needed = if wish.isolation == Isolation::Cluster { Tenancy::Dedicated } else { Tenancy::Shared };
+    let tenancy = match (wish.isolation, cluster.tenancy) {
+        (Isolation::Cluster, Tenancy::Shared) => Some(Refusal::NotDedicated),
+        (Isolation::Row | Isolation::Schema | Isolation::Database, Tenancy::Dedicated) => Some(Refusal::NotShared),
+        _ => None,
+    };
     let makes_a_database = match wish.isolation {
         Isolation::Database => true,
         Isolation::Schema => !candidate.has_open_shared_database,
@@ -111,8 +118,8 @@ fn refuse(wish: &Wish, candidate: &Candidate) -> Option<Refusal> {
         Some(Refusal::Pin)
     } else if cluster.region != wish.region {
         Some(Refusal::Region)
-    } else if cluster.tenancy != needed {
-        Some(Refusal::Tenancy)
+    } else if tenancy.is_some() {
+        tenancy
     } else if cluster.state != ClusterState::Active {
         Some(Refusal::State)
     } else if candidate.holds_catalog {
@@ -211,7 +218,8 @@ mod tests {
         assert_eq!(refused(|it| it.holds_catalog = true, database), Some(Refusal::Catalog));
         assert_eq!(refused(|it| it.cluster.limits.tenants = 1, database), Some(Refusal::Tenants));
         assert_eq!(refused(|it| it.cluster.limits.databases = 1, database), Some(Refusal::Databases));
-        assert_eq!(refused(|_| {}, Isolation::Cluster), Some(Refusal::Tenancy));
+        assert_eq!(refused(|_| {}, Isolation::Cluster), Some(Refusal::NotDedicated));
+        assert_eq!(refused(|it| it.cluster.tenancy = Tenancy::Dedicated, database), Some(Refusal::NotShared));
         assert_eq!(
             refused(|it| it.cluster.claimed_by = Some(tenantry_domain::TenantId::new(Uuid::nil())), database),
             Some(Refusal::Claimed)

@@ -6,8 +6,7 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use tenantry_domain::Secret;
-//! use tenantry_router::Router;
+//! use tenantry_router::{Router, Secret};
 //!
 //! let token = Secret::new(std::env::var("TENANTRY_TOKEN")?);
 //! let router = Router::builder().control_plane("https://tenantry.example.com", token).build().await?;
@@ -48,5 +47,6 @@ pub use error::{Phase, RouterError};
 pub use extract::{TenantRejection, TenantSources};
 pub use name::TenantName;
 pub use router::{Router, RouterStatus};
+pub use tenantry_domain::Secret;
 pub use tenant::{Access, Tenant};
 pub use tokio_postgres;

@@ -71,13 +71,11 @@ async fn commit<K: Kind>(
     let mut tx = work.control.store().begin().await?;
     tx.guard(work.lease).await?;
     tx.record_event(work.operation.id, "step_done", Some(step.name), &json!({})).await?;
-    if next.is_some() {
-        tx.advance(work.lease, next, &to_json(progress)?).await?;
-    } else {
+    tx.advance(work.lease, Some(next.unwrap_or(step.name)), &to_json(progress)?).await?;
+    if next.is_none() {
         tx.record_event(work.operation.id, "succeeded", None, &json!({})).await?;
         tx.set_state(work.lease, OperationState::Succeeded, None).await?;
     }
-    // Last, because a route change takes the feed's clock, which nothing may follow.
     (step.record)(work, progress, &mut tx).await?;
     tx.commit().await?;
     Ok(())
