@@ -9,7 +9,7 @@ use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn,
 use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
-use utoipa::openapi::{OpenApi as Document, Ref, Required};
+use utoipa::openapi::{OpenApi as Document, Ref, RefOr, Required, Schema};
 
 const BEARER: &str = "bearer";
 
@@ -48,6 +48,7 @@ fn say_what_is_common(document: &mut Document) {
     let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API token"));
     let components = document.components.get_or_insert_default();
     components.add_security_scheme(BEARER, SecurityScheme::Http(token.build()));
+    components.schemas.values_mut().for_each(forget_null_defaults);
     for (path, item) in &mut document.paths.paths {
         let is_protected = path.starts_with("/v1/");
         if let Some(post) = &mut item.post
@@ -60,6 +61,24 @@ fn say_what_is_common(document: &mut Document) {
                 operation.security = Some(vec![SecurityRequirement::new(BEARER, Vec::<String>::new())]);
             }
             operation.responses.responses.entry("default".to_owned()).or_insert_with(|| problem().into());
+        }
+    }
+}
+
+/// In a change, absent keeps a value and null removes it. A default of null would say that both are the same.
+fn forget_null_defaults(schema: &mut RefOr<Schema>) {
+    let RefOr::T(Schema::Object(object)) = schema else { return };
+    for property in object.properties.values_mut() {
+        let default = match property {
+            RefOr::T(Schema::Object(property)) => &mut property.default,
+            RefOr::T(Schema::Array(property)) => &mut property.default,
+            RefOr::T(Schema::OneOf(property)) => &mut property.default,
+            RefOr::T(Schema::AllOf(property)) => &mut property.default,
+            RefOr::T(Schema::AnyOf(property)) => &mut property.default,
+            _ => continue,
+        };
+        if default.as_ref().is_some_and(serde_json::Value::is_null) {
+            *default = None;
         }
     }
 }
@@ -218,6 +237,21 @@ mod tests {
             let pointer = target.strip_prefix('#').expect("a local reference");
             assert!(document.pointer(pointer).is_some(), "{target}");
         }
+    }
+
+    #[test]
+    fn no_default_is_null() {
+        fn check(value: &Value) {
+            match value {
+                Value::Object(map) => {
+                    assert_ne!(map.get("default"), Some(&Value::Null), "{value}");
+                    map.values().for_each(check);
+                }
+                Value::Array(items) => items.iter().for_each(check),
+                _ => {}
+            }
+        }
+        check(&document());
     }
 
     #[test]

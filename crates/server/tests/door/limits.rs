@@ -65,3 +65,17 @@ async fn a_head_that_is_too_large_is_refused_before_anything_is_read() {
     assert!(long.send().await.map_or(true, |answer| answer.status() == 431));
     house.end().await;
 }
+
+#[tokio::test]
+async fn past_the_number_of_connections_a_new_one_is_closed() {
+    let house = House::open_with(ServerConfig { connections_max: 2, ..ServerConfig::default() }).await;
+    let first = house.get("/v1/routes/feed").send().await.unwrap();
+    let second = house.get("/v1/routes/feed").send().await.unwrap();
+    assert!(house.stranger(Method::GET, "/healthz").send().await.is_err(), "there is no room");
+    drop((first, second));
+    tenantry_testkit::eventually("there is room again", async || {
+        house.stranger(Method::GET, "/healthz").send().await.is_ok_and(|answer| answer.status() == 204)
+    })
+    .await;
+    house.end().await;
+}

@@ -8,3 +8,4 @@ mod idempotency;
 mod limits;
 mod strangers;
 mod streams;
+mod tenants;
