@@ -21,6 +21,7 @@ use crate::world::{ApiPort, Narration, World, WorldError, WorldPlace};
 
 pub(crate) use error::DemoError;
 use journey::Stage;
+use report::Report;
 
 /// Whether to stay.
 #[derive(Debug, Args)]
@@ -50,8 +51,15 @@ impl DemoArguments {
             () = shutdown.wait() => return Err(WorldError::Stopped.into()),
         };
         let outcome = tokio::select! {
-            outcome = perform(&mut world, &narration, context.output, self.keep, &shutdown) => outcome,
+            outcome = perform(&world, &narration, context.output) => outcome,
             () = shutdown.wait() => Err(DemoError::Interrupted.into()),
+        };
+        let outcome = match outcome {
+            Ok((stage, report)) => {
+                let stay = self.keep.then_some(&shutdown);
+                conclude(&mut world, stage, &report, context.output, stay).await
+            }
+            Err(error) => Err(error),
         };
         let stopped = narration.step("stop and remove everything", world.stop()).await;
         outcome?;
@@ -59,18 +67,25 @@ impl DemoArguments {
     }
 }
 
-/// Everything between the world's start and its end.
-async fn perform(
-    world: &mut World,
-    narration: &Narration,
-    output: Output,
-    keep: bool,
-    shutdown: &Shutdown,
-) -> Result<(), CliError> {
+/// The journey and its report, not judged yet.
+async fn perform(world: &World, narration: &Narration, output: Output) -> Result<(Stage, Report), CliError> {
     let (stage, report) = journey::run(world, narration).await?;
     report.show(output, narration)?;
-    if keep {
-        output.raw(&look_around(world, &stage))?;
+    Ok((stage, report))
+}
+
+/// Stays until a person has seen enough, if that is wished; then ends what the journey left running and judges.
+async fn conclude(
+    world: &mut World,
+    stage: Stage,
+    report: &Report,
+    output: Output,
+    stay: Option<&Shutdown>,
+) -> Result<(), CliError> {
+    if let Some(shutdown) = stay {
+        if !output.is_json() {
+            output.raw(&suggestions(world, &stage))?;
+        }
         tokio::select! {
             error = world.ended() => return Err(error.into()),
             () = shutdown.wait() => {}
@@ -81,7 +96,7 @@ async fn perform(
 }
 
 /// What can be tried while the world is there.
-fn look_around(world: &World, stage: &Stage) -> String {
+fn suggestions(world: &World, stage: &Stage) -> String {
     let (api, token, program) = (&world.api_url, world.token.expose(), invocation());
     let product = stage.service.address();
     let host = service::host_of("ua");
