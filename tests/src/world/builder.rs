@@ -1,5 +1,6 @@
 //! Choices for a world.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tenantry_api::Cluster;
@@ -18,6 +19,7 @@ use crate::replica::Replica;
 pub struct WorldBuilder<'s> {
     catalog_on: Option<&'s Server>,
     homes_on: Option<&'s Server>,
+    homes_at: Option<SocketAddr>,
     admin: Admin,
     migrations: Option<Files>,
     dedicated: usize,
@@ -31,6 +33,7 @@ impl Default for WorldBuilder<'_> {
         Self {
             catalog_on: None,
             homes_on: None,
+            homes_at: None,
             admin: Admin::default(),
             migrations: Some(files::notes()),
             dedicated: 0,
@@ -93,6 +96,12 @@ impl<'s> WorldBuilder<'s> {
         WorldBuilder { homes_on: Some(server), ..self }
     }
 
+    /// The address by which the control plane and tenants reach the cluster `main`, such as that of a socket that breaks.
+    #[must_use]
+    pub fn homes_at(self, address: SocketAddr) -> Self {
+        Self { homes_at: Some(address), ..self }
+    }
+
     /// The server that holds the catalog, for a test that breaks it.
     #[must_use]
     pub fn catalog_on<'t>(self, server: &'t Server) -> WorldBuilder<'t>
@@ -130,7 +139,13 @@ impl<'s> WorldBuilder<'s> {
         }
         let client = client(&replicas[0].url(), &token);
         let admin = AdminLogin::make(homes_on, &homes, self.admin).await;
-        let main = clusters::register("main", Tenancy::Shared, homes_on.address(), &admin, self.limits);
+        let main = clusters::register(
+            "main",
+            Tenancy::Shared,
+            self.homes_at.unwrap_or(homes_on.address()),
+            &admin,
+            self.limits,
+        );
         let cluster: Cluster = client.register_cluster(&main).await.unwrap_or_else(|error| panic!("{error}"));
         let keys = catalog::keys();
         let clusters = vec![Managed { cluster, admin, own: None }];

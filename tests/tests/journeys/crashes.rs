@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tenantry_api::{CreateTenant, ListTenants};
 use tenantry_domain::{Isolation, OperationId, OperationState, Slug, TenantStatus};
-use tenantry_testkit::{Server, eventually};
-use tenantry_tests::{Serve, World, files};
+use tenantry_testkit::{BreakableSocket, Server, eventually};
+use tenantry_tests::{Serve, World};
 
 const TENANTS: usize = 10;
 
@@ -131,30 +131,67 @@ async fn provisions_outlive_a_restart_of_the_catalog() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cancelled_provision_leaves_nothing() {
-    let world = World::builder().migrations(files::sample()).start().await;
-    let operations = begin_ten(&world).await;
-    for operation in &operations {
-        // Too late for some: then it is told so.
-        if let Err(error) = world.client().cancel_operation(*operation).await {
-            assert_eq!(error.code(), Some(tenantry_api::Code::InvalidState), "{error}");
-        }
+async fn a_reply_that_is_lost_is_not_a_failure() {
+    let server = Server::own().await;
+    let socket = BreakableSocket::before(server.address()).await;
+    let world = World::builder().homes_on(&server).homes_at(socket.address()).start().await;
+    // What each statement ends with; the first two are said while the template is built as well.
+    for (slug, isolation, reply) in [
+        ("one", Isolation::Database, "CREATE DATABASE"),
+        ("two", Isolation::Database, "CREATE DATABASE"),
+        ("three", Isolation::Database, "COMMIT"),
+        ("four", Isolation::Schema, "CREATE DATABASE"),
+        ("five", Isolation::Schema, "CREATE SCHEMA"),
+        ("six", Isolation::Schema, "COMMIT"),
+    ] {
+        let sprung = socket.sprung();
+        socket.lose_reply_with(reply);
+        let tenant = world.tenant(slug).isolation(isolation).await;
+        assert_eq!(socket.sprung(), sprung + 1, "{slug}: nobody said {reply}");
+        assert_eq!(world.connect(&tenant).await.one::<i64>("SELECT count(*) FROM notes").await, 1);
     }
-    let mut cancelled = 0;
-    for operation in &operations {
-        let ended = world.settled(*operation).await;
-        let tenant = ended.tenant.unwrap();
-        let tenant = world.client().show_tenant(&tenant.into()).await.unwrap().value;
-        match ended.state {
-            OperationState::Cancelled => {
-                cancelled += 1;
-                assert_eq!((tenant.status, tenant.cluster), (TenantStatus::Failed, None), "{tenant:?}");
-            }
-            OperationState::Succeeded => assert_eq!(tenant.status, TenantStatus::Active),
-            other => panic!("{other}: {ended:?}"),
-        }
-    }
-    assert!(cancelled > 0, "none was in time");
     world.assert_nothing_orphaned().await;
+    for reply in ["COMMIT", "DROP DATABASE", "DROP ROLE"] {
+        socket.lose_reply_with(reply);
+        let page = world.client().list_tenants(&ListTenants::default()).await.unwrap();
+        let living = page.items.iter().find(|tenant| tenant.status == TenantStatus::Active);
+        world.delete(living.expect("a tenant")).await;
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_provision_leaves_nothing() {
+    let server = Server::own().await;
+    let socket = BreakableSocket::before(server.address()).await;
+    let world = World::builder().homes_on(&server).homes_at(socket.address()).start().await;
+    world.tenant("first").isolation(Isolation::Database).await;
+    for (slug, reply) in [("early", None), ("late", Some("CREATE DATABASE"))] {
+        // The server is away before anything is made, or in the middle.
+        match reply {
+            None => socket.go_down(),
+            Some(reply) => socket.lose_reply_with(reply),
+        }
+        let sprung = socket.sprung();
+        let create =
+            CreateTenant { isolation: Some(Isolation::Database), ..CreateTenant::new(Slug::parse(slug).unwrap()) };
+        let begun = world.client().create_tenant(&create, None).await.unwrap();
+        if reply.is_some() {
+            socket.wait_sprung(sprung + 1).await;
+            socket.go_down();
+        }
+        eventually("the provision stumbles", async || {
+            world.client().show_operation(begun.operation.id).await.unwrap().attempt > 0
+        })
+        .await;
+        world.client().cancel_operation(begun.operation.id).await.unwrap();
+        socket.come_up();
+        let ended = world.settled(begun.operation.id).await;
+        assert_eq!(ended.state, OperationState::Cancelled, "{ended:?}");
+        let tenant = world.show(&begun.tenant).await;
+        assert_eq!((tenant.status, tenant.cluster), (TenantStatus::Failed, None));
+        world.assert_nothing_orphaned().await;
+    }
+    assert_eq!(server.databases_like("h_").await.len(), 1, "that of the first");
     world.end().await;
 }
