@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tenantry_domain::{SchemaVersion, TargetState};
-use tenantry_fleet::{ApplyOptions, FleetError};
+use tenantry_fleet::{ApplyOptions, FleetError, MigrationFailure};
 use tenantry_migration_set::MigrationSet;
 use tenantry_store::{ClaimedTarget, StoreError, TargetResult};
 use tracing::warn;
@@ -34,6 +34,9 @@ pub(crate) async fn migrate(control: &Control, set: &MigrationSet, target: &Clai
             Err(Trouble::Passing(reason)) => (TargetState::Failed, None, Some(json!({ "message": reason }))),
             Err(Trouble::Gone) => (TargetState::Skipped, None, None),
             Err(Trouble::Lasting(error)) => (TargetState::Failed, None, Some(error)),
+            Err(Trouble::Migration(failure)) => {
+                (TargetState::Failed, Some(reached(set, target, failure.version)), Some(failure_json(&failure)))
+            }
         };
         return TargetResult {
             tenant: target.tenant,
@@ -52,6 +55,8 @@ enum Trouble {
     Passing(String),
     /// It will not work until a person changes something.
     Lasting(Value),
+    /// The same for a file of the set.
+    Migration(Box<MigrationFailure>),
     /// The tenant is being deleted or has moved.
     Gone,
 }
@@ -72,7 +77,7 @@ async fn attempt(
     let options = ApplyOptions::default();
     match control.fleet().apply(&cluster, &home.home, &home.secrets.migrator, set, &options).await {
         Ok(applied) => Ok((Some(applied.to), applied.count > 0)),
-        Err(FleetError::Migration(failure)) => Err(Trouble::Lasting(failure_json(&failure))),
+        Err(FleetError::Migration(failure)) => Err(Trouble::Migration(failure)),
         Err(error) if error.is_retryable() => Err(Trouble::Passing(error.to_string())),
         Err(error) => {
             // The home may be gone because its tenant is being deleted right now.
@@ -82,4 +87,10 @@ async fn attempt(
             }
         }
     }
+}
+
+/// The version at which a home stands whose migration failed: files run in order, and those before it stay.
+fn reached(set: &MigrationSet, target: &ClaimedTarget, failed: i64) -> SchemaVersion {
+    let before = set.migrations().iter().map(|migration| migration.version).filter(|version| *version < failed).max();
+    target.from_version.max(SchemaVersion(before.unwrap_or_default()))
 }
