@@ -123,22 +123,28 @@ async fn begin_undo<K: Kind>(work: &Work<'_>, progress: &mut K::Progress, cause:
     tx.record_event(work.operation.id, "undoing", work.operation.step.as_deref(), &cause).await?;
     tx.set_state(work.lease, OperationState::Undoing, Some(cause.clone())).await?;
     tx.commit().await?;
-    undo_for::<K>(work, progress, &cause).await
+    undo_for::<K>(work, progress, &cause, 0).await
 }
 
 /// Goes on with walking back after an interruption; the cause stands in the operation.
 async fn undo<K: Kind>(work: &Work<'_>, progress: &mut K::Progress) -> Result<(), StepError> {
     let cause = work.operation.error.clone().unwrap_or_else(|| json!({ "message": "interrupted" }));
-    undo_for::<K>(work, progress, &cause).await
+    undo_for::<K>(work, progress, &cause, work.operation.attempt).await
 }
 
-async fn undo_for<K: Kind>(work: &Work<'_>, progress: &mut K::Progress, cause: &Value) -> Result<(), StepError> {
+/// `attempts` counts the failed ones at walking back, not those at the step that led here.
+async fn undo_for<K: Kind>(
+    work: &Work<'_>,
+    progress: &mut K::Progress,
+    cause: &Value,
+    attempts: u32,
+) -> Result<(), StepError> {
     let reason = reason_of(cause);
     match K::undo(work, progress).await {
         Ok(()) => {}
         Err(StepError::LeaseLost) => return Err(StepError::LeaseLost),
         Err(error) => {
-            let attempt = work.operation.attempt + 1;
+            let attempt = attempts + 1;
             let trouble = error.to_string();
             warn!(operation_id = %work.operation.id, attempt, reason = %trouble, "walking back did not get done");
             if attempt >= work.control.config().attempts_max {

@@ -238,7 +238,7 @@ mod tests {
             detail,
         };
         assert_eq!(line(&event("step_done", Some("ensure_roles"), json!({}))), "12:00:01.500  step done  ensure_roles");
-        let parked = event("parked", None, json!({ "reason": "disk full" }));
+        let parked = event("parked", None, json!({ "message": "disk full" }));
         assert_eq!(line(&parked), "12:00:01.500  parked  disk full");
     }
 }

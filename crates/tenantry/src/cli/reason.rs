@@ -10,7 +10,7 @@ pub(crate) fn of(error: &Value) -> String {
         Some(Value::Number(number)) => Some(number.to_string()),
         _ => None,
     };
-    let message = field("message").or_else(|| field("reason")).unwrap_or_else(|| match error {
+    let message = field("message").unwrap_or_else(|| match error {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     });
@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn whatever_comes_is_shown() {
         assert_eq!(of(&json!({ "message": "no" })), "no");
-        assert_eq!(of(&json!({ "reason": "no", "step": "ensure_roles" })), "no");
+        assert_eq!(of(&json!({ "message": "no", "step": "ensure_home" })), "no");
         assert_eq!(of(&json!("plain text")), "plain text");
         assert_eq!(of(&json!({ "odd": 1 })), "{\"odd\":1}");
     }
