@@ -79,7 +79,11 @@ async fn release_cluster(work: &Work<'_>, resource: &Resource) -> Result<(), Ste
     let tx = work.control.store().begin().await?;
     tx.guard(work.lease).await?;
     tx.resource_dropped(&[resource.id]).await?;
-    tx.delete_cluster(resource.cluster).await?;
+    match tx.delete_cluster(resource.cluster).await {
+        // Its row is written after its start: there is none if the start failed or was refused.
+        Ok(()) | Err(StoreError::NotFound { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
     tx.commit().await?;
     Ok(())
 }
