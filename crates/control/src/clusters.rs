@@ -12,6 +12,7 @@ use tenantry_store::{AuditEntry, ClusterChange, ClusterFilter, ClusterRef, NewCl
 use crate::caller::Caller;
 use crate::control::{Control, new_id};
 use crate::error::ControlError;
+use crate::operations::cluster_target::{cluster_target, target_of};
 
 /// The wish to take a server in.
 #[derive(Debug, Clone)]
@@ -62,12 +63,7 @@ pub async fn register(control: &Control, caller: &Caller, wish: RegisterCluster)
     caller.require_fleet_wide(Scope::Clusters(Access::Write))?;
     let is_local = wish.endpoint.is_local();
     let tls_mode = wish.tls_mode.unwrap_or(if is_local { TlsMode::Disable } else { TlsMode::VerifyFull });
-    if tls_mode == TlsMode::Disable && !is_local {
-        return Err(ControlError::invalid(
-            "/tls_mode",
-            "a password may leave this machine only encrypted; use require, verify_ca or verify_full",
-        ));
-    }
+    check_tls(tls_mode, &wish.endpoint)?;
     let database = match wish.database {
         Some(database) => database,
         None => DatabaseName::parse("postgres")?,
@@ -142,7 +138,8 @@ pub async fn show(control: &Control, caller: &Caller, cluster: &ClusterRef) -> R
     Ok(control.store().cluster(cluster).await?)
 }
 
-/// Changes name, limits, admin password or TLS settings.
+/// Changes name, limits, address, admin credential or TLS settings. What changes how the server is reached is tried
+/// first: it must lead to the same server.
 pub async fn update(
     control: &Control,
     caller: &Caller,
@@ -151,6 +148,7 @@ pub async fn update(
     if_match: Option<Timestamp>,
 ) -> Result<Cluster, ControlError> {
     caller.require_fleet_wide(Scope::Clusters(Access::Write))?;
+    check_reach(control, cluster, &change).await?;
     let mut tx = control.store().begin().await?;
     let before = tx.lock_cluster(cluster).await?;
     if if_match.is_some_and(|expected| expected != before.updated_at) {
@@ -160,6 +158,48 @@ pub async fn update(
     audit(&mut tx, caller, "cluster.update", before.id, Some(summary(&before)), Some(summary(&after))).await?;
     tx.commit().await?;
     Ok(after)
+}
+
+/// Refuses a change after which the cluster would be another server, out of reach, or spoken to in the clear.
+async fn check_reach(control: &Control, cluster: &ClusterRef, change: &ClusterChange) -> Result<(), ControlError> {
+    let ClusterChange { name: _, limits: _, endpoint, admin_user, admin_password, tls_mode, tls_ca } = change;
+    let stays = endpoint.is_none()
+        && admin_user.is_none()
+        && admin_password.is_none()
+        && tls_mode.is_none()
+        && tls_ca.is_none();
+    if stays {
+        return Ok(());
+    }
+    let id = control.store().cluster(cluster).await?.id;
+    let access = control.store().cluster_access(id).await?;
+    let recorded = access.system_identifier.clone();
+    let mut target = target_of(access);
+    target.endpoint = endpoint.clone().unwrap_or(target.endpoint);
+    target.user = admin_user.clone().unwrap_or(target.user);
+    target.password = admin_password.clone().unwrap_or(target.password);
+    target.tls_mode = tls_mode.unwrap_or(target.tls_mode);
+    target.tls_ca = tls_ca.clone().unwrap_or(target.tls_ca);
+    check_tls(target.tls_mode, &target.endpoint)?;
+    let found = control.fleet().inspect(&target).await?;
+    if found.system_identifier != recorded {
+        return Err(ControlError::invalid(
+            "/host",
+            format!("another server answers at {}; register that one as a cluster of its own", target.endpoint),
+        ));
+    }
+    Ok(())
+}
+
+/// A password may leave this machine only encrypted.
+fn check_tls(mode: TlsMode, endpoint: &Endpoint) -> Result<(), ControlError> {
+    if mode == TlsMode::Disable && !endpoint.is_local() {
+        return Err(ControlError::invalid(
+            "/tls_mode",
+            "a password may leave this machine only encrypted; use require, verify_ca or verify_full",
+        ));
+    }
+    Ok(())
 }
 
 /// Keeps new homes off the cluster; those that are there stay.
@@ -192,7 +232,7 @@ pub async fn remove(control: &Control, caller: &Caller, cluster: &ClusterRef) ->
     }
     let bases = tx.bases_of_cluster(before.id).await?;
     tx.commit().await?;
-    let target = crate::operations::cluster_target::cluster_target(control, before.id).await?;
+    let target = cluster_target(control, before.id).await?;
     for database in bases {
         control.fleet().drop_database(&target, &database).await?;
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tenantry_control::clusters::{self, RegisterCluster};
-use tenantry_control::records::{OperationFilter, PageRequest, TenantFilter, TenantRef};
+use tenantry_control::records::{ClusterChange, ClusterRef, OperationFilter, PageRequest, TenantFilter, TenantRef};
 use tenantry_control::tenants::{self, CreateTenant};
 use tenantry_control::{Caller, Control, ControlConfig, ControlError, migration_sets, operations, rollouts, routes};
 use tenantry_domain::{
@@ -229,6 +229,35 @@ async fn a_provision_that_fails_is_walked_back_and_can_be_retried() {
     let (_, operation) = tenants::delete(&plane.control, &plane.caller, &TenantRef::Id(tenant.id), None).await.unwrap();
     let operation = operations::wait(&plane.control, &plane.caller, operation.id, PATIENCE).await.unwrap();
     assert_eq!(operation.state, OperationState::Succeeded, "{operation:?}");
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn a_cluster_never_becomes_another_server() {
+    let plane = Plane::start().await;
+    plane.register().await;
+    let other = Server::own().await;
+    let name = ClusterRef::Name("one".parse().unwrap());
+    let there = Endpoint::new("127.0.0.1", other.address().port()).unwrap();
+    let moved = ClusterChange {
+        endpoint: Some(there),
+        admin_password: Some(Secret::new(other.cluster().password().to_owned())),
+        ..ClusterChange::default()
+    };
+    let moved = clusters::update(&plane.control, &plane.caller, &name, moved, None).await;
+    assert!(matches!(moved, Err(ControlError::InvalidRequest { pointer: Some("/host"), .. })), "{moved:?}");
+
+    let remote = Endpoint::new("db.example.com", 5432).unwrap();
+    let in_the_clear = ClusterChange { endpoint: Some(remote), ..ClusterChange::default() };
+    let in_the_clear = clusters::update(&plane.control, &plane.caller, &name, in_the_clear, None).await;
+    assert!(
+        matches!(in_the_clear, Err(ControlError::InvalidRequest { pointer: Some("/tls_mode"), .. })),
+        "{in_the_clear:?}"
+    );
+
+    let renamed = ClusterChange { name: Some("two".parse().unwrap()), ..ClusterChange::default() };
+    let renamed = clusters::update(&plane.control, &plane.caller, &name, renamed, None).await.unwrap();
+    assert_eq!(renamed.name.as_str(), "two");
     plane.end().await;
 }
 

@@ -135,6 +135,8 @@ pub struct ClusterAccess {
     pub admin_password: Secret,
     /// Where the admin logs in.
     pub admin_database: DatabaseName,
+    /// Of its data directory.
+    pub system_identifier: String,
 }
 
 /// A cluster as the placement planner sees it.
@@ -192,6 +194,7 @@ impl Store {
         Ok(ClusterAccess {
             cluster: read(&row)?,
             admin_user: get(&row, "admin_user")?,
+            system_identifier: get(&row, "system_identifier")?,
             admin_password: open_secret(self.keyring(), &row, "admin")?
                 .ok_or_else(|| StoreError::internal("the cluster lacks its secret"))?,
             admin_database: DatabaseName::parse(get(&row, "admin_database")?).map_err(StoreError::internal)?,
