@@ -2,7 +2,10 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod access;
 mod bad_input;
 mod crashes;
+mod isolation;
 mod life_of_a_tenant;
 mod rollouts;
+mod routes;
