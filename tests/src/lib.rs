@@ -21,7 +21,7 @@ mod wire;
 mod world;
 
 pub use admin::Admin;
-pub use program::{Ended, Program, Serve, tenantry};
+pub use program::{Dev, Ended, Program, Serve, processes_of, tenantry};
 pub use replica::Replica;
 pub use session::{HomeSession, sqlstate};
 pub use tenant::MakeTenant;

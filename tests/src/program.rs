@@ -1,6 +1,7 @@
 //! The built binary as a child process.
 
 mod binary;
+mod dev;
 mod serve;
 
 use std::ffi::OsStr;
@@ -12,6 +13,7 @@ use tempfile::TempDir;
 use tenantry_domain::Secret;
 
 pub use binary::tenantry;
+pub use dev::{Dev, processes_of};
 pub use serve::Serve;
 
 /// The longest that one command may take before it counts as hanging.
@@ -54,6 +56,7 @@ impl Program {
             .env("TENANTRY_URL", &self.url)
             .env("TENANTRY_TOKEN", self.token.expose())
             .env_remove("TENANTRY_OUTPUT")
+            .env_remove("TENANTRY_CONFIG")
             .stdin(Stdio::null())
             .kill_on_drop(true);
         let output = tokio::time::timeout(LIMIT, command.output()).await.expect("a command that ends");

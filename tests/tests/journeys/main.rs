@@ -4,6 +4,7 @@
 
 mod access;
 mod bad_input;
+mod command_line;
 mod crashes;
 mod isolation;
 mod life_of_a_tenant;
