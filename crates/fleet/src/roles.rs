@@ -76,8 +76,10 @@ impl Fleet {
         let mut sql = do_block(&body);
         sql.push_str(&memberships(home, &names, limits, &admin));
         if !admin.is_superuser() {
-            // The others are joined when they are ended: an admin that is a member of thousands of roles gets slow.
-            sql.push_str(&grant_to_admin(admin.server_version(), &name(&names.owner), &target.user));
+            // The roles that we act through: without the migrator's, the server would not show what it runs. The others are
+            // joined when they are ended, because an admin that is a member of thousands of roles gets slow.
+            let acting = idents([names.owner.as_str(), names.migrator.as_str()]);
+            sql.push_str(&grant_to_admin(admin.server_version(), &acting, &target.user));
         }
         admin.batch("set up the home's roles", &fence.guard(&sql)).await
     }

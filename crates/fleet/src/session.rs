@@ -16,6 +16,8 @@ use crate::version;
 
 /// How much longer than the server's own timeout we wait for an answer before the network counts as dead.
 const GRACE: Duration = Duration::from_secs(10);
+/// Between two requests to cancel one statement.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Whom to be, where.
 pub(crate) struct Login<'a> {
@@ -60,7 +62,8 @@ impl Session {
             .tcp_user_timeout(Duration::from_secs(30))
             .options(format!(
                 "-c search_path=pg_catalog -c client_min_messages=warning -c client_encoding=UTF8 -c DateStyle=ISO \
-                 -c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout=60000",
+                 -c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout=60000 \
+                 -c client_connection_check_interval=2000",
                 login.statement_timeout.as_millis(),
                 login.lock_timeout.as_millis(),
             ));
@@ -232,16 +235,24 @@ impl Drop for Session {
     }
 }
 
-/// Asks the server to cancel, then closes the connection whether or not that worked.
+/// Asks the server to cancel until the connection has come to its end, then closes it in any case. Once is not enough: a
+/// request that overtakes its statement cancels nothing.
 async fn stop(token: CancelToken, tls: Tls, driver: AbortHandle) {
     let asking = async {
-        match tls {
-            Tls::Off => token.cancel_query(NoTls).await,
-            Tls::On(connector) => token.cancel_query(connector).await,
+        while !driver.is_finished() {
+            let asked = match &tls {
+                Tls::Off => token.cancel_query(NoTls).await,
+                Tls::On(connector) => token.cancel_query(connector.clone()).await,
+            };
+            if asked.is_err() {
+                return;
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
         }
     };
-    if !matches!(tokio::time::timeout(GRACE, asking).await, Ok(Ok(()))) {
-        tracing::warn!("a statement could not be cancelled; its backend ends with the statement");
+    // Unanswered, the server still notices the closed socket by itself (`client_connection_check_interval`).
+    if tokio::time::timeout(GRACE, asking).await.is_err() {
+        tracing::warn!("a statement could not be cancelled; its backend ends when the server notices");
     }
     driver.abort();
 }

@@ -10,6 +10,7 @@ use common::{Admin, Arena, Tenant, airline, count, refusal, set};
 use tenantry_domain::SchemaVersion;
 use tenantry_fleet::{Applied, ApplyOptions, FleetError, MigrationFailure};
 use tenantry_migration_set::MigrationSet;
+use tenantry_testkit::eventually;
 
 struct Site {
     arena: Arena,
@@ -144,8 +145,9 @@ async fn a_lock_held_by_a_reader_is_waited_for_a_moment_only() {
 async fn past_its_deadline_nothing_runs_on() {
     let site = Site::new().await;
     let slow = set(&[("V1__slow.sql", "CREATE TABLE slow (a int);\nSELECT pg_sleep(600);")]);
-    let options = ApplyOptions { deadline: Duration::from_millis(300), ..ApplyOptions::default() };
-    assert!(matches!(site.apply_within(&slow, &options).await, Err(FleetError::Busy { .. })));
+    let options = ApplyOptions { deadline: Duration::from_secs(1), ..ApplyOptions::default() };
+    let (result, ()) = futures::future::join(site.apply_within(&slow, &options), working_backend(&site)).await;
+    assert!(matches!(result, Err(FleetError::Busy { .. })));
     no_backend(&site).await;
     assert_eq!(site.versions().await, [0_i64; 0]);
 }
@@ -156,34 +158,31 @@ async fn whoever_stops_waiting_stops_the_server_too() {
     let slow = set(&[("V1__slow.sql", "SELECT pg_sleep(600);")]);
     {
         let applying = site.apply(&slow);
-        let watching = async {
-            while site
-                .arena
-                .fleet
-                .backends(&site.arena.target, site.tenant.home.id)
-                .await
-                .unwrap()
-                .iter()
-                .all(|found| !found.is_active)
-            {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
+        let watching = working_backend(&site);
         futures::pin_mut!(applying, watching);
-        futures::future::select(applying, watching).await;
+        let first = futures::future::select(applying, watching).await;
+        assert!(matches!(first, futures::future::Either::Right(_)), "it ended before it was left alone");
     }
     no_backend(&site).await;
 }
 
+/// Waits until a backend sleeps for the home.
+async fn working_backend(site: &Site) {
+    let root = site.arena.root(&site.tenant.home.database).await;
+    let asleep = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = '{}' AND wait_event = 'PgSleep'",
+        site.tenant.home.names().migrator
+    );
+    eventually("a backend sleeps for the home", async || count(&root, &asleep).await == 1).await;
+    let seen = site.arena.fleet.backends(&site.arena.target, site.tenant.home.id).await.unwrap();
+    assert!(seen.iter().any(|backend| backend.is_active), "the admin sees it too: {seen:?}");
+}
+
 /// Waits until no backend works for the home any more.
 async fn no_backend(site: &Site) {
-    for _ in 0..500 {
-        if site.arena.fleet.backends(&site.arena.target, site.tenant.home.id).await.unwrap().is_empty() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("a backend still works for nobody");
+    let root = site.arena.root(&site.tenant.home.database).await;
+    let any = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", site.tenant.home.names().migrator);
+    eventually("no backend works for nobody", async || count(&root, &any).await == 0).await;
 }
 
 const CONCURRENT: &str = "-- no-transaction\nCREATE INDEX CONCURRENTLY seats_once ON aircraft (seats);\n\
