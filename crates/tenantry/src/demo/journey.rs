@@ -14,6 +14,7 @@ use tenantry_api::{
 use tenantry_domain::{ClusterId, DisplayName, OperationState, RolloutState, SchemaVersion, Scope, ScopeSet};
 use tenantry_router::Router;
 use tenantry_sample::{Dataset, NEXT_MIGRATION, load, migrations};
+use tokio_util::sync::CancellationToken;
 
 use super::airline::{Airline, cast};
 use super::error::DemoError;
@@ -71,13 +72,23 @@ pub(super) async fn run(world: &World, narration: &Narration) -> Result<(Stage, 
     let p50 = measured.await?;
 
     let next = push_next(&client).await?;
-    narration.count("roll one more migration out", many, async |bar| roll_out(&client, &next, bar).await).await?;
+    // The product is asked all the while: a migration that its users notice would end the demo.
+    let rolled_out = CancellationToken::new();
+    let rollout = async {
+        let _ends_the_asking = rolled_out.clone().drop_guard();
+        narration
+            .count("roll one more migration out, with requests", many, async |bar| roll_out(&client, &next, bar).await)
+            .await
+    };
+    let (ended, answers) = tokio::join!(rollout, visitor.keep_asking(&airlines, &rolled_out));
+    ended?;
+    let answers = answers?;
 
     let counted = narration.count("count again and compare", many, async |bar| {
         compare(&client, &visitor, &airlines, &p50, next.latest_version, bar).await
     });
     let lines = counted.await?;
-    Ok((Stage { service, router }, Report::new(lines)))
+    Ok((Stage { service, router }, Report::new(lines, answers)))
 }
 
 async fn read() -> Result<Dataset, DemoError> {

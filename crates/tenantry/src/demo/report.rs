@@ -92,6 +92,7 @@ struct Step {
 pub(super) struct Report {
     tenants: Vec<Line>,
     flights: u64,
+    requests_during_rollout: u64,
     agrees: bool,
 }
 
@@ -104,11 +105,11 @@ struct Shown<'r> {
 }
 
 impl Report {
-    /// Adds the lines up.
-    pub(super) fn new(tenants: Vec<Line>) -> Self {
+    /// Adds the lines up. Of the requests during the rollout, all were answered.
+    pub(super) fn new(tenants: Vec<Line>, requests_during_rollout: u64) -> Self {
         let flights = tenants.iter().map(|line| line.flights_through_router).sum();
         let agrees = tenants.iter().all(|line| line.agrees);
-        Self { tenants, flights, agrees }
+        Self { tenants, flights, requests_during_rollout, agrees }
     }
 
     /// Shows the table, then how long each step took.
@@ -126,6 +127,7 @@ impl Report {
             composition.fields(vec![
                 ("tenants", Cell::new(self.tenants.len())),
                 ("flights", Cell::new(self.flights)),
+                ("answered during the rollout", Cell::new(self.requests_during_rollout)),
                 ("verdict", verdict(self.agrees)),
             ]);
         })
@@ -215,16 +217,16 @@ mod tests {
 
     #[test]
     fn a_report_agrees_only_if_every_number_does() {
-        assert!(Report::new(vec![line(4_637, 15)]).verdict().is_ok());
+        assert!(Report::new(vec![line(4_637, 15)], 1).verdict().is_ok());
         for bad in [line(4_636, 15), line(4_638, 15), line(4_637, 14)] {
-            let report = Report::new(vec![line(4_637, 15), bad]);
+            let report = Report::new(vec![line(4_637, 15), bad], 1);
             assert!(matches!(report.verdict(), Err(DemoError::Disagreement { disagreeing: 1, tenants: 2 })));
         }
     }
 
     #[test]
     fn a_report_about_nobody_proves_nothing() {
-        assert!(Report::new(Vec::new()).verdict().is_err());
+        assert!(Report::new(Vec::new(), 0).verdict().is_err());
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use futures::future::try_join_all;
 use reqwest::header::HOST;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
 
 use super::airline::Airline;
 use super::error::DemoError;
@@ -14,6 +16,8 @@ use super::service::{Service, host_of};
 const WARM_UP: usize = 5;
 /// Requests that are measured for each airline, one after the other.
 const MEASURED: usize = 50;
+/// Who ask at the same time while a migration rolls out.
+const ASKERS: usize = 4;
 /// A page of one day's departures.
 const DEPARTURES: &str = "/flights?date=2013-01-15&limit=20";
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -61,6 +65,23 @@ impl Visitor {
             durations.push(began.elapsed());
         }
         Ok(median(durations))
+    }
+
+    /// Asks for every airline again and again, for several at the same time, until told to stop; the number of answers.
+    /// A request that fails ends it.
+    pub(super) async fn keep_asking(&self, airlines: &[Airline], stop: &CancellationToken) -> Result<u64, DemoError> {
+        let askers = (0..ASKERS).map(|asker| async move {
+            let mut answers = 0;
+            for airline in airlines.iter().cycle().skip(asker * airlines.len() / ASKERS) {
+                if stop.is_cancelled() {
+                    break;
+                }
+                self.get::<Departures>(airline, DEPARTURES).await?;
+                answers += 1;
+            }
+            Ok::<u64, DemoError>(answers)
+        });
+        Ok(try_join_all(askers).await?.into_iter().sum())
     }
 
     /// How many flights the product finds in the airline's home.
