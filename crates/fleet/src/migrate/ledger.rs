@@ -68,7 +68,7 @@ impl<'a> Ledger<'a> {
 
     async fn run_in_transaction(&mut self, migration: &Migration, history_row: &str) -> Result<(), FleetError> {
         // The line break ends a comment on the file's last line, the semicolon its last statement.
-        let before = format!("BEGIN;\n{}", mark(migration));
+        let before = format!("BEGIN;\n{}", mark(migration, self.pending.is_empty()));
         let sql =
             format!("{before}{}\n;\n{}{history_row};\nCOMMIT;\n", migration.sql, check(self.workplace, migration));
         let statements_before = 2;
@@ -140,8 +140,12 @@ pub(super) fn reserve(workplace: &Workplace, table: &str) -> String {
 }
 
 /// Leaves a mark that lasts as long as the transaction: when it is gone at the end, the file has ended ours.
-fn mark(migration: &Migration) -> String {
-    format!("SELECT pg_catalog.set_config('tenantry.migration', '{}', true);\n", migration.version)
+///
+/// Only the last of several files waits for the disk: write-ahead log is flushed in order, so that commit makes those
+/// before it durable too. After a crash in between, file and history row are missing together.
+fn mark(migration: &Migration, is_last: bool) -> String {
+    let hurry = if is_last { "" } else { ", pg_catalog.set_config('synchronous_commit', 'off', true)" };
+    format!("SELECT pg_catalog.set_config('tenantry.migration', '{}', true){hurry};\n", migration.version)
 }
 
 /// Fails a file that became someone else or left its transaction.
