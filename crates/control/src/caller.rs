@@ -1,6 +1,7 @@
 //! Who asks, and whether they may.
 
 use tenantry_domain::{RequestId, Scope, ScopeSet, TenantId, TokenId};
+use tenantry_store::AuditEntry;
 
 use crate::error::ControlError;
 
@@ -37,6 +38,20 @@ impl Caller {
             return Err(ControlError::Forbidden { scope: format!("{required}, not bound to one tenant") });
         }
         Ok(())
+    }
+
+    /// An audit entry for what the caller does to the target; the rest is for the use-case to fill in.
+    pub(crate) fn does(&self, action: &str, target: String) -> AuditEntry {
+        AuditEntry {
+            actor: self.name.clone(),
+            action: action.to_owned(),
+            target,
+            tenant: None,
+            request_id: Some(self.request_id),
+            operation: None,
+            before: None,
+            after: None,
+        }
     }
 
     /// Whether the caller may know of the tenant at all. Others are told "not found", never "forbidden".

@@ -327,16 +327,6 @@ async fn audit(
     before: Option<Value>,
     after: Option<Value>,
 ) -> Result<(), ControlError> {
-    tx.audit(&AuditEntry {
-        actor: caller.name.clone(),
-        action: action.to_owned(),
-        target: format!("cluster/{cluster}"),
-        tenant: None,
-        request_id: Some(caller.request_id),
-        operation: None,
-        before,
-        after,
-    })
-    .await?;
+    tx.audit(&AuditEntry { before, after, ..caller.does(action, format!("cluster/{cluster}")) }).await?;
     Ok(())
 }

@@ -43,14 +43,8 @@ pub async fn push(
     let is_new = tx.insert_migration_set(set.id(), set.name(), &stored).await?;
     if is_new {
         tx.audit(&AuditEntry {
-            actor: caller.name.clone(),
-            action: "migration_set.push".to_owned(),
-            target: format!("migration_set/{}", set.id()),
-            tenant: None,
-            request_id: Some(caller.request_id),
-            operation: None,
-            before: None,
             after: Some(json!({ "name": set.name(), "latest_version": set.latest_version(), "files": stored.len() })),
+            ..caller.does("migration_set.push", format!("migration_set/{}", set.id()))
         })
         .await?;
     }

@@ -215,14 +215,10 @@ async fn audit(
     operation: &Operation,
 ) -> Result<(), ControlError> {
     let entry = AuditEntry {
-        actor: caller.name.clone(),
-        action: action.to_owned(),
-        target: format!("operation/{}", operation.id),
         tenant: operation.tenant,
-        request_id: Some(caller.request_id),
         operation: Some(operation.id),
         before: Some(json!({ "state": operation.state, "step": operation.step })),
-        after: None,
+        ..caller.does(action, format!("operation/{}", operation.id))
     };
     tx.audit(&entry).await?;
     Ok(())

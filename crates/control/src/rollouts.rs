@@ -160,16 +160,6 @@ async fn audit(
     id: RolloutId,
     after: serde_json::Value,
 ) -> Result<(), ControlError> {
-    tx.audit(&AuditEntry {
-        actor: caller.name.clone(),
-        action: action.to_owned(),
-        target: format!("rollout/{id}"),
-        tenant: None,
-        request_id: Some(caller.request_id),
-        operation: None,
-        before: None,
-        after: Some(after),
-    })
-    .await?;
+    tx.audit(&AuditEntry { after: Some(after), ..caller.does(action, format!("rollout/{id}")) }).await?;
     Ok(())
 }

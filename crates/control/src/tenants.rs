@@ -337,16 +337,7 @@ async fn audit(
     before: Option<Value>,
     after: Option<Value>,
 ) -> Result<(), ControlError> {
-    tx.audit(&AuditEntry {
-        actor: caller.name.clone(),
-        action: action.to_owned(),
-        target: format!("tenant/{tenant}"),
-        tenant: Some(tenant),
-        request_id: Some(caller.request_id),
-        operation,
-        before,
-        after,
-    })
-    .await?;
+    let target = format!("tenant/{tenant}");
+    tx.audit(&AuditEntry { tenant: Some(tenant), operation, before, after, ..caller.does(action, target) }).await?;
     Ok(())
 }

@@ -118,17 +118,7 @@ pub async fn revoke(control: &Control, caller: &Caller, id: TokenId) -> Result<(
     caller.require_fleet_wide(Scope::Tokens(Access::Write))?;
     let tx = control.store().begin().await?;
     tx.revoke_token(id).await?;
-    tx.audit(&AuditEntry {
-        actor: caller.name.clone(),
-        action: "token.revoke".to_owned(),
-        target: format!("token/{id}"),
-        tenant: None,
-        request_id: Some(caller.request_id),
-        operation: None,
-        before: None,
-        after: None,
-    })
-    .await?;
+    tx.audit(&caller.does("token.revoke", format!("token/{id}"))).await?;
     tx.commit().await?;
     Ok(())
 }
