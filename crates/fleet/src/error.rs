@@ -6,7 +6,8 @@ use std::fmt;
 use tenantry_domain::{Endpoint, HomeId};
 use tokio_postgres::error::{DbError, SqlState};
 
-use crate::fence::{self, Fence};
+use crate::fence::Fence;
+use crate::sqlstate::{NOT_ACTIVE, STALE_EPOCH, WRONG_PLACEMENT};
 
 /// The cause that stays in the log.
 pub(crate) type Cause = Box<dyn Error + Send + Sync + 'static>;
@@ -125,12 +126,12 @@ impl FleetError {
         let code = said.code().clone();
         let said = ServerSaid::from(said);
         match code.code() {
-            fence::STALE_EPOCH => {
+            STALE_EPOCH => {
                 if let Some(Fence { home, epoch }) = said.detail.as_deref().and_then(Fence::parse) {
                     return Self::StaleEpoch { home, epoch };
                 }
             }
-            crate::stamp::WRONG_PLACEMENT | crate::stamp::NOT_ACTIVE => {
+            WRONG_PLACEMENT | NOT_ACTIVE => {
                 return Self::StampMismatch { reason: said.message };
             }
             _ => {}

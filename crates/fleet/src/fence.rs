@@ -8,9 +8,6 @@ use tenantry_domain::HomeId;
 
 use crate::quote::literal;
 
-/// SQLSTATE of the fence when it is higher already.
-pub(crate) const STALE_EPOCH: &str = "TN003";
-
 /// Under which lease a home is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fence {

@@ -5,6 +5,7 @@
 //! file, line and PostgreSQL's own words when one fails ([`failure`]).
 
 mod failure;
+mod guard;
 mod ledger;
 mod statements;
 

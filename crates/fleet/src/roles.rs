@@ -11,7 +11,6 @@ use crate::fleet::Fleet;
 use crate::password::{Reader, verifiers};
 use crate::quote::{do_block, ident, idents, literal, literals};
 use crate::session::Session;
-use crate::shared_database::shared_database_roles;
 use crate::target::ClusterTarget;
 use crate::version::{grant_to_admin, grant_to_migrator};
 
@@ -204,7 +203,8 @@ fn memberships(home: &Home, names: &HomeNames, limits: &Limits, session: &Sessio
     let mut sql = format!("GRANT {} TO {logins};\n", name(&names.app));
     sql.push_str(&grant_to_migrator(session.server_version(), names.owner.as_str(), names.migrator.as_str()));
     if home.isolation == Isolation::Schema {
-        let [homes, temporary] = shared_database_roles(&home.database);
+        let homes = RoleName::shared_homes(&home.database);
+        let temporary = RoleName::shared_temporary(&home.database);
         let everyone = idents([&names.owner, &names.app, &names.read_only, &names.migrator].map(RoleName::as_str));
         let _ = writeln!(sql, "GRANT {} TO {everyone};", name(&homes));
         // Migrations may use temporary tables whatever the plan says; only the migrator becomes the owner.

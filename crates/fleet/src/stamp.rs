@@ -12,11 +12,6 @@ use crate::fleet::{Fleet, Inside};
 use crate::quote::{literal, literals};
 use crate::target::ClusterTarget;
 
-/// SQLSTATE of `tenantry.attach` when tenant or generation is not the home's.
-pub const WRONG_PLACEMENT: &str = "TN001";
-/// SQLSTATE of `tenantry.attach` when the home does not serve its tenant now.
-pub const NOT_ACTIVE: &str = "TN002";
-
 /// Whose a home is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {

@@ -9,9 +9,10 @@ use tenantry_migration_set::{Migration, MigrationSet};
 use time::OffsetDateTime;
 use tokio_postgres::SimpleQueryRow;
 
+use super::guard::{check, reserve};
 use super::{AppliedMigration, HISTORY, Workplace, failure, statements};
 use crate::error::FleetError;
-use crate::quote::{do_block, ident, literal};
+use crate::quote::{do_block, literal};
 use crate::session::Session;
 
 /// A migrator's session that knows the set, so that it can tell which file it was handed.
@@ -132,13 +133,6 @@ CREATE TABLE {table} (version int8 PRIMARY KEY, name varchar(255), applied_on va
     do_block(&body)
 }
 
-/// Takes writing from the app, on a table of ours in a home.
-pub(super) fn reserve(workplace: &Workplace, table: &str) -> String {
-    workplace.app.as_ref().map_or_else(String::new, |app| {
-        format!("REVOKE INSERT, UPDATE, DELETE ON {table} FROM {};\n", ident(app.as_str()))
-    })
-}
-
 /// Leaves a mark that lasts as long as the transaction: when it is gone at the end, the file has ended ours.
 ///
 /// Only the last of several files waits for the disk: write-ahead log is flushed in order, so that commit makes those
@@ -146,26 +140,6 @@ pub(super) fn reserve(workplace: &Workplace, table: &str) -> String {
 fn mark(migration: &Migration, is_last: bool) -> String {
     let hurry = if is_last { "" } else { ", pg_catalog.set_config('synchronous_commit', 'off', true)" };
     format!("SELECT pg_catalog.set_config('tenantry.migration', '{}', true){hurry};\n", migration.version)
-}
-
-/// Fails a file that became someone else or left its transaction.
-pub(super) fn check(workplace: &Workplace, migration: &Migration) -> String {
-    let transaction = if migration.transactional {
-        format!(
-            " OR pg_catalog.current_setting('tenantry.migration', true) IS DISTINCT FROM '{}'::pg_catalog.text",
-            migration.version
-        )
-    } else {
-        String::new()
-    };
-    do_block(&format!(
-        "IF current_user IS DISTINCT FROM {}::pg_catalog.name OR session_user IS DISTINCT FROM {}::pg_catalog.name{transaction} THEN
-    RAISE EXCEPTION USING ERRCODE = 'TN004', MESSAGE = 'the file changed its role or ended its transaction',
-        HINT = 'Remove SET ROLE, RESET ROLE, SET SESSION AUTHORIZATION and transaction commands from it.';
-END IF;",
-        literal(workplace.owner.as_str()),
-        literal(workplace.migrator.as_str()),
-    ))
 }
 
 pub(super) fn applied_migration(row: &SimpleQueryRow) -> Result<AppliedMigration, FleetError> {

@@ -7,7 +7,7 @@
 use tenantry_migration_set::{Migration, Statement, statements};
 use tokio_postgres::error::SqlState;
 
-use super::ledger::{check, reserve};
+use super::guard::{check, reserve};
 use super::{PROGRESS, Workplace, failure};
 use crate::error::FleetError;
 use crate::quote::{do_block, literal};
