@@ -43,4 +43,20 @@ impl AdminLogin {
         client.batch_execute(&statement).await.expect("the admin's database gets its owner");
         Self { login, database }
     }
+
+    /// The same on a server that nobody else uses.
+    pub(crate) async fn on_own_server(server: &Server, kind: Admin) -> Self {
+        let login = match kind {
+            Admin::Superuser => {
+                let cluster = server.cluster();
+                Login { name: cluster.user().to_owned(), password: cluster.password().to_owned() }
+            }
+            Admin::Managed => server.admin_without_superuser().await,
+        };
+        let database = "management".to_owned();
+        let statement = format!("CREATE DATABASE {database} OWNER \"{}\"", login.name);
+        let client = server.connect("postgres").await;
+        client.batch_execute(&statement).await.expect("a database for the admin");
+        Self { login, database }
+    }
 }

@@ -75,6 +75,7 @@ impl Program {
 
 impl Ended {
     /// The command, which must have succeeded.
+    #[allow(clippy::return_self_not_must_use, reason = "asserting is a use")]
     pub fn ok(self) -> Self {
         assert!(self.status.success(), "{}: {}{}", self.status, self.stdout, self.stderr);
         self

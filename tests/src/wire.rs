@@ -105,6 +105,7 @@ impl Answer {
     }
 
     /// The answer, which must be a success.
+    #[allow(clippy::return_self_not_must_use, reason = "asserting is a use")]
     pub fn ok(self) -> Self {
         assert!((200..300).contains(&self.status), "{} {}", self.status, self.text);
         self

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use tenantry_domain::{HomeId, HomeNames, Isolation};
+use tenantry_domain::{HomeId, HomeNames, Isolation, RoleName};
 use tenantry_migration_set::MigrationSet;
 use tenantry_tests::{HomeSession, World};
 use tokio_postgres::{Client, Config};
@@ -68,7 +68,7 @@ impl<'w> Floor<'w> {
         let began = Instant::now();
         run(&self.admin, &self.roles(&names)).await;
         if let Some(inside) = &self.inside {
-            run(inside, &self.schema(home, &names)).await;
+            run(inside, &schema_of(home, &names)).await;
             self.replay(home, &names).await;
         } else {
             let name = format!("h_{}", home.simple());
@@ -92,7 +92,7 @@ impl<'w> Floor<'w> {
     pub(crate) async fn unmake(&self, direct: Direct) {
         let names = HomeNames::of(direct.home);
         let name = format!("h_{}", direct.home.simple());
-        let roles = names.all().map(|role| role.as_str()).join(", ");
+        let roles = names.all().map(RoleName::as_str).join(", ");
         if let Some(inside) = &self.inside {
             run(inside, &format!("DROP SCHEMA {name} CASCADE; DROP OWNED BY {roles}")).await;
             run(inside, &format!("DELETE FROM tenantry.stamp WHERE home = '{}'", direct.home)).await;
@@ -143,16 +143,6 @@ impl<'w> Floor<'w> {
         sql + "COMMIT;"
     }
 
-    fn schema(&self, home: HomeId, names: &HomeNames) -> String {
-        let schema = format!("h_{}", home.simple());
-        format!(
-            "BEGIN; CREATE SCHEMA {schema}; GRANT USAGE, CREATE ON SCHEMA {schema} TO {};{}{}COMMIT;",
-            names.owner,
-            grants(&schema, names),
-            stamp(home, &schema, names),
-        )
-    }
-
     fn interior(&self, home: HomeId, names: &HomeNames) -> String {
         let HomeNames { owner, app, read_only, .. } = names;
         let all = format!("{owner}, {app}, {read_only}");
@@ -191,6 +181,16 @@ impl<'w> Floor<'w> {
             run(&session, &sql).await;
         }
     }
+}
+
+fn schema_of(home: HomeId, names: &HomeNames) -> String {
+    let schema = format!("h_{}", home.simple());
+    format!(
+        "BEGIN; CREATE SCHEMA {schema}; GRANT USAGE, CREATE ON SCHEMA {schema} TO {};{}{}COMMIT;",
+        names.owner,
+        grants(&schema, names),
+        stamp(home, &schema, names),
+    )
 }
 
 fn grants(schema: &str, names: &HomeNames) -> String {

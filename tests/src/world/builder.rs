@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tenantry_api::Cluster;
+use tenantry_api::{Cluster, RegisterCluster};
 use tenantry_control::ControlConfig;
 use tenantry_domain::{ClusterLimits, DisplayName, Region, Scope, ScopeSet, Tenancy};
 use tenantry_server::ServerConfig;
@@ -139,19 +139,16 @@ impl<'s> WorldBuilder<'s> {
         }
         let client = client(&replicas[0].url(), &token);
         let admin = AdminLogin::make(homes_on, &homes, self.admin).await;
-        let main = clusters::register(
-            "main",
-            Tenancy::Shared,
-            self.homes_at.unwrap_or(homes_on.address()),
-            &admin,
-            self.limits,
-        );
+        let address = self.homes_at.unwrap_or(homes_on.address());
+        let mut main = clusters::register("main", Tenancy::Shared, address, &admin);
+        main.limits = self.limits;
         let cluster: Cluster = client.register_cluster(&main).await.unwrap_or_else(|error| panic!("{error}"));
         let keys = catalog::keys();
         let clusters = vec![Managed { cluster, admin, own: None }];
         let mut world = World { catalog, homes, catalog_url, keys, store, token, client, replicas, clusters };
         for number in 0..self.dedicated {
-            world.add_dedicated(&format!("own-{number}"), self.admin).await;
+            let for_one = |wish: &mut RegisterCluster| wish.tenancy = Tenancy::Dedicated;
+            world.add_cluster(&format!("own-{number}"), self.admin, for_one).await;
         }
         if let Some(files) = self.migrations {
             let set = world.push("first", &files).await;

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 
 use tenantry_api::cluster::Host;
-use tenantry_api::{Client, Cluster, RegisterCluster, SecretText};
-use tenantry_domain::{ClusterLimits, ClusterName, DatabaseName, Region, RoleName, Secret, Tenancy};
-use tenantry_testkit::{Login, Server};
+use tenantry_api::{Cluster, RegisterCluster, SecretText};
+use tenantry_domain::{ClusterName, DatabaseName, Region, RoleName, Secret, Tenancy};
+use tenantry_testkit::Server;
 
 use super::World;
 use crate::admin::{Admin, AdminLogin};
@@ -20,14 +20,8 @@ pub(crate) struct Managed {
     pub(crate) own: Option<Server>,
 }
 
-/// The request that registers a server.
-pub(crate) fn register(
-    name: &str,
-    tenancy: Tenancy,
-    address: SocketAddr,
-    admin: &AdminLogin,
-    limits: Option<ClusterLimits>,
-) -> RegisterCluster {
+/// The request that registers a server, in the region `local`.
+pub(crate) fn register(name: &str, tenancy: Tenancy, address: SocketAddr, admin: &AdminLogin) -> RegisterCluster {
     RegisterCluster {
         name: ClusterName::parse(name).expect("a name"),
         region: Region::parse("local").expect("a region"),
@@ -39,26 +33,8 @@ pub(crate) fn register(
         database: Some(DatabaseName::parse(&admin.database).expect("a database")),
         tls_mode: None,
         tls_ca: None,
-        limits,
+        limits: None,
     }
-}
-
-/// Starts an empty server and registers it for one tenant alone.
-pub(crate) async fn add_dedicated(client: &Client, name: &str, kind: Admin) -> Managed {
-    let server = Server::own().await;
-    let login = match kind {
-        Admin::Superuser => {
-            Login { name: server.cluster().user().to_owned(), password: server.cluster().password().to_owned() }
-        }
-        Admin::Managed => server.admin_without_superuser().await,
-    };
-    let root = server.connect("postgres").await;
-    let database = "management".to_owned();
-    root.batch_execute(&format!("CREATE DATABASE {database} OWNER \"{}\"", login.name)).await.expect("a database");
-    let admin = AdminLogin { login, database };
-    let wish = register(name, Tenancy::Dedicated, server.address(), &admin, None);
-    let cluster = client.register_cluster(&wish).await.unwrap_or_else(|error| panic!("{name}: {error}"));
-    Managed { cluster, admin, own: Some(server) }
 }
 
 impl World<'_> {
@@ -78,11 +54,15 @@ impl World<'_> {
         managed.expect("a cluster of this world").own.as_ref().unwrap_or(self.homes.server())
     }
 
-    /// Registers one more empty server for one tenant alone.
-    pub async fn add_dedicated(&mut self, name: &str, kind: Admin) -> Cluster {
-        let managed = add_dedicated(&self.client, name, kind).await;
-        let cluster = managed.cluster.clone();
-        self.clusters.push(managed);
+    /// Starts an empty server and registers it; `change` says where it is and for whom, if not in the region `local` and
+    /// for several.
+    pub async fn add_cluster(&mut self, name: &str, kind: Admin, change: impl FnOnce(&mut RegisterCluster)) -> Cluster {
+        let server = Server::own().await;
+        let admin = AdminLogin::on_own_server(&server, kind).await;
+        let mut wish = register(name, Tenancy::Shared, server.address(), &admin);
+        change(&mut wish);
+        let cluster = self.client.register_cluster(&wish).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        self.clusters.push(Managed { cluster: cluster.clone(), admin, own: Some(server) });
         cluster
     }
 

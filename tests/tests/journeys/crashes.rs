@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tenantry_api::{CreateTenant, ListTenants};
-use tenantry_domain::{Isolation, OperationId, OperationState, Slug, TenantStatus};
+use tenantry_domain::{Isolation, OperationId, OperationState, RolloutState, Slug, TenantStatus};
 use tenantry_testkit::{BreakableSocket, Server, eventually};
-use tenantry_tests::{Serve, World};
+use tenantry_tests::{Serve, World, files};
 
 const TENANTS: usize = 10;
 
@@ -193,5 +193,74 @@ async fn a_cancelled_provision_leaves_nothing() {
         world.assert_nothing_orphaned().await;
     }
     assert_eq!(server.databases_like("h_").await.len(), 1, "that of the first");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_walked_back_is_parked_until_somebody_says_so() {
+    let server = Server::own().await;
+    let socket = BreakableSocket::before(server.address()).await;
+    let world = World::builder()
+        .homes_on(&server)
+        .homes_at(socket.address())
+        .configure(|config| config.attempts_max = 2)
+        .start()
+        .await;
+    world.tenant("first").await;
+    // The server goes away in the middle, and stays away: neither forward nor back.
+    let sprung = socket.sprung();
+    socket.lose_reply_with("CREATE DATABASE");
+    let create =
+        CreateTenant { isolation: Some(Isolation::Database), ..CreateTenant::new(Slug::parse("second").unwrap()) };
+    let begun = world.client().create_tenant(&create, None).await.unwrap();
+    socket.wait_sprung(sprung + 1).await;
+    socket.go_down();
+    let parked = world.settled(begun.operation.id).await;
+    assert_eq!(parked.state, OperationState::Parked, "{parked:?}");
+    assert!(parked.error.as_ref().unwrap()["message"].is_string());
+
+    socket.come_up();
+    world.client().retry_operation(parked.id).await.unwrap();
+    let failed = world.settled(parked.id).await;
+    assert_eq!(failed.state, OperationState::Failed, "walked back: {failed:?}");
+    assert_eq!(world.show(&begun.tenant).await.status, TenantStatus::Failed);
+    world.assert_nothing_orphaned().await;
+
+    // And once more from the beginning, in a home of another name.
+    world.client().retry_operation(parked.id).await.unwrap();
+    let ended = world.settled(parked.id).await;
+    assert_eq!(ended.state, OperationState::Succeeded, "{ended:?}");
+    let tenant = world.show(&begun.tenant).await;
+    assert_eq!(world.connect(&tenant).await.one::<i64>("SELECT count(*) FROM notes").await, 1);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_outlives_the_replica_that_carried_it_out() {
+    let mut world =
+        World::builder().replicas(2).configure(|config| config.lease = Duration::from_secs(1)).start().await;
+    let operations = begin_ten(&world).await;
+    all_become_active(&world, &operations).await;
+    // A reader of one tenant keeps the rollout from ending before its replica does.
+    let tenants = world.client().list_tenants(&ListTenants::default()).await.unwrap().items;
+    let reader = world.connect(&tenants[0]).await;
+    reader.run("BEGIN; SELECT FROM notes").await;
+    let next = files::notes_and("V4__stars.sql", "ALTER TABLE notes ADD COLUMN stars integer;\n");
+    let set = world.push("next", &next).await;
+    let rollout = world.begin_rollout(&set).await;
+    eventually("some targets are through", async || {
+        world.client().show_rollout(rollout.id).await.unwrap().counts.applied >= 5
+    })
+    .await;
+    let survivor = world.replicas()[1].url();
+    world.take_replica(0).crash().await;
+    world.use_door(&survivor);
+    reader.run("COMMIT").await;
+    let ended = world.rolled_out(rollout.id).await;
+    assert_eq!((ended.state, ended.counts.failed), (RolloutState::Succeeded, 0), "{ended:?}");
+    for tenant in &tenants {
+        assert_eq!(world.show(tenant).await.schema_version.0, 4, "{}", tenant.slug);
+    }
+    drop(reader);
     world.end().await;
 }

@@ -141,7 +141,7 @@ async fn nobody_gets_into_another_home() {
             for role in theirs.roles() {
                 let mut config = theirs.login.clone();
                 config.user(role.as_str()).password(mine.login.get_password().unwrap());
-                let refused = HomeSession::log_in(&config).await.err().expect("a wrong password");
+                let refused = HomeSession::log_in(&config).await.expect_err("a wrong password");
                 assert!(["28P01", "28000"].contains(&sqlstate(&refused).as_str()), "{refused:?}");
             }
             // The stamp is theirs.

@@ -8,5 +8,6 @@ mod command_line;
 mod crashes;
 mod isolation;
 mod life_of_a_tenant;
+mod placement;
 mod rollouts;
 mod routes;
