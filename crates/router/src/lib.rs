@@ -47,6 +47,6 @@ pub use error::{Phase, RouterError};
 pub use extract::{TenantRejection, TenantSources};
 pub use name::TenantName;
 pub use router::{Router, RouterStatus};
-pub use tenantry_domain::Secret;
 pub use tenant::{Access, Tenant};
+pub use tenantry_domain::Secret;
 pub use tokio_postgres;
