@@ -11,6 +11,8 @@ use tracing::{info, warn};
 
 use super::step::{Effect, Kind, StepError, Work};
 
+/// Attempts after which trouble counts as more than everyday.
+const EVERYDAY_ATTEMPTS: u32 = 3;
 /// The longest wait between two attempts.
 const BACKOFF_MAX: Duration = Duration::from_mins(1);
 
@@ -90,7 +92,12 @@ async fn stumble<K: Kind>(
     error: StepError,
 ) -> Result<(), StepError> {
     let attempt = attempt + 1;
-    warn!(operation_id = %work.operation.id, step, attempt, reason = %error, "a step did not get done");
+    // That two workers want the same template, or a lock is held, is everyday; what lasts is told as a warning.
+    if matches!(error, StepError::Again { .. }) && attempt <= EVERYDAY_ATTEMPTS {
+        info!(operation_id = %work.operation.id, step, attempt, reason = %error, "a step is tried again");
+    } else {
+        warn!(operation_id = %work.operation.id, step, attempt, reason = %error, "a step did not get done");
+    }
     let mut cause = error.to_json();
     cause["step"] = step.into();
     match error {
