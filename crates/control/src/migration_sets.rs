@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tenantry_domain::{Access, MigrationSetId, Scope};
 use tenantry_fleet::MigrationFailure;
-use tenantry_migration_set::{MigrationSet, MigrationSetError};
+use tenantry_migration_set::{FINDINGS_MAX, Finding, MigrationSet, MigrationSetError, Rule};
 use tenantry_store::{AuditEntry, MigrationSetRecord, Page, PageRequest, StoredMigration};
 
 use crate::caller::Caller;
@@ -97,26 +97,33 @@ fn refused(name: &str, error: &MigrationSetError) -> ControlError {
     }
 }
 
-/// What the promoted set has, the new one must have unchanged.
+/// What the promoted set has, the new one must have unchanged. Every file that is not so is told.
 fn check_history(
     promoted: &MigrationSetRecord,
     applied: &[StoredMigration],
     set: &MigrationSet,
 ) -> Result<(), ControlError> {
-    for old in applied {
+    let broken = |old: &StoredMigration| {
         let file = format!("{}{}__{}.sql", old.kind, old.version, old.name);
-        let reason = match set.migration(old.version) {
-            None => format!("{file} is missing, but tenants have applied it; put it back"),
-            Some(new) if new.checksum != old.checksum => format!(
-                "{} differs from the {file} that tenants have applied (set {}); undo the edit and write a new version",
+        let (file, message) = match set.migration(old.version) {
+            None => (file, "tenants have applied this file, and it is missing; put it back".to_owned()),
+            Some(new) if new.checksum != old.checksum => (
                 new.file_name(),
-                promoted.id
+                format!(
+                    "it differs from the {file} that tenants have applied (set {}); undo the edit and write a new version",
+                    promoted.id
+                ),
             ),
-            Some(_) => continue,
+            Some(_) => return None,
         };
-        return Err(ControlError::InvalidRequest { reason, pointer: Some("/files") });
+        Some(Finding { file, line: 1, column: 1, rule: Rule::AppliedFile, message })
+    };
+    let findings: Vec<Finding> = applied.iter().filter_map(broken).take(FINDINGS_MAX).collect();
+    if findings.is_empty() {
+        Ok(())
+    } else {
+        Err(ControlError::MigrationRefused { name: set.name().to_owned(), findings })
     }
-    Ok(())
 }
 
 fn to_stored(migration: &tenantry_migration_set::Migration) -> StoredMigration {

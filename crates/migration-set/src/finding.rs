@@ -38,6 +38,8 @@ pub enum Rule {
     Copy,
     /// A statement that PostgreSQL cannot run in a transaction, in a file that runs in one.
     NeedsNoTransaction,
+    /// A file that tenants have applied was changed or is missing. Found where the fleet is known, not in the folder.
+    AppliedFile,
 }
 
 impl fmt::Display for Rule {
@@ -56,6 +58,7 @@ impl fmt::Display for Rule {
             Self::PsqlCommand => "psql-command",
             Self::Copy => "copy",
             Self::NeedsNoTransaction => "needs-no-transaction",
+            Self::AppliedFile => "applied-file",
         })
     }
 }
@@ -103,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_rule_has_one_name_in_json_and_in_print() {
-        for rule in [Rule::FileName, Rule::TransactionControl, Rule::NeedsNoTransaction, Rule::Copy] {
+        for rule in [Rule::FileName, Rule::TransactionControl, Rule::NeedsNoTransaction, Rule::AppliedFile] {
             assert_eq!(serde_json::to_value(rule).unwrap(), rule.to_string());
         }
     }

@@ -215,7 +215,8 @@ async fn a_migration_set_with_a_wrong_file_is_refused_at_the_door() {
     let mut changed = files::notes();
     changed[2].1.push_str("-- changed\n");
     let changed: Vec<(&str, &str)> = changed.iter().map(|(name, content)| (name.as_str(), content.as_str())).collect();
-    push(&changed).await.problem(422, "migration_refused");
+    assert_eq!(push(&changed).await.problem(422, "migration_refused"), ["V3__first_note.sql"]);
+    assert_eq!(push(&changed[..2]).await.problem(422, "migration_refused"), ["V3__first_note.sql"]);
     world.end().await;
 }
 
