@@ -119,7 +119,9 @@ pub async fn retry(control: &Control, caller: &Caller, id: OperationId) -> Resul
                 });
             }
             // A new home: the names of the one that was walked back are never used again.
-            let progress = reserve_home::reserve(control, &mut tx, &tenant, None, id).await?;
+            let pin = operation.input.get("cluster").cloned().unwrap_or_default();
+            let pin = serde_json::from_value(pin).map_err(ControlError::internal)?;
+            let progress = reserve_home::reserve(control, &mut tx, &tenant, pin, id).await?;
             let progress = serde_json::to_value(progress).map_err(ControlError::internal)?;
             tx.requeue(id, Some(&progress)).await?;
             tx.set_tenant_provisioning(tenant.id, id).await?;

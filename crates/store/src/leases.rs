@@ -24,6 +24,13 @@ pub struct Lease {
     pub epoch: i64,
 }
 
+/// What a worker learns when its lease still holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guarded {
+    /// Whether somebody has asked, by now, for the operation to be walked back.
+    pub cancel_requested: bool,
+}
+
 /// An operation with the lease on it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claimed {
@@ -88,11 +95,13 @@ impl Store {
 
 impl Tx {
     /// Locks the operation and makes sure that the lease still holds. First in every transaction of a worker.
-    pub async fn guard(&self, lease: &Lease) -> Result<(), StoreError> {
-        let sql = "SELECT 1 FROM operation WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3 FOR UPDATE";
+    pub async fn guard(&self, lease: &Lease) -> Result<Guarded, StoreError> {
+        let sql =
+            "SELECT cancel_requested FROM operation WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3 FOR UPDATE";
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
             [&lease.operation.as_uuid(), &lease.owner, &lease.epoch];
-        query_opt(self.client()?, sql, &parameters).await?.map(drop).ok_or(StoreError::LeaseLost)
+        let row = query_opt(self.client()?, sql, &parameters).await?.ok_or(StoreError::LeaseLost)?;
+        Ok(Guarded { cancel_requested: get(&row, "cancel_requested")? })
     }
 
     /// Moves the cursor on.

@@ -44,7 +44,7 @@ pub use cursor::{PAGE_MAX, Page, PageRequest};
 pub use error::StoreError;
 pub use homes::{HomeRecord, HomeSecrets, HomeState, NewHome};
 pub use idempotency::Idempotent;
-pub use leases::{Claimed, Lease};
+pub use leases::{Claimed, Guarded, Lease};
 pub use listener::{Listener, Notice};
 pub use migrate::MigrationReport;
 pub use migration_sets::{MigrationSetRecord, StoredMigration};

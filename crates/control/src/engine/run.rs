@@ -38,13 +38,14 @@ pub(crate) async fn run<K: Kind>(work: &Work<'_>) -> Result<(), StepError> {
     let mut attempt = operation.attempt;
     for (index, step) in K::STEPS.iter().enumerate().skip(first) {
         if operation.cancel_requested && K::is_before_pivot(step.name) {
-            return begin_undo::<K>(work, &mut progress, json!({ "message": "cancelled" })).await;
+            return begin_undo::<K>(work, &mut progress, cancelled()).await;
         }
         let performed = match timeout(work.control.config().step_timeout, (step.perform)(work, &mut progress)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(StepError::Again {
                 reason: format!("step `{}` took longer than its time", step.name),
                 after: Duration::from_secs(1),
+                is_busy: false,
             }),
         };
         let next = K::STEPS.get(index + 1).map(|step| step.name);
@@ -54,12 +55,24 @@ pub(crate) async fn run<K: Kind>(work: &Work<'_>) -> Result<(), StepError> {
             Err(error) => Err(error),
         };
         match committed {
-            Ok(()) => attempt = 0,
+            Ok(Committed::Yes) => attempt = 0,
+            Ok(Committed::Cancelled) => return begin_undo::<K>(work, &mut progress, cancelled()).await,
             Err(StepError::LeaseLost) => return Err(StepError::LeaseLost),
             Err(error) => return stumble::<K>(work, &mut progress, step.name, attempt, error).await,
         }
     }
     Ok(())
+}
+
+/// Whether a step's outcome was committed.
+enum Committed {
+    Yes,
+    /// Somebody asked for the operation to be walked back while the step was performed, and it still can be.
+    Cancelled,
+}
+
+fn cancelled() -> Value {
+    json!({ "message": "cancelled" })
 }
 
 /// Commits a step's own record, its event and the next cursor in one transaction.
@@ -68,10 +81,13 @@ async fn commit<K: Kind>(
     index: usize,
     progress: &K::Progress,
     next: Option<&str>,
-) -> Result<(), StepError> {
+) -> Result<Committed, StepError> {
     let step = &K::STEPS[index];
     let mut tx = work.control.store().begin().await?;
-    tx.guard(work.lease).await?;
+    let guarded = tx.guard(work.lease).await?;
+    if guarded.cancel_requested && K::is_before_pivot(step.name) {
+        return Ok(Committed::Cancelled);
+    }
     tx.record_event(work.operation.id, "step_done", Some(step.name), &json!({})).await?;
     tx.advance(work.lease, Some(next.unwrap_or(step.name)), &to_json(progress)?).await?;
     if next.is_none() {
@@ -80,7 +96,14 @@ async fn commit<K: Kind>(
     }
     (step.record)(work, progress, &mut tx).await?;
     tx.commit().await?;
-    Ok(())
+    Ok(Committed::Yes)
+}
+
+/// Waiting for others (a template that another worker builds, a lock) goes on for longer than trouble does: with waits
+/// that grow to a minute, about an hour by default.
+fn attempts_max(work: &Work<'_>, is_busy: bool) -> u32 {
+    let attempts_max = work.control.config().attempts_max;
+    if is_busy { attempts_max.saturating_mul(8) } else { attempts_max }
 }
 
 /// Decides what a failed attempt leads to: again later, walking back, or a person.
@@ -102,10 +125,13 @@ async fn stumble<K: Kind>(
     cause["step"] = step.into();
     match error {
         StepError::LeaseLost => Err(StepError::LeaseLost),
-        StepError::Again { after, .. } if attempt < work.control.config().attempts_max => {
+        StepError::Again { after, is_busy, .. } if attempt < attempts_max(work, is_busy) => {
             let at = Timestamp::now() + jittered(after, attempt);
             let tx = work.control.store().begin().await?;
-            tx.guard(work.lease).await?;
+            if tx.guard(work.lease).await?.cancel_requested && K::is_before_pivot(step) {
+                drop(tx);
+                return begin_undo::<K>(work, progress, cancelled()).await;
+            }
             let detail = json!({ "attempt": attempt, "message": cause["message"], "next_run_at": at });
             tx.record_event(work.operation.id, "step_failed", Some(step), &detail).await?;
             // The cursor names this step even when steps without effect were passed over to reach it.
@@ -167,9 +193,9 @@ async fn undo_for<K: Kind>(
             return Ok(());
         }
     }
-    let state = if work.operation.cancel_requested { OperationState::Cancelled } else { OperationState::Failed };
     let mut tx = work.control.store().begin().await?;
-    tx.guard(work.lease).await?;
+    let guarded = tx.guard(work.lease).await?;
+    let state = if guarded.cancel_requested { OperationState::Cancelled } else { OperationState::Failed };
     tx.record_event(work.operation.id, state.as_str(), None, cause).await?;
     tx.set_state(work.lease, state, Some(cause.clone())).await?;
     K::record_end(work, progress, &reason, &mut tx).await?;

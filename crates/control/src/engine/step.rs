@@ -33,6 +33,8 @@ pub(crate) enum StepError {
         reason: String,
         /// How long to wait at least.
         after: Duration,
+        /// Whether it only waits for others, which may take long and is no trouble.
+        is_busy: bool,
     },
     /// Never: repeating cannot help.
     #[error("{reason}")]
@@ -65,7 +67,8 @@ impl From<StoreError> for StepError {
         if matches!(error, StoreError::LeaseLost) {
             Self::LeaseLost
         } else if error.is_retryable() {
-            Self::Again { reason: chain(&error), after: Duration::from_millis(500) }
+            let is_busy = matches!(error, StoreError::Busy { .. });
+            Self::Again { reason: chain(&error), after: Duration::from_millis(500), is_busy }
         } else {
             Self::Failed { reason: chain(&error) }
         }
@@ -77,7 +80,10 @@ impl From<FleetError> for StepError {
         match error {
             FleetError::StaleEpoch { .. } => Self::LeaseLost,
             FleetError::Migration(failure) => Self::Migration(failure),
-            error if error.is_retryable() => Self::Again { reason: chain(&error), after: Duration::from_millis(500) },
+            error if error.is_retryable() => {
+                let is_busy = matches!(error, FleetError::Busy { .. });
+                Self::Again { reason: chain(&error), after: Duration::from_millis(500), is_busy }
+            }
             error => Self::Failed { reason: chain(&error) },
         }
     }
@@ -86,7 +92,9 @@ impl From<FleetError> for StepError {
 impl From<ControlError> for StepError {
     fn from(error: ControlError) -> Self {
         match error {
-            ControlError::Unavailable { retry_after, .. } => Self::Again { reason: chain(&error), after: retry_after },
+            ControlError::Unavailable { retry_after, .. } => {
+                Self::Again { reason: chain(&error), after: retry_after, is_busy: false }
+            }
             other => Self::Failed { reason: chain(&other) },
         }
     }

@@ -1,5 +1,7 @@
 //! What homes are made from: golden templates and shared databases.
 
+use std::time::Duration;
+
 use tenantry_domain::{ClusterId, MigrationSetId};
 use tenantry_fleet::ClusterTarget;
 use tenantry_store::{BaseState, HomeRecord, Template};
@@ -41,7 +43,7 @@ pub(crate) async fn ready_template(
     if template.state == BaseState::Ready {
         Ok(template)
     } else {
-        Err(StepError::Again { reason: "the template is not ready".to_owned(), after: std::time::Duration::ZERO })
+        Err(StepError::Again { reason: "the template is not ready".to_owned(), after: Duration::ZERO, is_busy: true })
     }
 }
 
