@@ -71,7 +71,7 @@ pub(crate) enum MigrateCommand {
 /// Where the files are.
 #[derive(Debug, Args)]
 pub(crate) struct FolderArguments {
-    /// The folder of SQL files, named V<version>__<name>.sql
+    /// The folder of SQL files, named like V7__delays.sql
     #[arg(long = "dir", value_name = "FOLDER")]
     folder: PathBuf,
 }
