@@ -25,6 +25,8 @@ use crate::migration_sets;
 const POLL: Duration = Duration::from_secs(5);
 /// While a rollout has nothing to claim but is not at its end (other replicas, tenants being born).
 const IDLE: Duration = Duration::from_millis(200);
+/// How long targets that run may take to finish after the stop. Those cut off are taken up when their lease ends.
+const DRAIN: Duration = Duration::from_secs(10);
 /// Results that are written together.
 const BATCH: usize = 64;
 /// The longest that a result waits to be written.
@@ -70,6 +72,10 @@ async fn carry_out(control: &Control, rollout: &RolloutRecord, stop: &Cancellati
     let concurrency = usize::try_from(rollout.concurrency).unwrap_or(1).max(1);
     let mut flush = tokio::time::interval(FLUSH);
     let mut renew = tokio::time::interval(config.lease / 3);
+    let mut out_of_time = std::pin::pin!(async {
+        stop.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    });
     loop {
         let room = concurrency.saturating_sub(running.len());
         if room > 0 && !stop.is_cancelled() {
@@ -96,6 +102,7 @@ async fn carry_out(control: &Control, rollout: &RolloutRecord, stop: &Cancellati
                 results.push(result);
                 Ok(())
             }
+            () = &mut out_of_time => return write(control, rollout, &mut results).await,
             _ = flush.tick() => write(control, rollout, &mut results).await,
             _ = renew.tick() => {
                 let renewed = control.store().renew_targets(rollout.id, config.replica, config.lease).await;
