@@ -35,7 +35,7 @@ struct Inner {
     providers: Vec<Arc<dyn ClusterProvider>>,
     signals: Signals,
     token_use: TokenUse,
-    catalog_server: String,
+    keep_off: Option<String>,
     /// The set that was used last: nearly all work at one time uses one set.
     last_set: ArcSwapOption<MigrationSet>,
 }
@@ -50,8 +50,8 @@ impl Control {
         providers: Vec<Arc<dyn ClusterProvider>>,
     ) -> Result<Self, ControlError> {
         let catalog_server = store.system_identifier().await?;
-        let keep_off = (!config.place_on_catalog_server).then(|| catalog_server.clone());
-        let registered: Arc<dyn ClusterProvider> = Arc::new(RegisteredProvider::new(store.clone(), keep_off));
+        let keep_off = (!config.place_on_catalog_server).then_some(catalog_server);
+        let registered: Arc<dyn ClusterProvider> = Arc::new(RegisteredProvider::new(store.clone(), keep_off.clone()));
         let providers = std::iter::once(registered).chain(providers).collect();
         let inner = Inner {
             store,
@@ -60,7 +60,7 @@ impl Control {
             providers,
             signals: Signals::new(),
             token_use: TokenUse::default(),
-            catalog_server,
+            keep_off,
             last_set: ArcSwapOption::empty(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -109,9 +109,9 @@ impl Control {
         self.inner.last_set.store(Some(set));
     }
 
-    /// Whether a server is the one that holds the catalog and tenants are to be kept off that.
-    pub(crate) fn keeps_tenants_off(&self, system_identifier: &str) -> bool {
-        !self.inner.config.place_on_catalog_server && system_identifier == self.inner.catalog_server
+    /// The system identifier of the server that holds the catalog, where tenants are to be kept off that.
+    pub(crate) fn keep_off(&self) -> Option<&str> {
+        self.inner.keep_off.as_deref()
     }
 }
 

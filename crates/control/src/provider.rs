@@ -85,18 +85,6 @@ impl RegisteredProvider {
     pub(crate) fn new(store: Store, keep_off: Option<String>) -> Self {
         Self { store, keep_off }
     }
-
-    async fn candidates(&self, tx: &mut Tx) -> Result<Vec<Candidate>, ControlError> {
-        let rows = tx.placement_candidates().await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| Candidate {
-                holds_catalog: self.keep_off.as_ref() == Some(&row.system_identifier),
-                has_open_shared_database: row.has_open_shared_database,
-                cluster: row.cluster,
-            })
-            .collect())
-    }
 }
 
 impl ClusterProvider for RegisteredProvider {
@@ -110,8 +98,8 @@ impl ClusterProvider for RegisteredProvider {
         pin: Option<ClusterId>,
     ) -> BoxFuture<'a, Result<Result<(), String>, ControlError>> {
         Box::pin(async move {
-            let mut tx = self.store.begin().await?;
-            let decision = placement::choose(&wish(region, pin), &self.candidates(&mut tx).await?);
+            let tx = self.store.begin().await?;
+            let decision = placement::choose(&wish(region, pin), &candidates(&tx, self.keep_off.as_deref()).await?);
             tx.commit().await?;
             Ok(if decision.chosen.is_some() { Ok(()) } else { Err(decision.explain()) })
         })
@@ -119,8 +107,8 @@ impl ClusterProvider for RegisteredProvider {
 
     fn acquire<'a>(&'a self, request: &'a ClusterRequest) -> BoxFuture<'a, Result<AcquiredCluster, ControlError>> {
         Box::pin(async move {
-            let mut tx = self.store.begin().await?;
-            let candidates = self.candidates(&mut tx).await?;
+            let tx = self.store.begin().await?;
+            let candidates = candidates(&tx, self.keep_off.as_deref()).await?;
             let ours = candidates.iter().find(|it| it.cluster.claimed_by == Some(request.tenant));
             let cluster = if let Some(ours) = ours {
                 ours.cluster.id
@@ -150,4 +138,17 @@ impl ClusterProvider for RegisteredProvider {
 
 fn wish(region: &Region, pin: Option<ClusterId>) -> Wish {
     Wish { region: region.clone(), isolation: Isolation::Cluster, pin }
+}
+
+/// Every cluster as the planner sees it; the server of the system identifier `keep_off` takes no tenants.
+pub(crate) async fn candidates(tx: &Tx, keep_off: Option<&str>) -> Result<Vec<Candidate>, ControlError> {
+    let rows = tx.placement_candidates().await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Candidate {
+            holds_catalog: keep_off == Some(row.system_identifier.as_str()),
+            has_open_shared_database: row.has_open_shared_database,
+            cluster: row.cluster,
+        })
+        .collect())
 }

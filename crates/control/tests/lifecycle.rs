@@ -50,14 +50,17 @@ impl Plane {
     }
 
     async fn register(&self) {
-        let address = self.server.address();
+        self.register_at(&self.server, "one", "eu-1").await;
+    }
+
+    async fn register_at(&self, server: &Server, name: &str, region: &str) {
         let wish = RegisterCluster {
-            name: "one".parse().unwrap(),
-            region: "eu-1".parse().unwrap(),
+            name: name.parse().unwrap(),
+            region: region.parse().unwrap(),
             tenancy: Tenancy::Shared,
-            endpoint: Endpoint::new("127.0.0.1", address.port()).unwrap(),
-            user: self.server.cluster().user().to_owned(),
-            password: Secret::new(self.server.cluster().password().to_owned()),
+            endpoint: Endpoint::new("127.0.0.1", server.address().port()).unwrap(),
+            user: server.cluster().user().to_owned(),
+            password: Secret::new(server.cluster().password().to_owned()),
             database: None,
             tls_mode: None,
             tls_ca: None,
@@ -186,16 +189,28 @@ async fn what_cannot_be_made_leaves_no_tenant() {
     plane.register().await;
     let no_server = tenants::create(&plane.control, &plane.caller, wish("acme", Isolation::Cluster), None).await;
     assert!(matches!(no_server, Err(ControlError::NoCapacity { .. })), "{no_server:?}");
-    let elsewhere = CreateTenant { region: Some("us-1".parse().unwrap()), ..wish("acme", Isolation::Schema) };
+    let elsewhere = CreateTenant { region: Some("mars-1".parse().unwrap()), ..wish("acme", Isolation::Schema) };
     let elsewhere = tenants::create(&plane.control, &plane.caller, elsewhere, None).await;
     assert!(matches!(elsewhere, Err(ControlError::InvalidRequest { pointer: Some("/region"), .. })), "{elsewhere:?}");
+    let away = Server::own().await;
+    plane.register_at(&away, "away", "us-1").await;
+    for isolation in [Isolation::Schema, Isolation::Database, Isolation::Cluster] {
+        let pinned = CreateTenant {
+            region: Some("eu-1".parse().unwrap()),
+            cluster: Some(ClusterRef::Name("away".parse().unwrap())),
+            ..wish("acme", isolation)
+        };
+        let pinned = tenants::create(&plane.control, &plane.caller, pinned, None).await;
+        assert!(matches!(pinned, Err(ControlError::ResidencyViolation { .. })), "{isolation}: {pinned:?}");
+    }
     let page = PageRequest::default();
     let tenants = tenants::list(&plane.control, &plane.caller, &TenantFilter::default(), &page).await.unwrap();
     let operations = operations::list(&plane.control, &plane.caller, &OperationFilter::default(), &page).await.unwrap();
     assert!(tenants.items.is_empty() && operations.items.is_empty());
 
-    plane.create("acme", Isolation::Schema).await;
-    let taken = tenants::create(&plane.control, &plane.caller, wish("acme", Isolation::Schema), None).await;
+    let acme = CreateTenant { region: Some("eu-1".parse().unwrap()), ..wish("acme", Isolation::Schema) };
+    tenants::create(&plane.control, &plane.caller, acme.clone(), None).await.unwrap();
+    let taken = tenants::create(&plane.control, &plane.caller, acme, None).await;
     assert!(matches!(taken, Err(ControlError::SlugTaken { .. })), "{taken:?}");
     plane.end().await;
 }

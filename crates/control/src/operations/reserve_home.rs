@@ -5,11 +5,12 @@ use tenantry_domain::{
     ClusterId, DatabaseName, Home, HomeId, HomeNames, Isolation, LoginSlot, OperationId, ProviderKind, ResourceId,
     SchemaName, SchemaVersion, Tenant,
 };
-use tenantry_store::{HomeSecrets, NewHome, NewResource, ResourceKind, Tx};
+use tenantry_store::{ClusterRef, HomeSecrets, NewHome, NewResource, ResourceKind, Tx};
 
 use crate::control::{Control, new_id};
 use crate::error::ControlError;
-use crate::placement::{self, Candidate, Wish};
+use crate::placement::{self, Wish};
+use crate::provider::candidates;
 
 /// What a provision remembers from step to step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,9 @@ pub(crate) async fn reserve(
     pin: Option<ClusterId>,
     operation: OperationId,
 ) -> Result<ProvisionProgress, ControlError> {
+    if let Some(pin) = pin {
+        check_residency(tx, tenant, pin).await?;
+    }
     match tenant.isolation {
         Isolation::Row => Err(ControlError::invalid(
             "/isolation",
@@ -55,32 +59,27 @@ pub(crate) async fn reserve(
     }
 }
 
+/// A cluster asked for by name may not take the data elsewhere.
+async fn check_residency(tx: &Tx, tenant: &Tenant, pin: ClusterId) -> Result<(), ControlError> {
+    let pinned = tx.cluster(&ClusterRef::Id(pin)).await?;
+    if pinned.region == tenant.region {
+        return Ok(());
+    }
+    Err(ControlError::ResidencyViolation {
+        reason: format!(
+            "cluster `{}` is in region `{}`, but the tenant's data must be in `{}`; name another cluster or region",
+            pinned.name, pinned.region, tenant.region
+        ),
+    })
+}
+
 async fn choose_cluster(
     control: &Control,
     tx: &mut Tx,
     tenant: &Tenant,
     pin: Option<ClusterId>,
 ) -> Result<ClusterId, ControlError> {
-    let candidates: Vec<Candidate> = tx
-        .placement_candidates()
-        .await?
-        .into_iter()
-        .map(|row| Candidate {
-            holds_catalog: control.keeps_tenants_off(&row.system_identifier),
-            has_open_shared_database: row.has_open_shared_database,
-            cluster: row.cluster,
-        })
-        .collect();
-    if let Some(pinned) = pin.and_then(|pin| candidates.iter().find(|it| it.cluster.id == pin))
-        && pinned.cluster.region != tenant.region
-    {
-        return Err(ControlError::ResidencyViolation {
-            reason: format!(
-                "cluster `{}` is in region `{}`, but the tenant's data must be in `{}`; name another cluster or region",
-                pinned.cluster.name, pinned.cluster.region, tenant.region
-            ),
-        });
-    }
+    let candidates = candidates(tx, control.keep_off()).await?;
     let wish = Wish { region: tenant.region.clone(), isolation: tenant.isolation, pin };
     let decision = placement::choose(&wish, &candidates);
     decision.chosen.ok_or_else(|| ControlError::NoCapacity { reason: decision.explain() })
