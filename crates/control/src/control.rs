@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::config::ControlConfig;
 use crate::error::ControlError;
 use crate::provider::{ClusterProvider, RegisteredProvider};
+use crate::reconcilers;
 use crate::signals::Signals;
 use crate::token_use::TokenUse;
 
@@ -58,7 +59,7 @@ impl Control {
             fleet,
             config,
             providers,
-            signals: Signals::new(),
+            signals: Signals::new(reconcilers::names()),
             token_use: TokenUse::default(),
             keep_off,
             last_set: ArcSwapOption::empty(),

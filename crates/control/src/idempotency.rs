@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use tenantry_domain::TokenId;
 use tenantry_store::Idempotent;
-use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use crate::caller::Caller;
 use crate::control::Control;
@@ -13,7 +11,6 @@ use crate::error::ControlError;
 
 /// How long an answer is kept.
 pub const KEPT: Duration = Duration::from_hours(24);
-const SWEEP: Duration = Duration::from_mins(10);
 
 /// What is known of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,17 +61,4 @@ pub async fn abandon(control: &Control, caller: &Caller, key: &str) -> Result<()
 
 fn token(caller: &Caller) -> Result<TokenId, ControlError> {
     caller.token.ok_or_else(|| ControlError::Forbidden { scope: "a token of your own".to_owned() })
-}
-
-/// Forgets old answers until told to stop.
-pub(crate) async fn sweep(control: &Control, stop: &CancellationToken) {
-    while !stop.is_cancelled() {
-        if let Err(error) = control.store().sweep_idempotent(KEPT).await {
-            warn!(%error, "could not forget old idempotency keys");
-        }
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tokio::time::sleep(SWEEP) => {}
-        }
-    }
 }

@@ -1,7 +1,7 @@
 //! The use-cases of Tenantry and the engine that carries them out.
 //!
 //! Here live: what an admin, a CI job or a router may ask for (one file per resource), the pure placement planner, the
-//! operation engine with its kinds of work, the rollout runner, and the interface that brings clusters into being.
+//! operation engine with its kinds of work, the reconcilers, the rollout runner, and the interface that brings clusters into being.
 //!
 //! Never here: HTTP, SQL (the catalog's is in `store`, the clusters' in `fleet`), knowledge of who starts the program.
 //!
@@ -21,6 +21,7 @@ pub mod operations;
 pub mod placement;
 pub mod plans;
 pub mod provider;
+pub mod reconcilers;
 pub mod records;
 mod replica;
 pub mod rollouts;

@@ -16,6 +16,8 @@ use tokio::time::Instant;
 
 use crate::caller::Caller;
 use crate::control::Control;
+use crate::engine::Kind;
+use crate::engine::kinds::with_kind;
 use crate::error::ControlError;
 use crate::signals::{News, Signals};
 
@@ -91,9 +93,9 @@ pub async fn cancel(control: &Control, caller: &Caller, id: OperationId) -> Resu
             reason: format!("the operation is {} already; there is nothing to cancel", operation.state),
         });
     }
-    if operation.kind == OperationKind::Delete {
+    if with_kind!(operation.kind, K => K::PIVOT.is_none()) {
         return Err(ControlError::InvalidState {
-            reason: "a deletion passes its pivot when it is accepted and cannot be cancelled".to_owned(),
+            reason: format!("`{}` passes its pivot when it is accepted and cannot be cancelled", operation.kind),
         });
     }
     tx.request_cancel(id).await?;
@@ -142,10 +144,7 @@ pub async fn retry(control: &Control, caller: &Caller, id: OperationId) -> Resul
 pub async fn skip(control: &Control, caller: &Caller, id: OperationId) -> Result<Operation, ControlError> {
     let (mut tx, operation) = open(control, caller, id).await?;
     let next = match (operation.state, operation.step.as_deref()) {
-        (OperationState::Parked, Some(step)) => match operation.kind {
-            OperationKind::Provision => next_step::<provision_tenant::ProvisionTenant>(step),
-            OperationKind::Delete => next_step::<delete_tenant::DeleteTenant>(step),
-        },
+        (OperationState::Parked, Some(step)) => with_kind!(operation.kind, K => next_step::<K>(step)),
         _ => None,
     };
     let Some(next) = next else {
@@ -183,7 +182,7 @@ pub async fn abandon(control: &Control, caller: &Caller, id: OperationId) -> Res
     show(control, caller, id).await
 }
 
-fn next_step<K: crate::engine::Kind>(step: &str) -> Option<&'static str> {
+fn next_step<K: Kind>(step: &str) -> Option<&'static str> {
     let position = K::STEPS.iter().position(|known| known.name == step)?;
     K::STEPS.get(position + 1).map(|next| next.name)
 }

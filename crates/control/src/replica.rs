@@ -4,18 +4,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control::Control;
 use crate::engine::worker;
-use crate::idempotency;
+use crate::reconcilers;
 use crate::rollouts::runner;
 
 impl Control {
-    /// Works until told to stop: listens for news, carries out operations and rollouts, tidies up. Work in progress at
+    /// Works until told to stop: listens for news, carries out operations and rollouts, keeps things up. Work in progress at
     /// that moment is handed back to the catalog for another replica.
     pub async fn run(&self, stop: CancellationToken) {
         tokio::join!(
             self.signals().run(self.store(), &stop),
             worker::run(self, &stop),
             runner::run(self, &stop),
-            idempotency::sweep(self, &stop),
+            reconcilers::run(self, &stop),
             self.token_use().run(self.store(), &stop),
         );
     }

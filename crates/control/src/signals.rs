@@ -3,6 +3,7 @@
 //! Nothing depends on a piece of news arriving. Whoever waits also looks again after a while, so a lost notification
 //! costs time, never correctness.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tenantry_domain::{FeedVersion, OperationId, RolloutId};
@@ -32,15 +33,18 @@ pub struct Signals {
     feed: watch::Sender<FeedVersion>,
     operations_wake: Notify,
     rollouts_wake: Notify,
+    reconcilers_wake: HashMap<&'static str, Notify>,
 }
 
 impl Signals {
-    pub(crate) fn new() -> Self {
+    /// `reconcilers` are the names of those that may be woken.
+    pub(crate) fn new(reconcilers: impl Iterator<Item = &'static str>) -> Self {
         Self {
             news: broadcast::channel(BACKLOG).0,
             feed: watch::channel(FeedVersion::default()).0,
             operations_wake: Notify::new(),
             rollouts_wake: Notify::new(),
+            reconcilers_wake: reconcilers.map(|name| (name, Notify::new())).collect(),
         }
     }
 
@@ -71,6 +75,20 @@ impl Signals {
         self.rollouts_wake.notified().await;
     }
 
+    pub(crate) fn wake_reconciler(&self, name: &str) {
+        if let Some(wake) = self.reconcilers_wake.get(name) {
+            wake.notify_one();
+        }
+    }
+
+    /// Waits until a pass of the reconciler is wanted at once; without end for a name that is not known.
+    pub(crate) async fn reconciler_woken(&self, name: &str) {
+        match self.reconcilers_wake.get(name) {
+            Some(wake) => wake.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Receives from the catalog until told to stop.
     pub(crate) async fn run(&self, store: &Store, stop: &CancellationToken) {
         let mut listener: Listener = store.listen();
@@ -89,6 +107,7 @@ impl Signals {
                     self.wake_rollouts();
                 }
                 Notice::Feed(version) => self.raise_feed(version),
+                Notice::Reconciler(name) => self.wake_reconciler(&name),
                 Notice::Reconnected => {
                     match store.feed_version().await {
                         Ok(clock) => self.raise_feed(clock.current),
@@ -97,6 +116,9 @@ impl Signals {
                     self.tell(News::Anything);
                     self.wake_operations();
                     self.wake_rollouts();
+                    for wake in self.reconcilers_wake.values() {
+                        wake.notify_one();
+                    }
                 }
             }
         }

@@ -19,7 +19,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 const BACKLOG: usize = 1024;
 
 /// What changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// An operation was added, woken or finished.
     Operation(OperationId),
@@ -27,6 +27,8 @@ pub enum Notice {
     Feed(FeedVersion),
     /// A rollout changed.
     Rollout(RolloutId),
+    /// A pass of the upkeep of this name is wanted at once.
+    Reconciler(String),
     /// The connection is new: anything may have changed meanwhile.
     Reconnected,
 }
@@ -109,6 +111,7 @@ fn parse(payload: &str) -> Option<Notice> {
         "operation" => value.parse().ok().map(Notice::Operation),
         "feed" => value.parse().ok().map(|version| Notice::Feed(FeedVersion(version))),
         "rollout" => value.parse().ok().map(Notice::Rollout),
+        "reconciler" => Some(Notice::Reconciler(value.to_owned())),
         _ => None,
     }
 }

@@ -5,8 +5,9 @@
 //! and nothing else. The lease's epoch is checked by every catalog write ([`step::Work::guard`]) and, on clusters, by the
 //! fence, so that a worker that lost its lease while asleep changes nothing when it wakes.
 //!
-//! Start reading at [`step`] (what a kind of work is), then [`run`] (one operation) and [`worker`] (all of them).
+//! Start reading at [`step`] (what a kind of work is), then [`kinds`] (which there are), [`run`] (one operation) and [`worker`] (all of them).
 
+pub(crate) mod kinds;
 pub(crate) mod run;
 pub(crate) mod step;
 pub(crate) mod worker;

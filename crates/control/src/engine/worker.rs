@@ -4,18 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tenantry_domain::OperationKind;
 use tenantry_store::{Claimed, Lease};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, error, info_span, warn};
 
+use super::kinds::with_kind;
 use super::run::run as run_kind;
 use super::step::{StepError, Work};
 use crate::control::Control;
-use crate::operations::delete_tenant::DeleteTenant;
-use crate::operations::provision_tenant::ProvisionTenant;
 
 /// Looks at least this often, in case news was lost.
 const POLL: Duration = Duration::from_secs(5);
@@ -104,10 +102,7 @@ async fn carry_out(control: &Control, claimed: Claimed, abort: &CancellationToke
 }
 
 async fn dispatch(work: &Work<'_>) -> Result<(), StepError> {
-    match work.operation.kind {
-        OperationKind::Provision => run_kind::<ProvisionTenant>(work).await,
-        OperationKind::Delete => run_kind::<DeleteTenant>(work).await,
-    }
+    with_kind!(work.operation.kind, K => run_kind::<K>(work).await)
 }
 
 /// Returns when the lease is lost.

@@ -1,0 +1,18 @@
+//! Which type carries out which kind of work: the one list of them all.
+
+/// Evaluates an expression with `$K` standing for the type that carries out an `OperationKind`.
+macro_rules! with_kind {
+    ($kind:expr, $K:ident => $body:expr) => {
+        match $kind {
+            ::tenantry_domain::OperationKind::Provision => {
+                type $K = $crate::operations::provision_tenant::ProvisionTenant;
+                $body
+            }
+            ::tenantry_domain::OperationKind::Delete => {
+                type $K = $crate::operations::delete_tenant::DeleteTenant;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_kind;
