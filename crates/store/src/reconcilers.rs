@@ -59,7 +59,8 @@ impl Store {
         if taken.is_some() {
             return Ok(ReconcilerTurn::Taken);
         }
-        let sql = "SELECT greatest(next_run_at, coalesce(lease_until, next_run_at)) AS at FROM reconciler WHERE name = $1";
+        let sql =
+            "SELECT greatest(next_run_at, coalesce(lease_until, next_run_at)) AS at FROM reconciler WHERE name = $1";
         Ok(ReconcilerTurn::NotBefore(get(&query_one(&client, sql, &[&name]).await?, "at")?))
     }
 
