@@ -10,8 +10,8 @@ pub(crate) mod reserve_home;
 use std::time::Duration;
 
 use serde_json::json;
-use tenantry_domain::{Access, OperationId, OperationKind, OperationState, Scope, TenantStatus};
-use tenantry_store::{AuditEntry, Operation, OperationEvent, OperationFilter, Page, PageRequest, TenantRef};
+use tenantry_domain::{Access, EventKind, OperationId, OperationKind, OperationState, Scope, TenantStatus};
+use tenantry_store::{AuditEntry, NewEvent, Operation, OperationEvent, OperationFilter, Page, PageRequest, TenantRef};
 use tokio::time::Instant;
 
 use crate::caller::Caller;
@@ -173,6 +173,7 @@ pub async fn abandon(control: &Control, caller: &Caller, id: OperationId) -> Res
     tx.abandon(id).await?;
     if let Some(tenant) = operation.tenant {
         tx.set_tenant_failed(tenant, "its operation was abandoned; delete the tenant to remove what is left").await?;
+        tx.emit(&NewEvent::of_tenant(EventKind::TenantFailed, tenant).by(id)).await?;
     }
     audit(&mut tx, caller, "operation.abandon", &operation).await?;
     if let Some(tenant) = operation.tenant {

@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use tenantry_domain::Generation;
 use tenantry_domain::plan::DEFAULT_PLAN;
 use tenantry_domain::{
-    Access, DisplayName, Isolation, Labels, Limits, OperationId, OperationKind, PlanName, Region, RouteState, Scope,
-    Slug, Tenant, TenantId, TenantStatus,
+    Access, DisplayName, EventKind, Isolation, Labels, Limits, OperationId, OperationKind, PlanName, Region,
+    RouteState, Scope, Slug, Tenant, TenantId, TenantStatus,
 };
 use tenantry_store::{
-    AuditEntry, ClusterRef, NewOperation, NewTenant, Operation, Page, PageRequest, TenantChange, TenantFilter,
-    TenantRef, Tx,
+    AuditEntry, ClusterRef, NewEvent, NewOperation, NewTenant, Operation, Page, PageRequest, TenantChange,
+    TenantFilter, TenantRef, Tx,
 };
 
 use crate::caller::Caller;
@@ -112,6 +112,7 @@ pub async fn create(
     let progress = reserve_home::reserve(control, &mut tx, &tenant, pin, operation).await?;
     tx.set_progress(operation, &serde_json::to_value(progress).map_err(ControlError::internal)?).await?;
     audit(&mut tx, caller, "tenant.create", id, Some(operation), None, Some(summary(&tenant))).await?;
+    tx.emit(&NewEvent::of_tenant(EventKind::TenantCreated, id).by(operation)).await?;
     tx.publish_route(id, RouteState::Provisioning, Generation::default(), None).await?;
     tx.commit().await?;
     control.signals().wake_operations();
@@ -162,6 +163,7 @@ pub async fn update(
     }
     let after = tx.update_tenant(before.id, &change).await?;
     audit(&mut tx, caller, "tenant.update", before.id, None, Some(summary(&before)), Some(summary(&after))).await?;
+    tx.emit(&NewEvent::of_tenant(EventKind::TenantUpdated, before.id)).await?;
     tx.touch_route(before.id).await?;
     tx.commit().await?;
     Ok(after)
@@ -208,6 +210,7 @@ pub async fn delete(
     })
     .await?;
     audit(&mut tx, caller, "tenant.delete", before.id, Some(operation), Some(summary(&before)), None).await?;
+    tx.emit(&NewEvent::of_tenant(EventKind::TenantDeleting, before.id).by(operation)).await?;
     tx.remove_route(before.id).await?;
     tx.commit().await?;
     control.signals().wake_operations();

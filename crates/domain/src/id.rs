@@ -99,6 +99,18 @@ identifier! {
     /// One HTTP request, as named in answers, logs and the audit log.
     RequestId
 }
+identifier! {
+    /// One party that wants to be told of events.
+    WebhookId
+}
+identifier! {
+    /// One thing that happened.
+    EventId
+}
+identifier! {
+    /// One event for one webhook, however often it is sent.
+    DeliveryId
+}
 
 #[cfg(test)]
 mod tests {

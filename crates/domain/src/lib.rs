@@ -9,6 +9,7 @@
 //! Start reading at [`tenant`], then [`home`] (where a tenant lives) and [`route`] (how it is reached).
 
 pub mod cluster;
+pub mod event;
 pub mod home;
 pub mod id;
 pub mod isolation;
@@ -30,8 +31,12 @@ pub use cluster::{
     Cluster, ClusterHealth, ClusterLimits, ClusterLocale, ClusterState, ClusterUsage, Endpoint, ProviderKind, Tenancy,
     TlsMode,
 };
+pub use event::EventKind;
 pub use home::{DatabaseName, Generation, Home, HomeNames, LoginSlot, Placement, RoleName, SchemaName};
-pub use id::{ClusterId, HomeId, OperationId, RequestId, ResourceId, RolloutId, SecretId, TenantId, TokenId};
+pub use id::{
+    ClusterId, DeliveryId, EventId, HomeId, OperationId, RequestId, ResourceId, RolloutId, SecretId, TenantId, TokenId,
+    WebhookId,
+};
 pub use isolation::Isolation;
 pub use label::Labels;
 pub use limits::Limits;

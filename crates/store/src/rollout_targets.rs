@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use deadpool_postgres::ClientWrapper;
-use serde_json::Value;
-use tenantry_domain::{ClusterId, HomeId, RolloutId, SchemaVersion, TargetState, TenantId};
+use serde_json::{Value, json};
+use tenantry_domain::{ClusterId, EventKind, HomeId, RolloutId, SchemaVersion, TargetState, TenantId};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::cursor::{Page, PageRequest};
 use crate::error::StoreError;
+use crate::events::NewEvent;
 use crate::filter::Filter;
 use crate::rollouts::announce;
 use crate::row::{execute, get, parsed, query};
@@ -169,6 +170,14 @@ impl Store {
         let taken = write_results(tx.client()?, rollout, owner, results).await?;
         let changed = raise_versions(tx.client()?, results, &taken).await?;
         announce(tx.client()?, rollout).await?;
+        let event = NewEvent {
+            kind: EventKind::TenantMigrated,
+            tenant: None,
+            cluster: None,
+            operation: None,
+            detail: json!({ "rollout": rollout }),
+        };
+        tx.emit_to_all(&event, &changed).await?;
         for tenant in changed {
             tx.touch_route(tenant).await?;
         }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rand::RngExt;
 use serde_json::{Value, json};
-use tenantry_domain::OperationState;
+use tenantry_domain::{EventKind, OperationState};
+use tenantry_store::{NewEvent, Operation};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -221,10 +222,21 @@ async fn park(work: &Work<'_>, step: Option<&str>, cause: &Value) -> Result<(), 
     tx.guard(work.lease).await?;
     tx.record_event(work.operation.id, "parked", step, cause).await?;
     tx.set_state(work.lease, OperationState::Parked, Some(cause.clone())).await?;
+    tx.emit(&parked(work.operation, cause)).await?;
     tx.commit().await?;
     warn!(operation_id = %work.operation.id, reason = reason_of(cause), "parked: retry, skip or abandon it");
     metrics::counter!("tenantry_operations_parked_total").increment(1);
     Ok(())
+}
+
+fn parked(operation: &Operation, cause: &Value) -> NewEvent {
+    NewEvent {
+        kind: EventKind::OperationParked,
+        tenant: operation.tenant,
+        cluster: operation.cluster,
+        operation: Some(operation.id),
+        detail: json!({ "reason": reason_of(cause) }),
+    }
 }
 
 /// Leaves the operation to a replica that understands it.

@@ -4,8 +4,8 @@
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tenantry_domain::TenantId;
-use tenantry_store::Tx;
+use tenantry_domain::{EventKind, TenantId};
+use tenantry_store::{NewEvent, Tx};
 
 use super::release_home;
 use crate::engine::step::Effect;
@@ -65,6 +65,7 @@ async fn record_bury(work: &Work<'_>, _: &DeleteProgress, tx: &mut Tx) -> Result
     let tenant = tenant_of(work)?;
     tx.close_placement(tenant).await?;
     tx.set_tenant_deleted(tenant).await?;
+    tx.emit(&NewEvent::of_tenant(EventKind::TenantDeleted, tenant).by(work.operation.id)).await?;
     tx.record_event(work.operation.id, "deleted", None, &json!({})).await?;
     Ok(())
 }

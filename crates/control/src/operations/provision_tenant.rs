@@ -3,10 +3,10 @@
 use futures::future::BoxFuture;
 use serde_json::json;
 use tenantry_domain::{
-    ClusterLimits, Generation, Isolation, Limits, RouteState, SchemaVersion, Tenancy, Tenant, TenantId,
+    ClusterLimits, EventKind, Generation, Isolation, Limits, RouteState, SchemaVersion, Tenancy, Tenant, TenantId,
 };
 use tenantry_fleet::{ApplyOptions, ClusterTarget, HomeSpec, RoleSecrets, Stamp};
-use tenantry_store::{HomeRecord, TenantRef, Tx};
+use tenantry_store::{HomeRecord, NewEvent, TenantRef, Tx};
 
 use super::bases;
 use super::cluster_target::target_of;
@@ -46,6 +46,7 @@ impl Kind for ProvisionTenant {
         Box::pin(async move {
             let tenant = tenant_of(work)?;
             tx.set_tenant_failed(tenant, reason).await?;
+            tx.emit(&NewEvent::of_tenant(EventKind::TenantFailed, tenant).by(work.operation.id)).await?;
             tx.remove_route(tenant).await?;
             Ok(())
         })
@@ -197,6 +198,7 @@ async fn record_publish_route(work: &Work<'_>, progress: &ProvisionProgress, tx:
     tx.open_placement(tenant, home, Generation::FIRST).await?;
     tx.set_tenant_active(tenant, Generation::FIRST, progress.schema_version).await?;
     tx.publish_route(tenant, RouteState::Active, Generation::FIRST, Some(home)).await?;
+    tx.emit(&NewEvent::of_tenant(EventKind::TenantActivated, tenant).by(work.operation.id)).await?;
     Ok(())
 }
 
