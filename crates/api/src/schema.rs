@@ -1,8 +1,8 @@
 //! OpenAPI schemas of domain types, which know nothing of OpenAPI.
 
 use tenantry_domain::{
-    ClusterState, Isolation, OperationKind, OperationState, Pooling, ProviderKind, RolloutState, RouteState, Scope,
-    TargetState, Tenancy, TenantStatus, TlsMode,
+    ClusterState, Isolation, Limits, OperationKind, OperationState, Origin, Pooling, ProviderKind, RolloutState,
+    RouteState, Scope, TargetState, Tenancy, TenantStatus, TlsMode,
 };
 use utoipa::openapi::schema::{
     AdditionalProperties, ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat, Type,
@@ -22,6 +22,7 @@ words! {
     isolation => Isolation,
     operation_kind => OperationKind,
     operation_state => OperationState,
+    origin => Origin,
     pooling => Pooling,
     provider => ProviderKind,
     rollout_state => RolloutState,
@@ -62,16 +63,49 @@ pub(crate) fn labels_patch() -> Object {
         .build()
 }
 
-/// Ceilings of a plan or tenant; each absent one is "no ceiling".
+/// Ceilings of a plan; each absent one is "no ceiling".
 pub(crate) fn limits() -> Object {
-    let number = || ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).build();
+    with_limits().build()
+}
+
+/// A tenant's own limits, quotas and features.
+pub(crate) fn overrides() -> Object {
+    with_limits().property("quotas", quotas()).property("features", features_patch()).build()
+}
+
+fn with_limits() -> ObjectBuilder {
+    Limits::NAMES.iter().fold(ObjectBuilder::new(), |limits, name| {
+        let value = if *name == "temporary_tables" {
+            ObjectBuilder::new().schema_type(Type::Boolean)
+        } else {
+            ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1))
+        };
+        limits.property(*name, value)
+    })
+}
+
+/// Quotas: numbers by name.
+pub(crate) fn quotas() -> Object {
+    let value = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+    named(value.build())
+}
+
+/// A change of quotas: numbers or null by name.
+pub(crate) fn quotas_patch() -> Object {
+    let types = utoipa::openapi::schema::SchemaType::from_iter([Type::Integer, Type::Null]);
+    named(ObjectBuilder::new().schema_type(types).minimum(Some(0)).build())
+}
+
+/// A change of features: switches or null by name.
+pub(crate) fn features_patch() -> Object {
+    let types = utoipa::openapi::schema::SchemaType::from_iter([Type::Boolean, Type::Null]);
+    named(ObjectBuilder::new().schema_type(types).build())
+}
+
+fn named(value: Object) -> Object {
     ObjectBuilder::new()
-        .property("connections", number())
-        .property("pool_size", number())
-        .property("requests_per_second", number())
-        .property("statement_timeout_ms", number())
-        .property("idle_in_transaction_timeout_ms", number())
-        .property("temporary_tables", ObjectBuilder::new().schema_type(Type::Boolean))
+        .additional_properties(Some(AdditionalProperties::from(RefOr::T(Schema::from(value)))))
+        .max_properties(Some(tenantry_domain::plan::NAMED_MAX))
         .build()
 }
 
@@ -113,7 +147,9 @@ pub(crate) fn cluster_health() -> Object {
 pub(crate) fn price() -> Object {
     ObjectBuilder::new()
         .property("currency", ObjectBuilder::new().schema_type(Type::String))
-        .property("monthly_minor", ObjectBuilder::new().schema_type(Type::Integer))
+        .property("monthly_minor", ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)))
+        .property("yearly_minor", ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)))
+        .property("setup_minor", ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)))
         .build()
 }
 

@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tenantry_domain::{
-    ClusterId, DisplayName, Generation, HostName, Isolation, Labels, Limits, PlanName, Region, SchemaVersion, Slug,
+    ClusterId, DisplayName, Generation, HostName, Isolation, Labels, Overrides, PlanName, Region, SchemaVersion, Slug,
     TenantId, TenantStatus,
 };
 use utoipa::{IntoParams, ToSchema};
 
 use crate::operation::Operation;
-use crate::patch::{LabelsPatch, LimitsPatch, Patch, never_null};
+use crate::patch::{LabelsPatch, OverridesPatch, Patch, never_null};
 use crate::query::{CommaSeparated, PageLimit};
 use crate::reference::{ClusterRef, TenantRef};
 use crate::schema;
@@ -50,9 +50,9 @@ pub struct Tenant {
     /// Hosts that lead to it, besides its sub-domain.
     #[schema(value_type = Vec<String>)]
     pub hosts: Vec<HostName>,
-    /// Its own limits, in place of the plan's.
-    #[schema(schema_with = schema::limits)]
-    pub overrides: Limits,
+    /// Its own limits, quotas and features, in place of the plan's.
+    #[schema(schema_with = schema::overrides)]
+    pub overrides: Overrides,
     /// The highest migration applied; 0 for none.
     #[schema(value_type = i64)]
     pub schema_version: SchemaVersion,
@@ -135,10 +135,10 @@ pub struct CreateTenant {
     #[serde(default)]
     #[schema(schema_with = schema::labels)]
     pub labels: Labels,
-    /// Its own limits, in place of the plan's.
+    /// Its own limits, quotas and features, in place of the plan's.
     #[serde(default)]
-    #[schema(schema_with = schema::limits)]
-    pub overrides: Limits,
+    #[schema(schema_with = schema::overrides)]
+    pub overrides: Overrides,
     /// End of its trial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial_ends_at: Option<Timestamp>,
@@ -159,14 +159,14 @@ impl CreateTenant {
             isolation: None,
             parent: None,
             labels: Labels::default(),
-            overrides: Limits::default(),
+            overrides: Overrides::default(),
             trial_ends_at: None,
             cluster: None,
         }
     }
 }
 
-/// Changes a tenant. Absent fields stay; see [`LabelsPatch`] and [`LimitsPatch`] for what null does.
+/// Changes a tenant. Absent fields stay; see [`LabelsPatch`] and [`OverridesPatch`] for what null does.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpdateTenant {
@@ -182,10 +182,10 @@ pub struct UpdateTenant {
     #[serde(skip_serializing_if = "Patch::is_keep")]
     #[schema(schema_with = schema::labels_patch, required = false)]
     pub labels: Patch<LabelsPatch>,
-    /// Limits to set, or to remove by null; null for the whole removes all.
+    /// Limits, quotas and features to set, or to remove by null; null for the whole removes all.
     #[serde(skip_serializing_if = "Patch::is_keep")]
-    #[schema(value_type = Option<LimitsPatch>)]
-    pub overrides: Patch<LimitsPatch>,
+    #[schema(value_type = Option<OverridesPatch>)]
+    pub overrides: Patch<OverridesPatch>,
 }
 
 /// Which tenants to list. Filters are joined by "and".

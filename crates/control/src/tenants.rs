@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tenantry_domain::Generation;
 use tenantry_domain::plan::DEFAULT_PLAN;
 use tenantry_domain::{
-    Access, DisplayName, EventKind, Isolation, Labels, Limits, OperationId, OperationKind, PlanName, Region,
+    Access, DisplayName, EventKind, Isolation, Labels, OperationId, OperationKind, Overrides, PlanName, Region,
     RouteState, Scope, Slug, Tenant, TenantId, TenantStatus,
 };
 use tenantry_store::{
@@ -20,6 +20,7 @@ use crate::error::ControlError;
 use crate::operations::delete_tenant::{DeleteProgress, DeleteTenant};
 use crate::operations::provision_tenant::ProvisionTenant;
 use crate::operations::reserve_home;
+use crate::{plans, reconcilers};
 
 /// The wish for a new tenant. Only the slug has no default.
 #[derive(Debug, Clone)]
@@ -38,8 +39,8 @@ pub struct CreateTenant {
     pub parent: Option<TenantRef>,
     /// Marks for selecting.
     pub labels: Labels,
-    /// Its own limits in place of the plan's.
-    pub overrides: Limits,
+    /// Its own limits, quotas and features in place of the plan's.
+    pub overrides: Overrides,
     /// End of its trial.
     pub trial_ends_at: Option<Timestamp>,
     /// The only cluster that will do.
@@ -57,6 +58,7 @@ pub async fn create(
     idempotency_key: Option<String>,
 ) -> Result<(Tenant, Operation), ControlError> {
     caller.require_fleet_wide(Scope::Tenants(Access::Write))?;
+    plans::check_overrides(&wish.overrides)?;
     let mut tx = control.store().begin().await?;
     let plan_name = match wish.plan {
         Some(plan) => plan,
@@ -150,6 +152,14 @@ pub async fn update(
     if_match: Option<Timestamp>,
 ) -> Result<Tenant, ControlError> {
     caller.require(Scope::Tenants(Access::Write))?;
+    let changes_limits = change.plan.is_some() || change.overrides.is_some();
+    if changes_limits {
+        // Nobody raises the limits that hold for himself.
+        caller.require_fleet_wide(Scope::Tenants(Access::Write))?;
+    }
+    if let Some(overrides) = &change.overrides {
+        plans::check_overrides(overrides)?;
+    }
     let mut tx = control.store().begin().await?;
     let before = visible(caller, tenant, tx.lock_tenant(tenant).await?)?;
     check_match(&before, if_match)?;
@@ -164,6 +174,10 @@ pub async fn update(
     let after = tx.update_tenant(before.id, &change).await?;
     audit(&mut tx, caller, "tenant.update", before.id, None, Some(summary(&before)), Some(summary(&after))).await?;
     tx.emit(&NewEvent::of_tenant(EventKind::TenantUpdated, before.id)).await?;
+    if changes_limits {
+        tx.mark_roles_due(before.id).await?;
+        tx.poke_reconciler(reconcilers::ROLE_CHANGES).await?;
+    }
     tx.touch_route(before.id).await?;
     tx.commit().await?;
     Ok(after)

@@ -8,7 +8,7 @@ use tenantry_control::records::{ClusterChange, ClusterRef, OperationFilter, Page
 use tenantry_control::tenants::{self, CreateTenant};
 use tenantry_control::{Caller, Control, ControlConfig, ControlError, migration_sets, operations, rollouts, routes};
 use tenantry_domain::{
-    ClusterLimits, Endpoint, Isolation, Labels, Limits, OperationState, RequestId, RolloutState, Scope, ScopeSet,
+    ClusterLimits, Endpoint, Isolation, Labels, OperationState, Overrides, RequestId, RolloutState, Scope, ScopeSet,
     Secret, Tenancy, Tenant, TenantStatus,
 };
 use tenantry_fleet::{Fleet, FleetConfig};
@@ -110,7 +110,7 @@ fn wish(slug: &str, isolation: Isolation) -> CreateTenant {
         isolation: Some(isolation),
         parent: None,
         labels: Labels::default(),
-        overrides: Limits::default(),
+        overrides: Overrides::default(),
         trial_ends_at: None,
         cluster: None,
     }

@@ -39,11 +39,11 @@ pub use id::{
 };
 pub use isolation::Isolation;
 pub use label::Labels;
-pub use limits::Limits;
+pub use limits::{ConnectionShares, LimitOutOfRange, LimitValue, Limits, Overrides};
 pub use migration::{MigrationSetId, SchemaVersion};
 pub use name::{ClusterName, DisplayName, HostName, InvalidName, PlanName, Region};
 pub use operation::{OperationKind, OperationState};
-pub use plan::{Plan, Price};
+pub use plan::{Effective, EffectivePlan, InvalidTerms, Origin, Plan, Price};
 pub use rollout::{RolloutState, TargetState};
 pub use route::{Credential, FeedVersion, Pooling, Route, RouteState, RouteTarget};
 pub use scope::{Access, Scope, ScopeSet};

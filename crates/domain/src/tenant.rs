@@ -7,7 +7,7 @@ use crate::home::{Generation, Placement};
 use crate::id::{OperationId, TenantId};
 use crate::isolation::Isolation;
 use crate::label::Labels;
-use crate::limits::Limits;
+use crate::limits::Overrides;
 use crate::migration::SchemaVersion;
 use crate::name::{DisplayName, PlanName, Region};
 use crate::slug::Slug;
@@ -135,8 +135,8 @@ pub struct Tenant {
     pub parent: Option<TenantId>,
     /// Marks for selecting.
     pub labels: Labels,
-    /// Its own limits, in place of the plan's.
-    pub overrides: Limits,
+    /// Its own limits, quotas and features, in place of the plan's.
+    pub overrides: Overrides,
     /// The version of its schema as last seen.
     pub schema_version: SchemaVersion,
     /// Of its placement.

@@ -153,16 +153,28 @@ impl Tx {
         Ok(())
     }
 
+    /// What the roles of the tenant's home should be has changed; they are set right next.
+    pub async fn mark_roles_due(&self, tenant: TenantId) -> Result<(), StoreError> {
+        let sql = "UPDATE home SET roles_due = true FROM placement p
+                    WHERE p.home = home.id AND p.until IS NULL AND p.tenant = $1";
+        execute(self.client()?, sql, &[&tenant.as_uuid()]).await?;
+        Ok(())
+    }
+
     /// The home is gone, and its passwords with it.
     pub async fn home_released(&self, id: HomeId) -> Result<(), StoreError> {
         execute(
             self.client()?,
-            "WITH old AS (SELECT login_secret, read_only_secret, migrator_secret FROM home WHERE id = $1 FOR UPDATE),
+            "WITH old AS (SELECT login_secret, read_only_secret, migrator_secret, next_login_secret,
+                                 next_read_only_secret
+                            FROM home WHERE id = $1 FOR UPDATE),
                   released AS (UPDATE home SET state = 'released', login_secret = NULL, read_only_secret = NULL,
-                                               migrator_secret = NULL
+                                               migrator_secret = NULL, next_login_secret = NULL,
+                                               next_read_only_secret = NULL, roles_due = false
                                WHERE id = $1)
              DELETE FROM secret USING old
-             WHERE secret.id IN (old.login_secret, old.read_only_secret, old.migrator_secret)",
+             WHERE secret.id IN (old.login_secret, old.read_only_secret, old.migrator_secret, old.next_login_secret,
+                                 old.next_read_only_secret)",
             &[&id.as_uuid()],
         )
         .await?;

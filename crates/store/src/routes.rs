@@ -6,8 +6,8 @@
 
 use deadpool_postgres::ClientWrapper;
 use tenantry_domain::{
-    ClusterId, Credential, Endpoint, FeedVersion, Generation, HomeId, HomeNames, HostName, Limits, Pooling, Route,
-    RouteTarget, SchemaVersion, Slug, TenantId, TlsMode,
+    ClusterId, Credential, Endpoint, FeedVersion, Generation, HomeId, HomeNames, HostName, Limits, Overrides, Pooling,
+    Route, RouteTarget, SchemaVersion, Slug, TenantId, TlsMode,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -266,7 +266,7 @@ fn read_change(keyring: &Keyring, row: &Row, with_secrets: bool) -> Result<Route
         state: parsed(row, "state")?,
         generation: Generation(get(row, "generation")?),
         target: read_target(keyring, row, with_secrets)?,
-        limits: limits.overridden_by(json(row, "overrides")?),
+        limits: limits.overridden_by(json::<Overrides>(row, "overrides")?.limits),
         pooling: Pooling::Own,
         schema_version: SchemaVersion(get(row, "schema_version")?),
     })))

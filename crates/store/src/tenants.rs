@@ -6,7 +6,7 @@ use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tenantry_domain::{
-    ClusterId, DisplayName, Generation, Home, HomeId, Isolation, Labels, Limits, OperationId, Placement, PlanName,
+    ClusterId, DisplayName, Generation, Home, HomeId, Isolation, Labels, OperationId, Overrides, Placement, PlanName,
     Region, SchemaVersion, Slug, Tenant, TenantId, TenantState, TenantStatus,
 };
 use tokio_postgres::Row;
@@ -76,8 +76,8 @@ pub struct NewTenant {
     pub parent: Option<TenantId>,
     /// Marks for selecting.
     pub labels: Labels,
-    /// Its own limits.
-    pub overrides: Limits,
+    /// Its own limits, quotas and features.
+    pub overrides: Overrides,
     /// End of its trial.
     pub trial_ends_at: Option<Timestamp>,
     /// The operation that provisions it.
@@ -94,7 +94,7 @@ pub struct TenantChange {
     /// All labels anew.
     pub labels: Option<Labels>,
     /// All overrides anew.
-    pub overrides: Option<Limits>,
+    pub overrides: Option<Overrides>,
 }
 
 /// Which tenants are wanted; everything that is given must hold.

@@ -70,7 +70,7 @@ impl Town {
         for isolation in [Isolation::Schema, Isolation::Database, Isolation::Cluster] {
             for number in 0..2 {
                 let temporary = |create: &mut CreateTenant| {
-                    create.overrides = Limits { temporary_tables: Some(true), ..Limits::default() };
+                    create.overrides = Limits { temporary_tables: Some(true), ..Limits::default() }.into();
                 };
                 let slug = format!("{isolation}-{number}");
                 let tenant = world.tenant(&slug).isolation(isolation).with(temporary).await;

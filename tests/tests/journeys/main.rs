@@ -9,5 +9,6 @@ mod crashes;
 mod isolation;
 mod life_of_a_tenant;
 mod placement;
+mod plans;
 mod rollouts;
 mod routes;

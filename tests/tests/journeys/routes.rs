@@ -7,8 +7,8 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use tenantry_api::{Client, ClientConfig, CreateTenant, FeedEvent};
 use tenantry_domain::{
-    DisplayName, FeedVersion, Generation, Isolation, Labels, Limits, OperationId, PlanName, Region, RouteState, Scope,
-    Secret, Slug, TenantId,
+    DisplayName, FeedVersion, Generation, Isolation, Labels, OperationId, Overrides, PlanName, Region, RouteState,
+    Scope, Secret, Slug, TenantId,
 };
 use tenantry_router::{Router, RouterError, TenantSources};
 use tenantry_sample::Dataset;
@@ -34,7 +34,7 @@ async fn publish(store: &Store, slug: &str) {
         isolation: Isolation::Schema,
         parent: None,
         labels: Labels::default(),
-        overrides: Limits::default(),
+        overrides: Overrides::default(),
         trial_ends_at: None,
         operation: OperationId::new(Uuid::now_v7()),
     })

@@ -72,7 +72,7 @@ impl Site {
         let tenant = TenantRef::Id(tenant_of(work)?);
         let (tenant, home) = tokio::try_join!(store.tenant(&tenant), store.home(home))?;
         let (access, plan) = tokio::try_join!(store.cluster_access(home.home.cluster), store.plan(&tenant.plan))?;
-        let limits = plan.limits.overridden_by(tenant.overrides);
+        let limits = plan.limits.overridden_by(tenant.overrides.limits);
         Ok(Self { tenant, home, target: target_of(access), limits })
     }
 }

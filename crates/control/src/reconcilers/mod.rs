@@ -4,6 +4,7 @@
 //! each, under a lease in the catalog; a pass is bounded in time and in how much it does, and the next one goes on.
 
 mod idempotency_keys;
+mod plan_changes;
 
 use std::time::Duration;
 
@@ -35,8 +36,13 @@ pub(crate) struct Reconciler {
     pub(crate) reconcile: for<'a> fn(&'a Control) -> BoxFuture<'a, Result<Value, ControlError>>,
 }
 
+/// Tells tenants that the limits of their plan changed.
+pub const PLAN_CHANGES: &str = "plan_changes";
+/// Sets roles right whose intended state changed.
+pub const ROLE_CHANGES: &str = "role_changes";
+
 /// All of them.
-const RECONCILERS: &[Reconciler] = &[idempotency_keys::RECONCILER];
+const RECONCILERS: &[Reconciler] = &[idempotency_keys::RECONCILER, plan_changes::RECONCILER];
 
 /// The names of all reconcilers.
 pub fn names() -> impl Iterator<Item = &'static str> {

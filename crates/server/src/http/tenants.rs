@@ -287,6 +287,6 @@ fn merged(body: &UpdateTenant, current: &tenantry_domain::Tenant) -> Result<Tena
         name: body.name.clone(),
         plan: body.plan.clone(),
         labels: convert::merge(&body.labels, |patch| patch.apply(&current.labels))?,
-        overrides: convert::merge(&body.overrides, |patch| Ok(patch.apply(current.overrides)))?,
+        overrides: convert::merge(&body.overrides, |patch| Ok(patch.apply(current.overrides.clone())))?,
     })
 }

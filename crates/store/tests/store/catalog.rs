@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tenantry_domain::{
     ClusterId, ClusterLimits, ClusterLocale, ClusterName, DatabaseName, DisplayName, Endpoint, Generation, Home,
-    HomeId, HomeNames, Isolation, Labels, Limits, LoginSlot, OperationId, OperationKind, PlanName, ProviderKind,
+    HomeId, HomeNames, Isolation, Labels, LoginSlot, OperationId, OperationKind, Overrides, PlanName, ProviderKind,
     Region, ResourceId, RouteState, SchemaName, SchemaVersion, Secret, Slug, Tenancy, TenantId, TlsMode,
 };
 use tenantry_store::{
@@ -144,7 +144,7 @@ pub(crate) fn new_tenant(slug: &str, operation: OperationId) -> NewTenant {
         isolation: Isolation::Database,
         parent: None,
         labels: Labels::default(),
-        overrides: Limits::default(),
+        overrides: Overrides::default(),
         trial_ends_at: None,
         operation,
     }

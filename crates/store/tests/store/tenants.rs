@@ -116,10 +116,11 @@ async fn a_change_touches_what_it_names_and_reaches_routers() {
     let cluster = catalog.cluster("one", Tenancy::Shared).await;
     let acme = catalog.active_tenant("acme", cluster).await;
     let before = catalog.store.feed_version().await.unwrap().current;
-    let overrides = tenantry_domain::Limits { pool_size: Some(3), ..Default::default() };
+    let limits = tenantry_domain::Limits { pool_size: Some(3), ..Default::default() };
+    let overrides = tenantry_domain::Overrides::from(limits);
     let mut tx = catalog.begin().await;
     let locked = tx.lock_tenant(&TenantRef::Id(acme.tenant)).await.unwrap();
-    let change = TenantChange { overrides: Some(overrides), ..TenantChange::default() };
+    let change = TenantChange { overrides: Some(overrides.clone()), ..TenantChange::default() };
     let changed = tx.update_tenant(acme.tenant, &change).await.unwrap();
     tx.touch_route(acme.tenant).await.unwrap();
     tx.commit().await.unwrap();

@@ -1,9 +1,13 @@
 //! `tenantry plan`.
 
-use clap::Subcommand;
-use tenantry_api::{ListQuery, Plan};
-use tenantry_domain::PlanName;
+use std::collections::BTreeMap;
 
+use clap::{ArgGroup, Args, Subcommand};
+use serde_json::json;
+use tenantry_api::{Client, CreatePlan, ListQuery, Patch, Plan, UpdatePlan};
+use tenantry_domain::{Isolation, PlanName, Price};
+
+use super::arguments::{Assignment, read_assignments, words};
 use super::error::CliError;
 use super::paging::{self, ListOptions};
 use super::table::{Cell, Tabular};
@@ -12,6 +16,16 @@ use super::{Context, examples};
 /// Quotas, features, default isolation and limits that tenants get.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PlanCommand {
+    /// Create a plan
+    #[command(after_help = examples!(
+        "tenantry plan create starter --isolation schema --limit connections=10 --limit statement_timeout_ms=30000",
+        "tenantry plan create business --isolation database --quota seats=100 --feature sso --feature export \\",
+        "    --currency EUR --monthly-minor 4900",
+        "",
+        "Limits: connections, pool_size, connections_per_second, requests_per_second, requests_per_minute,",
+        "statement_timeout_ms, idle_in_transaction_timeout_ms, transaction_timeout_ms, temporary_tables.",
+    ))]
+    Create(Box<CreateArguments>),
     /// List plans
     #[command(after_help = examples!("tenantry plan list"))]
     List(ListOptions),
@@ -21,19 +35,161 @@ pub(crate) enum PlanCommand {
         /// Its name
         plan: PlanName,
     },
+    /// Change a plan; new limits reach its tenants within seconds
+    #[command(after_help = examples!(
+        "tenantry plan update team --limit connections=50 --remove-limit requests_per_second",
+        "tenantry plan update team --quota seats=200 --add-feature sso --remove-feature beta",
+        "tenantry plan update team --currency EUR --monthly-minor 5900",
+    ))]
+    Update(Box<UpdateArguments>),
+    /// Delete a plan that no tenant has
+    #[command(after_help = examples!("tenantry plan delete starter"))]
+    Delete {
+        /// Its name
+        plan: PlanName,
+    },
+}
+
+/// Name and isolation are needed.
+#[derive(Debug, Args)]
+pub(crate) struct CreateArguments {
+    /// Its name, unique
+    plan: PlanName,
+    /// What a tenant of the plan has to itself
+    #[arg(long, value_parser = words::<Isolation>(Isolation::ALL.map(Isolation::as_str)))]
+    isolation: Isolation,
+    /// A limit, such as `connections=50`; may be repeated
+    #[arg(long = "limit", value_name = "LIMIT=VALUE")]
+    limits: Vec<Assignment>,
+    /// A product quota, such as `seats=100`; may be repeated
+    #[arg(long = "quota", value_name = "NAME=NUMBER")]
+    quotas: Vec<Assignment>,
+    /// A product feature that is on; may be repeated
+    #[arg(long = "feature", value_name = "NAME")]
+    features: Vec<String>,
+    #[command(flatten)]
+    price: PriceArguments,
+}
+
+/// What is not named stays.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("plan_change").required(true).multiple(true).args([
+    "isolation", "limits", "removed_limits", "quotas", "removed_quotas", "added_features", "removed_features",
+    "currency", "monthly_minor", "yearly_minor", "setup_minor",
+]))]
+pub(crate) struct UpdateArguments {
+    /// Its name
+    plan: PlanName,
+    /// What new tenants of the plan have to themselves
+    #[arg(long, value_parser = words::<Isolation>(Isolation::ALL.map(Isolation::as_str)))]
+    isolation: Option<Isolation>,
+    /// A limit to set, such as `connections=50`; may be repeated
+    #[arg(long = "limit", value_name = "LIMIT=VALUE")]
+    limits: Vec<Assignment>,
+    /// A limit to remove, so that there is no such ceiling; may be repeated
+    #[arg(long = "remove-limit", value_name = "LIMIT")]
+    removed_limits: Vec<String>,
+    /// A quota to set, such as `seats=100`; may be repeated
+    #[arg(long = "quota", value_name = "NAME=NUMBER")]
+    quotas: Vec<Assignment>,
+    /// A quota to remove; may be repeated
+    #[arg(long = "remove-quota", value_name = "NAME")]
+    removed_quotas: Vec<String>,
+    /// A feature to switch on; may be repeated
+    #[arg(long = "add-feature", value_name = "NAME")]
+    added_features: Vec<String>,
+    /// A feature to switch off; may be repeated
+    #[arg(long = "remove-feature", value_name = "NAME")]
+    removed_features: Vec<String>,
+    #[command(flatten)]
+    price: PriceArguments,
+}
+
+/// Price fields, for showing and for billing elsewhere.
+#[derive(Debug, Args)]
+struct PriceArguments {
+    /// ISO 4217 code of the price's currency, such as EUR
+    #[arg(long)]
+    currency: Option<String>,
+    /// Price of a month, in the currency's smallest unit
+    #[arg(long, value_name = "AMOUNT")]
+    monthly_minor: Option<i64>,
+    /// Price of a year, in the currency's smallest unit
+    #[arg(long, value_name = "AMOUNT")]
+    yearly_minor: Option<i64>,
+    /// Price of the beginning, in the currency's smallest unit
+    #[arg(long, value_name = "AMOUNT")]
+    setup_minor: Option<i64>,
+}
+
+impl PriceArguments {
+    fn over(self, current: Price) -> Price {
+        Price {
+            currency: self.currency.or(current.currency),
+            monthly_minor: self.monthly_minor.or(current.monthly_minor),
+            yearly_minor: self.yearly_minor.or(current.yearly_minor),
+            setup_minor: self.setup_minor.or(current.setup_minor),
+        }
+    }
 }
 
 impl PlanCommand {
     pub(crate) async fn run(self, context: &Context) -> Result<(), CliError> {
         let client = context.client()?;
         match self {
+            Self::Create(arguments) => create(context, &client, *arguments).await,
             Self::List(options) => {
                 let fetch = async |limit, cursor| client.list_plans(&ListQuery { limit: Some(limit), cursor }).await;
                 context.output.list(&paging::gather(&options, fetch).await?)
             }
-            Self::Show { plan } => context.output.object(&client.show_plan(&plan).await?),
+            Self::Show { plan } => context.output.object(&client.show_plan(&plan).await?.value),
+            Self::Update(arguments) => update(context, &client, *arguments).await,
+            Self::Delete { plan } => {
+                client.delete_plan(&plan).await?;
+                context.output.done(&json!({ "deleted": plan }), &format!("Plan {plan} is deleted."))
+            }
         }
     }
+}
+
+async fn create(context: &Context, client: &Client, arguments: CreateArguments) -> Result<(), CliError> {
+    let create = CreatePlan {
+        name: arguments.plan,
+        isolation: arguments.isolation,
+        quotas: read_assignments("--quota", &arguments.quotas, &[])?,
+        features: arguments.features,
+        limits: read_assignments("--limit", &arguments.limits, &[])?,
+        price: arguments.price.over(Price::default()),
+    };
+    context.output.object(&client.create_plan(&create).await?)
+}
+
+/// Features and prices are whole in the contract, so they are read first and the change holds for what was read.
+async fn update(context: &Context, client: &Client, arguments: UpdateArguments) -> Result<(), CliError> {
+    let current = client.show_plan(&arguments.plan).await?;
+    let quotas: BTreeMap<String, Option<i64>> =
+        read_assignments("--quota", &arguments.quotas, &arguments.removed_quotas)?;
+    let limits = if arguments.limits.is_empty() && arguments.removed_limits.is_empty() {
+        Patch::Keep
+    } else {
+        Patch::Set(read_assignments("--limit", &arguments.limits, &arguments.removed_limits)?)
+    };
+    let mut features = current.value.features.clone();
+    features.retain(|feature| !arguments.removed_features.contains(feature));
+    for feature in arguments.added_features {
+        if !features.contains(&feature) {
+            features.push(feature);
+        }
+    }
+    let price = arguments.price.over(current.value.price.clone());
+    let update = UpdatePlan {
+        isolation: arguments.isolation,
+        quotas: if quotas.is_empty() { Patch::Keep } else { Patch::Set(quotas) },
+        features: (features != current.value.features).then_some(features),
+        limits,
+        price: if price == current.value.price { Patch::Keep } else { Patch::Set(price) },
+    };
+    context.output.object(&client.update_plan(&arguments.plan, &update, current.etag.as_deref()).await?.value)
 }
 
 impl Tabular for Plan {
@@ -51,22 +207,30 @@ impl Tabular for Plan {
 
     fn fields(&self) -> Vec<(&'static str, Cell)> {
         let limits = &self.limits;
-        let price = self.price.monthly_minor.map(|minor| {
-            let currency = self.price.currency.as_deref().unwrap_or("").to_owned();
-            format!("{minor} {currency} a month, in its smallest unit")
-        });
+        let currency = self.price.currency.as_deref().unwrap_or("");
+        let price = [
+            ("a month", self.price.monthly_minor),
+            ("a year", self.price.yearly_minor),
+            ("to begin with", self.price.setup_minor),
+        ];
+        let price = price.into_iter().filter_map(|(what, amount)| Some(format!("{} {currency} {what}", amount?)));
         vec![
             ("name", Cell::new(&self.name)),
             ("isolation", Cell::new(self.isolation)),
             ("connections", Cell::optional(limits.connections)),
             ("pool size", Cell::optional(limits.pool_size)),
+            ("connections per second", Cell::optional(limits.connections_per_second)),
             ("requests per second", Cell::optional(limits.requests_per_second)),
+            ("requests per minute", Cell::optional(limits.requests_per_minute)),
             ("statement timeout, ms", Cell::optional(limits.statement_timeout_ms)),
             ("idle in transaction, ms", Cell::optional(limits.idle_in_transaction_timeout_ms)),
+            ("transaction timeout, ms", Cell::optional(limits.transaction_timeout_ms)),
             ("temporary tables", Cell::optional(limits.temporary_tables)),
             ("quotas", Cell::joined(self.quotas.iter().map(|(name, value)| format!("{name}={value}")))),
             ("features", Cell::joined(&self.features)),
-            ("price", Cell::optional(price)),
+            ("price, smallest unit", Cell::joined(price)),
+            ("created", Cell::time(self.created_at)),
+            ("updated", Cell::time(self.updated_at)),
         ]
     }
 }

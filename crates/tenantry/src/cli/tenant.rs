@@ -1,5 +1,6 @@
 //! `tenantry tenant`.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use clap::{ArgGroup, Args, Subcommand};
@@ -7,10 +8,12 @@ use jiff::Timestamp;
 use serde_json::json;
 use tenantry_api::tenant::LabelSelector;
 use tenantry_api::{
-    Client, ClusterRef, CommaSeparated, CreateTenant, LabelsPatch, ListTenants, Patch, Tenant, TenantRef,
-    TenantWithOperation, UpdateTenant,
+    Client, ClusterRef, CommaSeparated, CreateTenant, EffectivePlan, LabelsPatch, ListTenants, OverridesPatch, Patch,
+    Tenant, TenantRef, TenantWithOperation, UpdateTenant,
 };
-use tenantry_domain::{DisplayName, Isolation, Labels, PlanName, Region, SchemaVersion, Slug, TenantStatus};
+use tenantry_domain::{
+    DisplayName, Isolation, Labels, LimitValue, Origin, Overrides, PlanName, Region, SchemaVersion, Slug, TenantStatus,
+};
 
 use super::arguments::{Assignment, future, map_of, read_assignments, words};
 use super::error::CliError;
@@ -43,13 +46,20 @@ pub(crate) enum TenantCommand {
         /// Its slug or id
         tenant: TenantRef,
     },
-    /// Change name, plan, labels or limits
+    /// Change name, plan, labels, or limits, quotas and features of its own
     #[command(after_help = examples!(
         "tenantry tenant update acme --name 'Acme Airlines' --plan team",
         "tenantry tenant update acme --label tier=gold --remove-label pilot",
         "tenantry tenant update acme --override connections=100 --remove-override pool_size",
+        "tenantry tenant update acme --quota seats=500 --feature sso=true --remove-feature beta",
     ))]
     Update(Box<UpdateArguments>),
+    /// Show every limit, quota and feature that holds for a tenant, and where it comes from
+    #[command(after_help = examples!("tenantry tenant effective-plan acme"))]
+    EffectivePlan {
+        /// Its slug or id
+        tenant: TenantRef,
+    },
     /// Delete a tenant with all its data, at once
     #[command(after_help = examples!(
         "tenantry tenant delete acme          # asks first, on a terminal",
@@ -93,6 +103,12 @@ pub(crate) struct CreateArguments {
     /// A limit of its own in place of the plan's, such as `connections=50`; may be repeated
     #[arg(long = "override", value_name = "LIMIT=VALUE")]
     overrides: Vec<Assignment>,
+    /// A quota of its own, such as `seats=100`; may be repeated
+    #[arg(long = "quota", value_name = "NAME=NUMBER")]
+    quotas: Vec<Assignment>,
+    /// A feature of its own, such as `sso=true`; may be repeated
+    #[arg(long = "feature", value_name = "NAME=true|false")]
+    features: Vec<Assignment>,
     /// End of its trial, or how long it lasts
     #[arg(long, value_name = "TIME", value_parser = future)]
     trial_ends: Option<Timestamp>,
@@ -137,7 +153,8 @@ pub(crate) struct ListArguments {
 /// What is not named stays.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("change").required(true).multiple(true).args([
-    "name", "plan", "labels", "removed_labels", "overrides", "removed_overrides",
+    "name", "plan", "labels", "removed_labels", "overrides", "removed_overrides", "quotas", "removed_quotas",
+    "features", "removed_features",
 ]))]
 pub(crate) struct UpdateArguments {
     /// Its slug or id
@@ -160,6 +177,18 @@ pub(crate) struct UpdateArguments {
     /// A limit of its own to remove, so that the plan's holds again; may be repeated
     #[arg(long = "remove-override", value_name = "LIMIT")]
     removed_overrides: Vec<String>,
+    /// A quota of its own to set, such as `seats=100`; may be repeated
+    #[arg(long = "quota", value_name = "NAME=NUMBER")]
+    quotas: Vec<Assignment>,
+    /// A quota of its own to remove, so that the plan's holds again; may be repeated
+    #[arg(long = "remove-quota", value_name = "NAME")]
+    removed_quotas: Vec<String>,
+    /// A feature to switch on or off for it, such as `sso=true`; may be repeated
+    #[arg(long = "feature", value_name = "NAME=true|false")]
+    features: Vec<Assignment>,
+    /// A feature of its own to remove, so that the plan's holds again; may be repeated
+    #[arg(long = "remove-feature", value_name = "NAME")]
+    removed_features: Vec<String>,
 }
 
 /// Which tenant, and how sure.
@@ -189,6 +218,7 @@ impl TenantCommand {
             Self::List(arguments) => list(context, &client, *arguments).await,
             Self::Show { tenant } => context.output.object(&client.show_tenant(&tenant).await?.value),
             Self::Update(arguments) => update(context, &client, *arguments).await,
+            Self::EffectivePlan { tenant } => context.output.object(&client.effective_plan(&tenant).await?),
             Self::Delete(arguments) => delete(context, &client, &arguments).await,
             Self::Purge { tenant } => {
                 client.purge_tenant(&tenant).await?;
@@ -209,7 +239,11 @@ async fn create(context: &Context, client: &Client, arguments: CreateArguments) 
         isolation: arguments.isolation,
         parent: arguments.parent,
         labels,
-        overrides: read_assignments("--override", &arguments.overrides, &[])?,
+        overrides: Overrides {
+            limits: read_assignments("--override", &arguments.overrides, &[])?,
+            quotas: read_assignments("--quota", &arguments.quotas, &[])?,
+            features: read_assignments("--feature", &arguments.features, &[])?,
+        },
         trial_ends_at: arguments.trial_ends,
         cluster: arguments.cluster,
     };
@@ -237,7 +271,7 @@ async fn list(context: &Context, client: &Client, arguments: ListArguments) -> R
 }
 
 async fn update(context: &Context, client: &Client, arguments: UpdateArguments) -> Result<(), CliError> {
-    let mut labels: std::collections::BTreeMap<_, _> =
+    let mut labels: BTreeMap<_, _> =
         map_of(arguments.labels).into_iter().map(|(key, value)| (key, Some(value))).collect();
     labels.extend(arguments.removed_labels.into_iter().map(|key| (key, None)));
     let labels = if labels.is_empty() {
@@ -245,13 +279,25 @@ async fn update(context: &Context, client: &Client, arguments: UpdateArguments) 
     } else {
         Patch::Set(LabelsPatch::new(labels).map_err(|error| CliError::usage(error.to_string()))?)
     };
-    let overrides = if arguments.overrides.is_empty() && arguments.removed_overrides.is_empty() {
-        Patch::Keep
-    } else {
-        Patch::Set(read_assignments("--override", &arguments.overrides, &arguments.removed_overrides)?)
-    };
+    let mut overrides: OverridesPatch =
+        read_assignments("--override", &arguments.overrides, &arguments.removed_overrides)?;
+    overrides.quotas = changes_of("--quota", &arguments.quotas, &arguments.removed_quotas)?;
+    overrides.features = changes_of("--feature", &arguments.features, &arguments.removed_features)?;
+    let overrides = if overrides == OverridesPatch::default() { Patch::Keep } else { Patch::Set(overrides) };
     let update = UpdateTenant { name: arguments.name, plan: arguments.plan, labels, overrides };
     context.output.object(&client.update_tenant(&arguments.tenant, &update, None).await?.value)
+}
+
+/// Values by name to set, or to remove by null.
+fn changes_of<T: serde::de::DeserializeOwned>(
+    what: &str,
+    set: &[Assignment],
+    removed: &[String],
+) -> Result<Patch<BTreeMap<String, Option<T>>>, CliError> {
+    if set.is_empty() && removed.is_empty() {
+        return Ok(Patch::Keep);
+    }
+    Ok(Patch::Set(read_assignments(what, set, removed)?))
 }
 
 async fn delete(context: &Context, client: &Client, arguments: &DeleteArguments) -> Result<(), CliError> {
@@ -325,7 +371,7 @@ impl Tabular for Tenant {
     }
 
     fn fields(&self) -> Vec<(&'static str, Cell)> {
-        let overrides = serde_json::to_value(self.overrides).unwrap_or_default();
+        let overrides = serde_json::to_value(&self.overrides).unwrap_or_default();
         let overrides = overrides.as_object().cloned().unwrap_or_default();
         vec![
             ("slug", Cell::new(&self.slug)),
@@ -348,4 +394,35 @@ impl Tabular for Tenant {
             ("updated", Cell::time(self.updated_at)),
         ]
     }
+}
+
+impl Tabular for EffectivePlan {
+    const COLUMNS: &'static [&'static str] = &["tenant", "plan"];
+
+    fn row(&self) -> Vec<Cell> {
+        vec![Cell::new(self.tenant), Cell::new(&self.plan)]
+    }
+
+    fn fields(&self) -> Vec<(&'static str, Cell)> {
+        let limit = |value: Option<LimitValue>| match value {
+            Some(LimitValue::Number(number)) => number.to_string(),
+            Some(LimitValue::Switch(is_on)) => is_on.to_string(),
+            None => "none".to_owned(),
+        };
+        vec![
+            ("tenant", Cell::new(self.tenant)),
+            ("plan", Cell::new(&self.plan)),
+            ("limits", lines(self.limits.iter().map(|(name, it)| (name, limit(it.value), it.origin)))),
+            ("quotas", lines(self.quotas.iter().map(|(name, it)| (name, it.value.to_string(), it.origin)))),
+            ("features", lines(self.features.iter().map(|(name, it)| (name, it.value.to_string(), it.origin)))),
+        ]
+    }
+}
+
+/// Values with where they come from; what the plan says needs no mention.
+fn lines<'a>(values: impl Iterator<Item = (&'a String, String, Origin)>) -> Cell {
+    Cell::joined(values.map(|(name, value, origin)| match origin {
+        Origin::Plan => format!("{name}={value}"),
+        Origin::Override => format!("{name}={value} (override)"),
+    }))
 }
