@@ -27,7 +27,7 @@ impl Traces {
         let sql = "SELECT kind || ' ' || name FROM resource
                    WHERE cluster = $1 AND state = 'created' AND kind IN ('role', 'database')
                    UNION ALL SELECT unnest(ARRAY['database ' || name, 'role ' || name || '_owner']) FROM template
-                   WHERE cluster = $1 AND state <> 'planned'
+                   WHERE cluster = $1 AND state = 'ready'
                    UNION ALL SELECT 'database ' || name FROM shared_database WHERE cluster = $1 AND state = 'ready'
                    UNION ALL SELECT 'role ' || name || suffix
                    FROM shared_database, unnest(ARRAY['_homes', '_temp']) AS suffix WHERE cluster = $1 AND state = 'ready'";
@@ -39,9 +39,9 @@ impl Traces {
     pub(crate) async fn planned(catalog: &Client, cluster: &Uuid) -> Self {
         let sql = "SELECT kind || ' ' || name FROM resource
                    WHERE cluster = $1 AND state = 'planned' AND kind IN ('role', 'database')
-                   UNION ALL SELECT 'database ' || name FROM template WHERE cluster = $1 AND state = 'planned'
+                   UNION ALL SELECT 'database ' || name FROM template WHERE cluster = $1 AND state <> 'ready'
                    UNION ALL SELECT 'role ' || name || suffix
-                   FROM template, unnest(ARRAY['_owner', '_m']) AS suffix WHERE cluster = $1 AND state = 'planned'
+                   FROM template, unnest(ARRAY['_owner', '_m']) AS suffix WHERE cluster = $1 AND state <> 'ready'
                    UNION ALL SELECT 'database ' || name FROM shared_database WHERE cluster = $1 AND state = 'planned'
                    UNION ALL SELECT 'role ' || name || suffix
                    FROM shared_database, unnest(ARRAY['_homes', '_temp']) AS suffix WHERE cluster = $1 AND state = 'planned'";

@@ -128,6 +128,8 @@ pub(crate) fn cluster_usage() -> Object {
         .required("homes")
         .property("databases", number())
         .required("databases")
+        .property("warm", number())
+        .required("warm")
         .build()
 }
 

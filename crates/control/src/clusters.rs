@@ -1,5 +1,7 @@
 //! Clusters as admins see them.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tenantry_domain::{
@@ -13,6 +15,7 @@ use crate::caller::Caller;
 use crate::control::{Control, new_id};
 use crate::error::ControlError;
 use crate::operations::cluster_target::{cluster_target, target_of};
+use crate::warm_pool;
 
 /// The wish to take a server in.
 #[derive(Debug, Clone)]
@@ -97,6 +100,7 @@ pub async fn register(control: &Control, caller: &Caller, wish: RegisterCluster)
     let mut tx = control.store().begin().await?;
     let id = cluster.id;
     tx.insert_cluster(&new_cluster(cluster, inspection, findings)).await?;
+    tx.poke_reconciler(warm_pool::NAME).await?;
     let recorded = tx.cluster(&ClusterRef::Id(id)).await?;
     audit(&mut tx, caller, "cluster.register", id, None, Some(summary(&recorded))).await?;
     tx.commit().await?;
@@ -222,11 +226,24 @@ pub async fn remove(control: &Control, caller: &Caller, cluster: &ClusterRef) ->
             reason: format!("cluster `{}` is active; cordon it first, so that nothing new arrives", before.name),
         });
     }
+    if before.usage.homes > 0 && before.usage.claimed_homes() == 0 {
+        tx.poke_reconciler(warm_pool::NAME).await?;
+        tx.commit().await?;
+        return Err(ControlError::Unavailable {
+            reason: format!(
+                "cluster `{}` still has {} homes that no tenant has; they are being dropped",
+                before.name, before.usage.warm
+            ),
+            retry_after: Duration::from_secs(2),
+            source: None,
+        });
+    }
     if before.usage.homes > 0 {
         return Err(ControlError::Conflict {
             reason: format!(
                 "cluster `{}` still has {} homes; delete their tenants first",
-                before.name, before.usage.homes
+                before.name,
+                before.usage.claimed_homes()
             ),
         });
     }
@@ -256,6 +273,7 @@ async fn set_state(
     let before = tx.lock_cluster(cluster).await?;
     let after = tx.set_cluster_state(before.id, state).await?;
     audit(&mut tx, caller, action, before.id, Some(summary(&before)), Some(summary(&after))).await?;
+    tx.poke_reconciler(warm_pool::NAME).await?;
     tx.commit().await?;
     Ok(after)
 }

@@ -20,10 +20,38 @@ pub struct ControlConfig {
     pub step_timeout: Duration,
     /// Tenants that one rollout migrates at the same time, unless it says otherwise.
     pub rollout_concurrency: u32,
+    /// How many homes wait for tenants to come. All replicas should say the same.
+    pub warm_pool: WarmPoolConfig,
     /// The region of a tenant that names none; absent means the only one that has clusters.
     pub default_region: Option<Region>,
     /// Whether tenants may be placed on the server that holds the catalog. Only `dev` and `demo` say yes.
     pub place_on_catalog_server: bool,
+}
+
+/// How many homes are kept ready on each shared cluster, so that a tenant with a database of its own finds one made.
+///
+/// Between `size_min` and `size_max` the number follows how many databases tenants got there in the last quarter of an
+/// hour. A `size_max` of zero turns the pool off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WarmPoolConfig {
+    /// Kept on every shared cluster that takes homes, whether tenants come or not.
+    pub size_min: u32,
+    /// At most so many on one cluster.
+    pub size_max: u32,
+    /// Made at the same time on one cluster.
+    pub refill_concurrency: u32,
+}
+
+impl WarmPoolConfig {
+    /// No warm homes.
+    pub const OFF: Self = Self { size_min: 0, size_max: 0, refill_concurrency: 2 };
+    /// For a control plane whose tenants come one by one, at times a few at once.
+    pub const SMALL: Self = Self { size_min: 2, size_max: 10, refill_concurrency: 2 };
+
+    /// Whether homes are kept at all.
+    pub const fn is_on(&self) -> bool {
+        self.size_max > 0
+    }
 }
 
 impl ControlConfig {
@@ -36,6 +64,7 @@ impl ControlConfig {
             attempts_max: 8,
             step_timeout: Duration::from_mins(5),
             rollout_concurrency: 8,
+            warm_pool: WarmPoolConfig::OFF,
             default_region: None,
             place_on_catalog_server: false,
         }

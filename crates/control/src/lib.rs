@@ -31,8 +31,9 @@ pub mod signals;
 pub mod tenants;
 mod token_use;
 pub mod tokens;
+mod warm_pool;
 
 pub use caller::Caller;
-pub use config::ControlConfig;
+pub use config::{ControlConfig, WarmPoolConfig};
 pub use control::Control;
 pub use error::ControlError;

@@ -3,6 +3,8 @@
 pub(crate) mod bases;
 pub(crate) mod cluster_target;
 pub(crate) mod delete_tenant;
+pub(crate) mod drop_home;
+pub(crate) mod prepare_home;
 pub(crate) mod provision_tenant;
 pub(crate) mod release_home;
 pub(crate) mod reserve_home;

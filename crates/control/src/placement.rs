@@ -126,9 +126,9 @@ fn refuse(wish: &Wish, candidate: &Candidate) -> Option<Refusal> {
         Some(Refusal::Catalog)
     } else if cluster.claimed_by.is_some() {
         Some(Refusal::Claimed)
-    } else if cluster.usage.homes >= cluster.limits.tenants {
+    } else if cluster.usage.claimed_homes() >= cluster.limits.tenants {
         Some(Refusal::Tenants)
-    } else if makes_a_database && cluster.usage.databases >= cluster.limits.databases {
+    } else if makes_a_database && cluster.usage.claimed_databases() >= cluster.limits.databases {
         Some(Refusal::Databases)
     } else {
         None
@@ -137,7 +137,8 @@ fn refuse(wish: &Wish, candidate: &Candidate) -> Option<Refusal> {
 
 /// Whether `left` is less full than `right`: homes ÷ limit compared crosswise, without division.
 fn is_emptier(left: &Cluster, right: &Cluster) -> bool {
-    let fullness = |of: &Cluster, other: &Cluster| u64::from(of.usage.homes) * u64::from(other.limits.tenants.max(1));
+    let fullness =
+        |of: &Cluster, other: &Cluster| u64::from(of.usage.claimed_homes()) * u64::from(other.limits.tenants.max(1));
     let (left_full, right_full) = (fullness(left, right), fullness(right, left));
     (left_full, &left.name) < (right_full, &right.name)
 }
@@ -170,7 +171,7 @@ mod tests {
                 provider_locale: None,
             },
             limits: ClusterLimits::default(),
-            usage: ClusterUsage { homes, databases: homes },
+            usage: ClusterUsage { homes, databases: homes, warm: 0 },
             health: ClusterHealth::default(),
             claimed_by: None,
             created_at: Timestamp::UNIX_EPOCH,
@@ -224,6 +225,16 @@ mod tests {
             refused(|it| it.cluster.claimed_by = Some(tenantry_domain::TenantId::new(Uuid::nil())), database),
             Some(Refusal::Claimed)
         );
+    }
+
+    #[test]
+    fn homes_that_wait_for_a_tenant_are_in_no_tenants_way() {
+        let mut full = candidate("a", 3);
+        full.cluster.limits.tenants = 3;
+        full.cluster.limits.databases = 3;
+        assert_eq!(choose(&wish(Isolation::Database), std::slice::from_ref(&full)).chosen, None);
+        full.cluster.usage.warm = 1;
+        assert_eq!(choose(&wish(Isolation::Database), std::slice::from_ref(&full)).chosen, Some(full.cluster.id));
     }
 
     #[test]

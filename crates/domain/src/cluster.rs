@@ -152,6 +152,21 @@ pub struct ClusterUsage {
     pub homes: u32,
     /// Databases of tenants, shared ones included.
     pub databases: u32,
+    /// Homes among these, each a database, that are kept ready for tenants to come, or are being made ready.
+    #[serde(default)]
+    pub warm: u32,
+}
+
+impl ClusterUsage {
+    /// Homes that are tenants'. Those that wait for one never stand in a tenant's way.
+    pub const fn claimed_homes(&self) -> u32 {
+        self.homes.saturating_sub(self.warm)
+    }
+
+    /// Databases that are tenants', shared ones included.
+    pub const fn claimed_databases(&self) -> u32 {
+        self.databases.saturating_sub(self.warm)
+    }
 }
 
 /// What was last seen of a cluster.

@@ -5,11 +5,15 @@ use serde::{Deserialize, Serialize};
 
 words! {
     /// What an operation does.
-    OperationKind, "operation kind", "use provision or delete", {
+    OperationKind, "operation kind", "use provision, delete, prepare_home or drop_home", {
         /// Makes a home and lets the tenant in.
         Provision => "provision",
         /// Takes the tenant out and its home down.
         Delete => "delete",
+        /// Makes a home that waits for its tenant.
+        PrepareHome => "prepare_home",
+        /// Takes down a home that no tenant ever had.
+        DropHome => "drop_home",
     }
 }
 

@@ -27,7 +27,7 @@ pub struct HomeSpec<'a> {
     pub limits: &'a Limits,
     /// For `database` and `cluster`: the template to clone.
     pub template: Option<&'a DatabaseName>,
-    /// For whom; absent for a home that waits for its tenant.
+    /// For whom; absent for a home that waits for its tenant, and whose roles cannot log in until [`Fleet::claim_home`].
     pub stamp: Option<Stamp>,
 }
 
@@ -37,7 +37,8 @@ impl Fleet {
     /// side and one connection into the home. A clone is at its template's version; other homes want [`Fleet::apply`].
     pub async fn ensure_home(&self, target: &ClusterTarget, spec: &HomeSpec<'_>) -> Result<(), FleetError> {
         let HomeSpec { home, fence, secrets, limits, template, stamp } = spec;
-        let roles = self.ensure_roles(target, fence, home, secrets, limits);
+        let login_option = if stamp.is_some() { "LOGIN" } else { "NOLOGIN" };
+        let roles = self.set_up_roles(target, fence, home, secrets, limits, login_option);
         let mut sql = String::new();
         if home.isolation == Isolation::Schema {
             roles.await?;
@@ -110,18 +111,24 @@ END IF;",
 /// Rights that `schema` homes get by joining the groups of their shared database.
 fn database_grants(home: &Home, limits: &Limits) -> String {
     let names = home.names();
-    let database = ident(home.database.as_str());
     let mut sql = interior::grants(&idents([&names.owner, &names.app, &names.read_only].map(RoleName::as_str)));
-    // Migrations may use temporary tables whatever the plan says; only the migrator becomes the owner.
+    sql.push_str(&temporary_tables(home, limits));
+    sql
+}
+
+/// Who may use temporary tables in a database of its own. Can be said from any database.
+pub(crate) fn temporary_tables(home: &Home, limits: &Limits) -> String {
+    let names = home.names();
+    let database = ident(home.database.as_str());
+    // Migrations may use them whatever the plan says; only the migrator becomes the owner.
     let [owner, app] = [&names.owner, &names.app].map(|role| ident(role.as_str()));
-    sql.push_str(&if limits.temporary_tables == Some(true) {
+    if limits.temporary_tables == Some(true) {
         format!("GRANT TEMPORARY ON DATABASE {database} TO {owner}, {app};\n")
     } else {
         format!(
             "GRANT TEMPORARY ON DATABASE {database} TO {owner};\nREVOKE TEMPORARY ON DATABASE {database} FROM {app};\n"
         )
-    });
-    sql
+    }
 }
 
 /// Reading and writing for the app, reading for the read-only role, now and for what the owner makes later. The history

@@ -10,6 +10,7 @@
 //!
 //! Start reading at [`Fleet`] and [`ClusterTarget`], then [`Fleet::ensure_home`].
 
+mod claim;
 mod config;
 mod database;
 mod drop_database;

@@ -15,7 +15,7 @@ use crate::target::ClusterTarget;
 use crate::version::{grant_to_admin, grant_to_migrator};
 
 /// Connections of a migrator: one that works, one that takes over from a worker that is gone, and room for looking.
-const MIGRATOR_CONNECTIONS: u32 = 4;
+pub(crate) const MIGRATOR_CONNECTIONS: u32 = 4;
 /// How often we look whether ended sessions are gone, and how many looks that takes at most: ten seconds in all.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const LOOKS_MAX: u32 = 1_000;
@@ -45,6 +45,20 @@ impl Fleet {
         secrets: &RoleSecrets,
         limits: &Limits,
     ) -> Result<(), FleetError> {
+        self.set_up_roles(target, fence, home, secrets, limits, "LOGIN").await
+    }
+
+    /// The same with a choice for the roles that log in: `LOGIN`, or `NOLOGIN` for a home that waits for its tenant. Their
+    /// passwords are set in either case.
+    pub(crate) async fn set_up_roles(
+        &self,
+        target: &ClusterTarget,
+        fence: &Fence,
+        home: &Home,
+        secrets: &RoleSecrets,
+        limits: &Limits,
+        login_option: &str,
+    ) -> Result<(), FleetError> {
         if home.isolation == Isolation::Row {
             return Err(FleetError::refused(
                 "a home with isolation `row` has no roles of its own; place it with others",
@@ -63,10 +77,13 @@ impl Fleet {
         for role in [&names.owner, &names.app] {
             body.push_str(&ensure_role(role, "NOLOGIN"));
         }
-        body.push_str(&ensure_role(names.login(secrets.slot), &may_log_in(&login, most)));
+        body.push_str(&ensure_role(names.login(secrets.slot), &password_role(login_option, &login, most)));
         body.push_str(&ensure_role(names.login(secrets.slot.other()), "NOLOGIN PASSWORD NULL"));
-        body.push_str(&ensure_role(&names.read_only, &may_log_in(&read_only, most)));
-        body.push_str(&ensure_role(&names.migrator, &may_log_in(&migrator, Some(MIGRATOR_CONNECTIONS))));
+        body.push_str(&ensure_role(&names.read_only, &password_role(login_option, &read_only, most)));
+        body.push_str(&ensure_role(
+            &names.migrator,
+            &password_role(login_option, &migrator, Some(MIGRATOR_CONNECTIONS)),
+        ));
         for role in [&names.login_a, &names.login_b, &names.read_only] {
             body.push_str(&defaults(role, home, limits));
         }
@@ -177,13 +194,17 @@ fn name(role: &RoleName) -> String {
     ident(role.as_str())
 }
 
-fn may_log_in(verifier: &Secret, connections: Option<u32>) -> String {
-    let connections = connections.map_or_else(|| "-1".to_owned(), |most| most.to_string());
-    format!("LOGIN PASSWORD {} CONNECTION LIMIT {connections}", literal(verifier.expose()))
+fn password_role(login_option: &str, verifier: &Secret, connections: Option<u32>) -> String {
+    format!("{login_option} PASSWORD {} {}", literal(verifier.expose()), connection_limit(connections))
+}
+
+/// At most so many connections; without a number, any.
+pub(crate) fn connection_limit(connections: Option<u32>) -> String {
+    connections.map_or_else(|| "CONNECTION LIMIT -1".to_owned(), |most| format!("CONNECTION LIMIT {most}"))
 }
 
 /// What a session of a role starts with. A tenant can change these for itself; the connection limit it cannot.
-fn defaults(role: &RoleName, home: &Home, limits: &Limits) -> String {
+pub(crate) fn defaults(role: &RoleName, home: &Home, limits: &Limits) -> String {
     let quoted = name(role);
     let mut body = format!("ALTER ROLE {quoted} SET search_path = {}, extensions;\n", ident(home.schema.as_str()));
     for (setting, value) in [

@@ -1,6 +1,7 @@
 //! The tables `shared_database` and `template`: what homes are made from.
 
 use deadpool_postgres::ClientWrapper;
+use jiff::Timestamp;
 use tenantry_domain::{ClusterId, DatabaseName, MigrationSetId, SchemaVersion};
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -42,6 +43,19 @@ pub struct Template {
     pub state: BaseState,
 }
 
+/// A template that nothing needs any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetiredTemplate {
+    /// Its id.
+    pub id: Uuid,
+    /// Where.
+    pub cluster: ClusterId,
+    /// Its name.
+    pub name: DatabaseName,
+    /// Since when nothing needs it.
+    pub retired_at: Timestamp,
+}
+
 impl Store {
     /// The template of a cluster for a set (or for none), if it is recorded.
     pub async fn template(
@@ -50,6 +64,23 @@ impl Store {
         set: Option<&MigrationSetId>,
     ) -> Result<Option<Template>, StoreError> {
         template(&*self.client().await?, cluster, set).await
+    }
+
+    /// Some of the retired templates, at most `limit`. In no order, so that those that cannot be dropped hold up no others.
+    pub async fn retired_templates(&self, limit: i64) -> Result<Vec<RetiredTemplate>, StoreError> {
+        let sql =
+            "SELECT id, cluster, name, retired_at FROM template WHERE state = 'retired' ORDER BY random() LIMIT $1";
+        let rows = query(&*self.client().await?, sql, &[&limit]).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(RetiredTemplate {
+                    id: get(row, "id")?,
+                    cluster: ClusterId::new(get(row, "cluster")?),
+                    name: DatabaseName::parse(get(row, "name")?).map_err(StoreError::internal)?,
+                    retired_at: get(row, "retired_at")?,
+                })
+            })
+            .collect()
     }
 
     /// One shared database.
@@ -117,8 +148,32 @@ impl Tx {
 
     /// The template is there, at this version.
     pub async fn template_ready(&self, id: Uuid, version: SchemaVersion) -> Result<(), StoreError> {
-        let sql = "UPDATE template SET state = 'ready', schema_version = $2 WHERE id = $1";
+        let sql = "UPDATE template SET state = 'ready', schema_version = $2 WHERE id = $1 AND state = 'planned'";
         execute(self.client()?, sql, &[&id, &version.0]).await?;
+        Ok(())
+    }
+
+    /// Retires, for good, every template that nothing needs: not of the set that new tenants start with (`promoted`, as
+    /// this transaction has read it), and no home of its set is in the making on its cluster. Returns how many.
+    pub async fn retire_templates(&self, promoted: Option<&MigrationSetId>) -> Result<u64, StoreError> {
+        // New homes start with the promoted set, which stays promoted until this transaction ends: a set that no home is
+        // in the making for now needs no template any more.
+        execute(
+            self.client()?,
+            "UPDATE template t SET state = 'retired', retired_at = now()
+              WHERE state <> 'retired' AND migration_set IS DISTINCT FROM $1
+                AND NOT EXISTS (SELECT FROM home h
+                                 WHERE h.cluster = t.cluster AND h.state IN ('planned', 'claimed')
+                                   AND h.isolation = 'database'
+                                   AND h.migration_set IS NOT DISTINCT FROM t.migration_set)",
+            &[&promoted.map(MigrationSetId::as_str)],
+        )
+        .await
+    }
+
+    /// Forgets a retired template whose database and roles are gone.
+    pub async fn forget_template(&self, id: Uuid) -> Result<(), StoreError> {
+        execute(self.client()?, "DELETE FROM template WHERE id = $1 AND state = 'retired'", &[&id]).await?;
         Ok(())
     }
 

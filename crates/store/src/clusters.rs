@@ -434,7 +434,11 @@ fn read(row: &Row) -> Result<Cluster, StoreError> {
         server_version: get(row, "server_version")?,
         locale: json(row, "locale")?,
         limits: json(row, "limits")?,
-        usage: ClusterUsage { homes: count(row, "homes")?, databases: count(row, "databases")? },
+        usage: ClusterUsage {
+            homes: count(row, "homes")?,
+            databases: count(row, "databases")?,
+            warm: count(row, "warm_homes")?,
+        },
         health: ClusterHealth { seen_at: get::<Option<Timestamp>>(row, "seen_at")?, findings: json(row, "findings")? },
         claimed_by: get::<Option<Uuid>>(row, "claimed_by")?.map(TenantId::new),
         created_at: time(row, "created_at")?,

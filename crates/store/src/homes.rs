@@ -18,8 +18,14 @@ use crate::transaction::Tx;
 pub enum HomeState {
     /// Recorded, perhaps not there yet.
     Planned,
-    /// There.
+    /// There, waiting for its tenant.
+    Warm,
+    /// There, and being handed to its tenant.
+    Claimed,
+    /// There, its tenant's.
     Ready,
+    /// Never to be claimed; it is being taken down.
+    Retired,
     /// Gone; its id is never used again.
     Released,
 }
@@ -50,6 +56,8 @@ pub struct HomeRecord {
     pub migration_set: Option<MigrationSetId>,
     /// The version of its schema as last seen.
     pub schema_version: SchemaVersion,
+    /// Whose it is, once claimed.
+    pub tenant: Option<TenantId>,
     /// Where it stands.
     pub state: HomeState,
 }
@@ -69,6 +77,8 @@ pub struct NewHome {
     pub migration_set: Option<MigrationSetId>,
     /// Its objects, in the order in which they can be made.
     pub resources: Vec<NewResource>,
+    /// Whose it is; absent for one that will wait for its tenant.
+    pub tenant: Option<TenantId>,
     /// Who makes it.
     pub operation: OperationId,
 }
@@ -106,9 +116,13 @@ impl Store {
                 .map(|id| id.parse().map_err(StoreError::internal))
                 .transpose()?,
             schema_version: SchemaVersion(get(&row, "schema_version")?),
+            tenant: get::<Option<Uuid>>(&row, "tenant")?.map(TenantId::new),
             state: match get::<&str>(&row, "state")? {
                 "planned" => HomeState::Planned,
+                "warm" => HomeState::Warm,
+                "claimed" => HomeState::Claimed,
                 "ready" => HomeState::Ready,
+                "retired" => HomeState::Retired,
                 _ => HomeState::Released,
             },
         })
@@ -126,8 +140,8 @@ impl Tx {
         execute(
             client,
             "INSERT INTO home (id, cluster, isolation, database_name, schema_name, shared_database, migration_set,
-                               login_slot, login_secret, read_only_secret, migrator_secret)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                               login_slot, login_secret, read_only_secret, migrator_secret, tenant, claimed_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, CASE WHEN $12::uuid IS NOT NULL THEN now() END)",
             &[
                 &home.id.as_uuid(),
                 &home.cluster.as_uuid(),
@@ -140,6 +154,7 @@ impl Tx {
                 &login,
                 &read_only,
                 &migrator,
+                &new.tenant.map(TenantId::as_uuid),
             ],
         )
         .await?;
@@ -168,7 +183,8 @@ impl Tx {
             "WITH old AS (SELECT login_secret, read_only_secret, migrator_secret, next_login_secret,
                                  next_read_only_secret
                             FROM home WHERE id = $1 FOR UPDATE),
-                  released AS (UPDATE home SET state = 'released', login_secret = NULL, read_only_secret = NULL,
+                  released AS (UPDATE home SET state = 'released', released_at = coalesce(released_at, now()),
+                                               login_secret = NULL, read_only_secret = NULL,
                                                migrator_secret = NULL, next_login_secret = NULL,
                                                next_read_only_secret = NULL, roles_due = false
                                WHERE id = $1)

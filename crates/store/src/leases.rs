@@ -42,7 +42,7 @@ pub struct Claimed {
 
 impl Store {
     /// Takes up the operation that has been due longest, if one is: queued, waiting past its time, or left behind by a
-    /// worker whose lease ran out.
+    /// worker whose lease ran out. What nobody waits for (homes for tenants to come) waits for everything else.
     pub async fn claim_operation(&self, owner: Uuid, lease: Duration) -> Result<Option<Claimed>, StoreError> {
         let row = query_opt(
             &*self.client().await?,
@@ -50,11 +50,18 @@ impl Store {
                     lease_until = clock_timestamp() + $2 * interval '1 millisecond',
                     state = CASE state WHEN 'undoing' THEN 'undoing' ELSE 'running' END,
                     updated_at = clock_timestamp()
-             WHERE id = (SELECT id FROM operation
+             WHERE id = coalesce(
+                       (SELECT id FROM operation
                          WHERE state IN ('queued', 'running', 'waiting', 'undoing')
                            AND next_run_at <= clock_timestamp()
                            AND (lease_until IS NULL OR lease_until < clock_timestamp())
-                         ORDER BY next_run_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+                           AND kind NOT IN ('prepare_home', 'drop_home')
+                         ORDER BY next_run_at LIMIT 1 FOR UPDATE SKIP LOCKED),
+                       (SELECT id FROM operation
+                         WHERE state IN ('queued', 'running', 'waiting', 'undoing')
+                           AND next_run_at <= clock_timestamp()
+                           AND (lease_until IS NULL OR lease_until < clock_timestamp())
+                         ORDER BY next_run_at LIMIT 1 FOR UPDATE SKIP LOCKED))
              RETURNING *",
             &[&owner, &milliseconds(lease)],
         )

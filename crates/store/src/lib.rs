@@ -38,9 +38,10 @@ mod store;
 mod tenants;
 mod tokens;
 mod transaction;
+mod warm_homes;
 
 pub use audit_log::{AuditEntry, AuditFilter, AuditRecord, AuditVerdict};
-pub use bases::{BaseState, SharedDatabase, Template};
+pub use bases::{BaseState, RetiredTemplate, SharedDatabase, Template};
 pub use clusters::{ClusterAccess, ClusterChange, ClusterFilter, ClusterRef, NewCluster, PlacementCandidate};
 pub use cursor::{PAGE_MAX, Page, PageRequest};
 pub use error::StoreError;
@@ -63,3 +64,4 @@ pub use store::{Store, StoreConfig};
 pub use tenants::{NewTenant, TenantChange, TenantFilter, TenantRef};
 pub use tokens::{NewToken, TokenRecord};
 pub use transaction::Tx;
+pub use warm_homes::{ClaimedHome, WarmPool};

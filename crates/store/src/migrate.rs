@@ -49,7 +49,7 @@ impl Store {
         Ok(MigrationReport { applied, version: newest() })
     }
 
-    /// Which migrations the catalog lacks.
+    /// Which migrations the catalog lacks, in their order.
     pub async fn pending_migrations(&self) -> Result<Vec<String>, StoreError> {
         let client = self.client().await?;
         let there =
@@ -61,12 +61,12 @@ impl Store {
         } else {
             None
         };
-        Ok(migrations::runner()
-            .get_migrations()
-            .iter()
-            .filter(|migration| migration.version() > applied.unwrap_or(0))
-            .map(ToString::to_string)
-            .collect())
+        let runner = migrations::runner();
+        let mut pending: Vec<_> =
+            runner.get_migrations().iter().filter(|it| it.version() > applied.unwrap_or(0)).collect();
+        // They are embedded in the order of their file names, in which V10 comes before V2.
+        pending.sort_by_key(|migration| migration.version());
+        Ok(pending.into_iter().map(ToString::to_string).collect())
     }
 }
 

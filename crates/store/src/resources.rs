@@ -97,10 +97,14 @@ impl Store {
         resources(&*self.client().await?, sql, home.as_uuid()).await
     }
 
-    /// What was recorded for a tenant by any of its operations and is not dropped, in the order of its making.
+    /// What was recorded for a tenant and is not dropped, in the order of its making: what its homes are made of, whoever
+    /// made them, and servers of its own.
     pub async fn resources_of_tenant(&self, tenant: TenantId) -> Result<Vec<Resource>, StoreError> {
-        let sql = "SELECT r.* FROM resource r JOIN operation o ON o.id = r.operation
-                   WHERE o.tenant = $1 AND r.state <> 'dropped' ORDER BY r.position";
+        let sql = "SELECT r.* FROM resource r JOIN home h ON h.id = r.home WHERE h.tenant = $1 AND r.state <> 'dropped'
+                   UNION ALL
+                   SELECT r.* FROM resource r JOIN operation o ON o.id = r.operation
+                   WHERE o.tenant = $1 AND r.home IS NULL AND r.state <> 'dropped'
+                   ORDER BY position";
         resources(&*self.client().await?, sql, tenant.as_uuid()).await
     }
 }

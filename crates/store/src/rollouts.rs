@@ -143,8 +143,7 @@ impl Tx {
                     EXISTS (SELECT FROM rollout_target WHERE rollout = $1 AND state IN ('failed', 'parked')) AS has_failed,
                     EXISTS (SELECT FROM tenant
                               JOIN operation ON operation.id = tenant.operation AND operation.state NOT IN ('parked', 'failed')
-                              JOIN resource ON resource.operation = operation.id AND resource.state <> 'dropped'
-                              JOIN home ON home.id = resource.home
+                              JOIN home ON home.tenant = tenant.id AND home.state IN ('planned', 'claimed')
                               LEFT JOIN migration_set AS its ON its.id = home.migration_set
                              WHERE tenant.status = 'provisioning'
                                AND coalesce(its.latest_version, 0) < target.latest_version) AS is_awaited,

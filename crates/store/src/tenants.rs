@@ -303,7 +303,8 @@ impl Tx {
         let live = "SELECT 1 FROM tenant WHERE id = $1 AND status <> 'deleted'
                     UNION ALL SELECT 1 FROM tenant WHERE parent = $1
                     UNION ALL SELECT 1 FROM resource r JOIN operation o ON o.id = r.operation
-                               WHERE o.tenant = $1 AND r.state <> 'dropped' LIMIT 1";
+                               WHERE o.tenant = $1 AND r.state <> 'dropped'
+                    UNION ALL SELECT 1 FROM home WHERE tenant = $1 AND state <> 'released' LIMIT 1";
         if query_opt(client, live, &[&id.as_uuid()]).await?.is_some() {
             return Err(StoreError::Conflict {
                 reason: "the tenant is not deleted, or something of it or below it is still recorded".to_owned(),
@@ -311,14 +312,9 @@ impl Tx {
         }
         // The one exception of the events' append-only trigger, for this tenant and this transaction.
         query_one(client, "SELECT set_config('tenantry.purge', $1, true)", &[&id.to_string()]).await?;
-        let homes = query(
-            client,
-            "DELETE FROM resource WHERE operation IN (SELECT id FROM operation WHERE tenant = $1) RETURNING home",
-            &[&id.as_uuid()],
-        )
-        .await?;
-        let homes: Vec<Option<Uuid>> = homes.iter().map(|row| get(row, "home")).collect::<Result<_, _>>()?;
         for sql in [
+            "DELETE FROM resource WHERE operation IN (SELECT id FROM operation WHERE tenant = $1)
+                OR home IN (SELECT id FROM home WHERE tenant = $1)",
             "DELETE FROM operation_event WHERE operation IN (SELECT id FROM operation WHERE tenant = $1)",
             "DELETE FROM operation WHERE tenant = $1",
             "DELETE FROM placement WHERE tenant = $1",
@@ -327,11 +323,11 @@ impl Tx {
             "DELETE FROM rollout_target WHERE tenant = $1",
             "DELETE FROM idempotency_key WHERE token IN (SELECT id FROM token WHERE tenant = $1)",
             "DELETE FROM token WHERE tenant = $1",
+            "DELETE FROM home WHERE tenant = $1",
+            "DELETE FROM tenant WHERE id = $1",
         ] {
             execute(client, sql, &[&id.as_uuid()]).await?;
         }
-        execute(client, "DELETE FROM home WHERE id = ANY ($1) AND state = 'released'", &[&homes]).await?;
-        execute(client, "DELETE FROM tenant WHERE id = $1", &[&id.as_uuid()]).await?;
         Ok(())
     }
 

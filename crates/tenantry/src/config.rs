@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use tenantry_api::SecretText;
-use tenantry_control::ControlConfig;
+use tenantry_control::{ControlConfig, WarmPoolConfig};
 use tenantry_domain::{Region, Secret};
 use tenantry_fleet::FleetConfig;
 use tenantry_runtime::{Loaded, RuntimeError, TelemetryConfig, duration};
@@ -91,6 +91,12 @@ pub(crate) struct ControlSection {
     rollout_concurrency: u32,
     /// The region of a tenant that names none; the only one that has clusters unless given.
     default_region: Option<Region>,
+    /// Homes kept ready on every shared cluster, so that a tenant with a database of its own finds one made.
+    warm_pool_min: u32,
+    /// At most so many on one cluster, where tenants come faster; 0 turns the pool off.
+    warm_pool_max: u32,
+    /// Made at the same time on one cluster.
+    warm_pool_concurrency: u32,
 }
 
 /// The section `fleet`.
@@ -165,6 +171,11 @@ impl Config {
             step_timeout: section.step_timeout,
             rollout_concurrency: section.rollout_concurrency,
             default_region: section.default_region.clone(),
+            warm_pool: WarmPoolConfig {
+                size_min: section.warm_pool_min,
+                size_max: section.warm_pool_max,
+                refill_concurrency: section.warm_pool_concurrency,
+            },
             ..ControlConfig::new(Uuid::now_v7())
         }
     }
@@ -192,6 +203,8 @@ impl Config {
             ("control.attempts_max", section.attempts_max == 0),
             ("control.step_timeout", section.step_timeout.is_zero()),
             ("control.rollout_concurrency", section.rollout_concurrency == 0),
+            ("control.warm_pool_max", section.warm_pool_max > 0 && section.warm_pool_max < section.warm_pool_min),
+            ("control.warm_pool_concurrency", section.warm_pool_max > 0 && section.warm_pool_concurrency == 0),
             ("catalog.pool_size", self.catalog.pool_size < 2),
             ("catalog.connect_timeout", self.catalog.connect_timeout.is_zero()),
             ("fleet.connect_timeout", self.fleet.connect_timeout.is_zero()),
@@ -316,6 +329,9 @@ impl Default for ControlSection {
             step_timeout: control.step_timeout,
             rollout_concurrency: control.rollout_concurrency,
             default_region: control.default_region,
+            warm_pool_min: WarmPoolConfig::SMALL.size_min,
+            warm_pool_max: WarmPoolConfig::SMALL.size_max,
+            warm_pool_concurrency: WarmPoolConfig::SMALL.refill_concurrency,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tenantry_api::{Cluster, RegisterCluster};
-use tenantry_control::ControlConfig;
+use tenantry_control::{ControlConfig, WarmPoolConfig};
 use tenantry_domain::{ClusterLimits, DisplayName, Region, Scope, ScopeSet, Tenancy};
 use tenantry_server::ServerConfig;
 use tenantry_testkit::{Namespace, Server};
@@ -25,6 +25,7 @@ pub struct WorldBuilder<'s> {
     dedicated: usize,
     replicas: usize,
     limits: Option<ClusterLimits>,
+    warm_pool: WarmPoolConfig,
     configure: Box<dyn Fn(&mut ControlConfig) + Send>,
 }
 
@@ -39,6 +40,7 @@ impl Default for WorldBuilder<'_> {
             dedicated: 0,
             replicas: 1,
             limits: None,
+            warm_pool: WarmPoolConfig::OFF,
             configure: Box::new(|_| ()),
         }
     }
@@ -87,6 +89,12 @@ impl<'s> WorldBuilder<'s> {
         Self { configure: Box::new(configure), ..self }
     }
 
+    /// Keeps so many homes ready on each shared cluster; by default none are.
+    #[must_use]
+    pub fn warm_pool(self, size_min: u32, size_max: u32) -> Self {
+        Self { warm_pool: WarmPoolConfig { size_min, size_max, refill_concurrency: 4 }, ..self }
+    }
+
     /// The server behind the cluster `main`, for a test that breaks it.
     #[must_use]
     pub fn homes_on<'t>(self, server: &'t Server) -> WorldBuilder<'t>
@@ -132,6 +140,7 @@ impl<'s> WorldBuilder<'s> {
             let mut config = ControlConfig::new(Uuid::now_v7());
             config.default_region = Some(Region::parse("local").expect("a region"));
             config.place_on_catalog_server = std::ptr::eq(catalog_on, homes_on);
+            config.warm_pool = self.warm_pool;
             (self.configure)(&mut config);
             let listen = "127.0.0.1:0".parse().expect("an address");
             let server = ServerConfig { listen, shutdown_grace: Duration::from_secs(5), ..ServerConfig::default() };

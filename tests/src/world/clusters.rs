@@ -48,6 +48,11 @@ impl World<'_> {
         self.server_of(cluster).connect(database).await
     }
 
+    /// The superuser's way into the database of the cluster `main` that holds the fences.
+    pub async fn fences(&self) -> tokio_postgres::Client {
+        self.root(self.main_cluster(), &self.clusters[0].admin.database).await
+    }
+
     /// The server behind a cluster.
     pub fn server_of(&self, cluster: &Cluster) -> &Server {
         let managed = self.clusters.iter().find(|managed| managed.cluster.id == cluster.id);

@@ -2,6 +2,7 @@
 
 use tenantry_api::{CommaSeparated, ListTenants, Tenant};
 use tenantry_domain::TenantStatus;
+use tenantry_testkit::eventually;
 
 use super::World;
 use crate::traces::Traces;
@@ -13,7 +14,18 @@ impl World<'_> {
         for tenant in self.living().await {
             self.delete(&tenant).await;
         }
+        for managed in &self.clusters {
+            self.client.cordon_cluster(&managed.cluster.id.into()).await.expect("a cordoned cluster");
+        }
         let catalog = self.catalog_client().await;
+        // A cordoned cluster keeps no homes for tenants to come.
+        eventually("the warm pool is empty", async || {
+            let sql = "SELECT NOT EXISTS (SELECT FROM home WHERE tenant IS NULL AND state <> 'released')
+                          AND NOT EXISTS (SELECT FROM operation WHERE finished_at IS NULL AND state <> 'parked'
+                                             AND kind IN ('prepare_home', 'drop_home'))";
+            catalog.query_one(sql, &[]).await.expect("a look at the homes").get(0)
+        })
+        .await;
         let sql =
             "SELECT kind || ' ' || state || ' at ' || coalesce(step, 'its start') || ': ' || coalesce(error::text, '')
                    FROM operation WHERE finished_at IS NULL";
@@ -25,7 +37,6 @@ impl World<'_> {
         let prefixes = Traces::prefixes(&catalog).await;
         for managed in &self.clusters {
             let cluster = managed.cluster.id.into();
-            self.client.cordon_cluster(&cluster).await.expect("a cordoned cluster");
             let removed = self.client.delete_cluster(&cluster).await;
             removed.unwrap_or_else(|error| panic!("{}: {error}", managed.cluster.name));
             let server = self.root(&managed.cluster, "postgres").await;

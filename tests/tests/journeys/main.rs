@@ -12,3 +12,4 @@ mod placement;
 mod plans;
 mod rollouts;
 mod routes;
+mod warm_pool;

@@ -12,6 +12,14 @@ macro_rules! with_kind {
                 type $K = $crate::operations::delete_tenant::DeleteTenant;
                 $body
             }
+            ::tenantry_domain::OperationKind::PrepareHome => {
+                type $K = $crate::operations::prepare_home::PrepareHome;
+                $body
+            }
+            ::tenantry_domain::OperationKind::DropHome => {
+                type $K = $crate::operations::drop_home::DropHome;
+                $body
+            }
         }
     };
 }

@@ -33,13 +33,18 @@ pub(crate) async fn ensure_template(
     Ok(Effect::Changed)
 }
 
-/// The template that [`ensure_template`] made.
+/// The template that [`ensure_template`] made, or makes now: since then it may have been dropped as not needed.
 pub(crate) async fn ready_template(
     control: &Control,
-    cluster: ClusterId,
+    target: &ClusterTarget,
     set: Option<&MigrationSetId>,
 ) -> Result<Template, StepError> {
-    let template = reserve_template(control, cluster, set).await?;
+    let template = reserve_template(control, target.id, set).await?;
+    if template.state == BaseState::Ready {
+        return Ok(template);
+    }
+    ensure_template(control, target, set).await?;
+    let template = reserve_template(control, target.id, set).await?;
     if template.state == BaseState::Ready {
         Ok(template)
     } else {

@@ -5,8 +5,9 @@ use serde_json::json;
 use tenantry_domain::{
     ClusterLimits, EventKind, Generation, Isolation, Limits, RouteState, SchemaVersion, Tenancy, Tenant, TenantId,
 };
-use tenantry_fleet::{ApplyOptions, ClusterTarget, HomeSpec, RoleSecrets, Stamp};
+use tenantry_fleet::{ApplyOptions, ClusterTarget, FleetError, HomeSpec, RoleSecrets, Stamp};
 use tenantry_store::{HomeRecord, NewEvent, TenantRef, Tx};
+use tracing::warn;
 
 use super::bases;
 use super::cluster_target::target_of;
@@ -17,6 +18,7 @@ use crate::engine::step::{Effect, step};
 use crate::engine::{Kind, Step, StepError, StepResult, Work};
 use crate::migration_sets;
 use crate::provider::{AcquiredCluster, ClusterRequest};
+use crate::warm_pool;
 
 /// The kind `provision`.
 pub(crate) struct ProvisionTenant;
@@ -124,6 +126,9 @@ async fn acquire_cluster(work: &Work<'_>, progress: &mut ProvisionProgress) -> S
 
 /// What the home is made from: a golden template for `database`, a shared database for `schema`.
 async fn ensure_base(work: &Work<'_>, progress: &mut ProvisionProgress) -> StepResult {
+    if progress.is_warm {
+        return Ok(Effect::None);
+    }
     let site = Site::load(work, progress).await?;
     match site.home.home.isolation {
         Isolation::Database => {
@@ -134,33 +139,55 @@ async fn ensure_base(work: &Work<'_>, progress: &mut ProvisionProgress) -> StepR
     }
 }
 
-/// Roles, the database or schema, grants and the stamp of the first generation.
+/// Roles, the database or schema, grants and the stamp of the first generation. A home that was made beforehand has all
+/// but the stamp.
 async fn ensure_home(work: &Work<'_>, progress: &mut ProvisionProgress) -> StepResult {
     let site = Site::load(work, progress).await?;
     let home = &site.home.home;
-    let template = match home.isolation {
-        Isolation::Database => {
-            Some(bases::ready_template(work.control, home.cluster, site.home.migration_set.as_ref()).await?)
-        }
-        Isolation::Row | Isolation::Schema | Isolation::Cluster => None,
-    };
-    let secrets = RoleSecrets {
-        slot: site.home.login,
-        login: site.home.secrets.login.clone(),
-        read_only: site.home.secrets.read_only.clone(),
-        migrator: site.home.secrets.migrator.clone(),
-    };
+    let secrets = role_secrets(&site.home);
     let spec = HomeSpec {
         home,
         fence: work.fence(home.id),
         secrets: &secrets,
         limits: &site.limits,
-        template: template.as_ref().map(|template| &template.name),
+        template: None,
         stamp: Some(Stamp { tenant: site.tenant.id, generation: Generation::FIRST, state: RouteState::Active }),
     };
-    work.control.fleet().ensure_home(&site.target, &spec).await?;
+    let fleet = work.control.fleet();
+    if progress.is_warm {
+        match fleet.claim_home(&site.target, &spec).await {
+            // Doing it again costs as little as noting that it was done.
+            Ok(()) => return Ok(Effect::None),
+            Err(error) if error.is_retryable() || matches!(error, FleetError::StaleEpoch { .. }) => {
+                return Err(error.into());
+            }
+            // Somebody was at it while it waited. Below, whatever is missing is made.
+            Err(error) => {
+                warn!(%error, home_id = %home.id, "a home made beforehand is not whole; making it whole");
+                progress.is_warm = false;
+            }
+        }
+    }
+    let template = match home.isolation {
+        Isolation::Database => {
+            Some(bases::ready_template(work.control, &site.target, site.home.migration_set.as_ref()).await?)
+        }
+        Isolation::Row | Isolation::Schema | Isolation::Cluster => None,
+    };
+    let spec = HomeSpec { template: template.as_ref().map(|template| &template.name), ..spec };
+    fleet.ensure_home(&site.target, &spec).await?;
     progress.schema_version = template.map_or(SchemaVersion::default(), |template| template.schema_version);
     Ok(Effect::Changed)
+}
+
+/// The passwords of a home's roles as the fleet takes them.
+pub(crate) fn role_secrets(home: &HomeRecord) -> RoleSecrets {
+    RoleSecrets {
+        slot: home.login,
+        login: home.secrets.login.clone(),
+        read_only: home.secrets.read_only.clone(),
+        migrator: home.secrets.migrator.clone(),
+    }
 }
 
 async fn record_home_objects(work: &Work<'_>, progress: &ProvisionProgress, tx: &mut Tx) -> Result<(), StepError> {
@@ -173,6 +200,9 @@ async fn record_home_objects(work: &Work<'_>, progress: &ProvisionProgress, tx: 
 
 /// Replays the set where the home is no clone of a template, or where the template was behind.
 async fn migrate(work: &Work<'_>, progress: &mut ProvisionProgress) -> StepResult {
+    if progress.is_warm {
+        return Ok(Effect::None);
+    }
     let site = Site::load(work, progress).await?;
     let Some(id) = &site.home.migration_set else { return Ok(Effect::None) };
     let set = migration_sets::load(work.control, id).await?;
@@ -199,6 +229,9 @@ async fn record_publish_route(work: &Work<'_>, progress: &ProvisionProgress, tx:
     tx.set_tenant_active(tenant, Generation::FIRST, progress.schema_version).await?;
     tx.publish_route(tenant, RouteState::Active, Generation::FIRST, Some(home)).await?;
     tx.emit(&NewEvent::of_tenant(EventKind::TenantActivated, tenant).by(work.operation.id)).await?;
+    if progress.is_warm {
+        tx.poke_reconciler(warm_pool::NAME).await?;
+    }
     Ok(())
 }
 

@@ -1,4 +1,5 @@
-//! Taking down whatever was recorded for a tenant, by its resource rows. Shared by deletion and by walking back.
+//! Taking down whatever was recorded for a tenant or for a home, by the resource rows. Shared by deletion, by walking back
+//! and by the warm pool.
 
 use std::collections::BTreeSet;
 
@@ -24,10 +25,21 @@ pub(crate) async fn shut_out(work: &Work<'_>, tenant: TenantId) -> Result<(), St
 /// Drops every object that was recorded for the tenant and is not dropped yet: databases and schemas first, then roles,
 /// then a server of its own. Each stage commits its rows as it goes, so an interruption resumes where it stopped.
 pub(crate) async fn release(work: &Work<'_>, tenant: TenantId) -> Result<(), StepError> {
+    let resources = work.control.store().resources_of_tenant(tenant).await?;
+    release_recorded(work, &resources).await?;
+    let_go(work, tenant).await
+}
+
+/// The same for one home that no tenant has.
+pub(crate) async fn release_home(work: &Work<'_>, home: HomeId) -> Result<(), StepError> {
+    let resources = work.control.store().resources_of_home(home).await?;
+    release_recorded(work, &resources).await
+}
+
+async fn release_recorded(work: &Work<'_>, resources: &[Resource]) -> Result<(), StepError> {
     let store = work.control.store();
-    let resources = store.resources_of_tenant(tenant).await?;
     let own_clusters: Vec<&Resource> = resources.iter().filter(|it| it.kind == ResourceKind::Cluster).collect();
-    for home in homes_of(&resources) {
+    for home in homes_of(resources) {
         let record = store.home(home).await?;
         let of_home: Vec<&Resource> = resources.iter().filter(|it| it.home == Some(home)).collect();
         let goes_with_its_cluster = own_clusters.iter().any(|it| it.cluster == record.home.cluster);
@@ -44,7 +56,7 @@ pub(crate) async fn release(work: &Work<'_>, tenant: TenantId) -> Result<(), Ste
     for resource in own_clusters {
         release_cluster(work, resource).await?;
     }
-    let_go(work, tenant).await
+    Ok(())
 }
 
 async fn drop_objects(work: &Work<'_>, record: &HomeRecord, resources: &[&Resource]) -> Result<(), StepError> {

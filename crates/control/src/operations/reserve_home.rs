@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tenantry_domain::{
     ClusterId, DatabaseName, Home, HomeId, HomeNames, Isolation, LoginSlot, OperationId, ProviderKind, ResourceId,
-    SchemaName, SchemaVersion, Tenant,
+    SchemaName, SchemaVersion, Tenant, TenantId,
 };
 use tenantry_store::{ClusterRef, HomeSecrets, NewHome, NewResource, ResourceKind, Tx};
 
@@ -21,6 +21,15 @@ pub(crate) struct ProvisionProgress {
     pub(crate) own_cluster: Option<OwnCluster>,
     /// The version that the home's schema was brought to.
     pub(crate) schema_version: SchemaVersion,
+    /// Whether the home was made beforehand and is only to be handed over.
+    #[serde(default)]
+    pub(crate) is_warm: bool,
+}
+
+impl ProvisionProgress {
+    fn at(home: HomeId) -> Self {
+        Self { home: Some(home), own_cluster: None, schema_version: SchemaVersion::default(), is_warm: false }
+    }
 }
 
 /// The wish for a server of the tenant's own.
@@ -53,8 +62,12 @@ pub(crate) async fn reserve(
         Isolation::Cluster => reserve_cluster(control, tx, tenant, pin, operation).await,
         Isolation::Schema | Isolation::Database => {
             let cluster = choose_cluster(control, tx, tenant, pin).await?;
-            let home = record_home(tx, tenant, cluster, operation).await?;
-            Ok(ProvisionProgress { home: Some(home), own_cluster: None, schema_version: SchemaVersion::default() })
+            if tenant.isolation == Isolation::Database
+                && let Some(claimed) = claim_warm_home(tx, tenant.id, cluster).await?
+            {
+                return Ok(claimed);
+            }
+            Ok(ProvisionProgress::at(record_home(tx, tenant, cluster, operation).await?))
         }
     }
 }
@@ -108,7 +121,8 @@ async fn reserve_cluster(
                     tx.insert_resources(operation, None, &[resource]).await?;
                 }
                 let own_cluster = Some(OwnCluster { provider: provider.kind(), cluster, pin });
-                return Ok(ProvisionProgress { home: None, own_cluster, schema_version: SchemaVersion::default() });
+                let schema_version = SchemaVersion::default();
+                return Ok(ProvisionProgress { home: None, own_cluster, schema_version, is_warm: false });
             }
             Err(refusal) => refusals.push(refusal),
         }
@@ -121,7 +135,25 @@ async fn reserve_cluster(
     Err(ControlError::NoCapacity { reason })
 }
 
-/// Records a home on the cluster with everything that will be made for it, all of it planned.
+/// Takes a home that was made beforehand, if one of the set that new tenants start with is there. Two requests never get
+/// the same, and neither waits for the other.
+async fn claim_warm_home(
+    tx: &mut Tx,
+    tenant: TenantId,
+    cluster: ClusterId,
+) -> Result<Option<ProvisionProgress>, ControlError> {
+    let migration_set = tx.promoted().await?.map(|set| set.id);
+    let claimed = tx.claim_warm_home(cluster, migration_set.as_ref(), tenant).await?;
+    let outcome = if claimed.is_some() { "claimed" } else { "none" };
+    metrics::counter!("tenantry_warm_home_claims_total", "outcome" => outcome).increment(1);
+    Ok(claimed.map(|claimed| ProvisionProgress {
+        schema_version: claimed.schema_version,
+        is_warm: true,
+        ..ProvisionProgress::at(claimed.home)
+    }))
+}
+
+/// Records a home for the tenant on the cluster with everything that will be made for it, all of it planned.
 pub(crate) async fn record_home(
     tx: &mut Tx,
     tenant: &Tenant,
@@ -129,26 +161,27 @@ pub(crate) async fn record_home(
     operation: OperationId,
 ) -> Result<HomeId, ControlError> {
     let id = HomeId::new(new_id());
+    record_home_for(tx, id, Some(tenant.id), tenant.isolation, cluster, operation).await?;
+    Ok(id)
+}
+
+/// The same for a home whose tenant is not known yet.
+pub(crate) async fn record_home_for(
+    tx: &mut Tx,
+    id: HomeId,
+    tenant: Option<TenantId>,
+    isolation: Isolation,
+    cluster: ClusterId,
+    operation: OperationId,
+) -> Result<(), ControlError> {
     let migration_set = tx.promoted().await?.map(|set| set.id);
-    let shared = match tenant.isolation {
+    let shared = match isolation {
         Isolation::Schema => Some(tx.ensure_shared_database(cluster, new_id()).await?),
         Isolation::Row | Isolation::Database | Isolation::Cluster => None,
     };
     let home = match &shared {
-        Some(shared) => Home {
-            id,
-            cluster,
-            isolation: tenant.isolation,
-            database: shared.name.clone(),
-            schema: SchemaName::of_home(id),
-        },
-        None => Home {
-            id,
-            cluster,
-            isolation: tenant.isolation,
-            database: DatabaseName::of_home(id),
-            schema: SchemaName::public(),
-        },
+        Some(shared) => Home { id, cluster, isolation, database: shared.name.clone(), schema: SchemaName::of_home(id) },
+        None => Home { id, cluster, isolation, database: DatabaseName::of_home(id), schema: SchemaName::public() },
     };
     let resource = |kind, name: &str, parent: Option<String>| NewResource {
         id: ResourceId::new(new_id()),
@@ -174,8 +207,9 @@ pub(crate) async fn record_home(
         shared_database: shared.map(|shared| shared.id),
         migration_set,
         resources,
+        tenant,
         operation,
     })
     .await?;
-    Ok(id)
+    Ok(())
 }

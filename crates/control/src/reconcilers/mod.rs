@@ -5,6 +5,8 @@
 
 mod idempotency_keys;
 mod plan_changes;
+pub(crate) mod templates;
+mod warm_pool;
 
 use std::time::Duration;
 
@@ -42,7 +44,8 @@ pub const PLAN_CHANGES: &str = "plan_changes";
 pub const ROLE_CHANGES: &str = "role_changes";
 
 /// All of them.
-const RECONCILERS: &[Reconciler] = &[idempotency_keys::RECONCILER, plan_changes::RECONCILER];
+const RECONCILERS: &[Reconciler] =
+    &[idempotency_keys::RECONCILER, plan_changes::RECONCILER, templates::RECONCILER, warm_pool::RECONCILER];
 
 /// The names of all reconcilers.
 pub fn names() -> impl Iterator<Item = &'static str> {

@@ -20,6 +20,8 @@ use super::target;
 use crate::control::Control;
 use crate::error::ControlError;
 use crate::migration_sets;
+use crate::reconcilers::templates;
+use crate::warm_pool;
 
 /// Looks at least this often for a rollout, in case news was lost.
 const POLL: Duration = Duration::from_secs(5);
@@ -165,6 +167,9 @@ async fn settle(control: &Control, rollout: &RolloutRecord) -> Result<bool, Cont
             Ok(false)
         }
         RolloutEnd::Ended(state) => {
+            // New tenants may start with another set now.
+            tx.poke_reconciler(warm_pool::NAME).await?;
+            tx.poke_reconciler(templates::NAME).await?;
             tx.commit().await?;
             info!(state = %state, "the rollout has ended");
             Ok(true)

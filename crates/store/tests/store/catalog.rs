@@ -187,6 +187,7 @@ pub(crate) fn new_home(cluster: ClusterId, operation: OperationId) -> NewHome {
         shared_database: None,
         migration_set: None,
         resources,
+        tenant: None,
         operation,
     }
 }
@@ -200,7 +201,7 @@ pub(crate) async fn plan_tenant(tx: &mut Tx, slug: &str, cluster: ClusterId) -> 
     let tenant = new_tenant(slug, operation);
     tx.insert_tenant(&tenant).await?;
     tx.insert_operation(&NewOperation { id: operation, ..new_operation(Some(tenant.id)) }).await?;
-    let home = new_home(cluster, operation);
+    let home = NewHome { tenant: Some(tenant.id), ..new_home(cluster, operation) };
     tx.insert_home(&home).await?;
     tx.publish_route(tenant.id, RouteState::Provisioning, Generation::default(), None).await?;
     Ok(Planned { tenant: tenant.id, home: home.home.id, operation })

@@ -296,8 +296,8 @@ impl Tabular for Cluster {
             Cell::new(self.provider),
             Cell::new(endpoint(self)),
             Cell::new(server_version(self.server_version)),
-            Cell::new(self.usage.homes),
-            Cell::new(self.usage.databases),
+            Cell::new(self.usage.claimed_homes()),
+            Cell::new(self.usage.claimed_databases()),
             Cell::new(self.id),
         ]
     }
@@ -314,8 +314,12 @@ impl Tabular for Cluster {
             ("endpoint", Cell::new(endpoint(self))),
             ("tls mode", Cell::new(self.tls_mode)),
             ("server version", Cell::new(server_version(self.server_version))),
-            ("homes", Cell::new(format!("{} of {} tenants at most", self.usage.homes, self.limits.tenants))),
-            ("databases", Cell::new(format!("{} of {} at most", self.usage.databases, self.limits.databases))),
+            ("homes", Cell::new(format!("{} of {} tenants at most", self.usage.claimed_homes(), self.limits.tenants))),
+            ("warm homes", Cell::new(self.usage.warm)),
+            (
+                "databases",
+                Cell::new(format!("{} of {} at most", self.usage.claimed_databases(), self.limits.databases)),
+            ),
             ("schemas per database", Cell::new(self.limits.schemas_per_database)),
             ("concurrent creations", Cell::new(self.limits.concurrent_creations)),
             ("seen", Cell::optional_time(self.health.seen_at)),
