@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tenantry_domain::{ClusterId, OperationId, OperationKind, OperationState, TenantId};
+use tenantry_domain::{ClusterId, OperationId, OperationKind, OperationState, Reason, TenantId};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::query::{CommaSeparated, PageLimit};
@@ -35,6 +35,12 @@ pub struct Operation {
     /// PostgreSQL's `sqlstate`, `detail`, `hint`).
     #[schema(value_type = Option<Object>)]
     pub error: Option<serde_json::Value>,
+    /// Whether somebody asked for it to be walked back.
+    pub cancel_requested: bool,
+    /// When it is due next, or was last.
+    pub next_run_at: Timestamp,
+    /// Past it, it is walked back, or parked where that is too late; null before it began, and where it has none.
+    pub deadline_at: Option<Timestamp>,
     /// Made at.
     pub created_at: Timestamp,
     /// Last changed at.
@@ -80,6 +86,9 @@ pub struct ListOperations {
     #[serde(skip_serializing_if = "CommaSeparated::is_empty")]
     #[param(value_type = Option<String>, example = "parked,waiting")]
     pub state: CommaSeparated<OperationState>,
+    /// Made then or later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
     /// Most items in the page, 1 to 500; 100 unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<u16>, minimum = 1, maximum = 500)]
@@ -87,4 +96,28 @@ pub struct ListOperations {
     /// The `next` of the page before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+}
+
+/// Which part of an operation's log to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub struct ListOperationEvents {
+    /// Most items in the page, 1 to 500; 100 unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 500)]
+    pub limit: Option<PageLimit>,
+    /// The `next` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// Why a person decides so about an operation. An empty body says nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DecideOperation {
+    /// The reason, 1 to 500 characters. It is kept in the audit log and in the operation's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 500)]
+    pub reason: Option<Reason>,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tenantry_domain::Region;
+use tenantry_domain::{OperationKind, Region};
 use uuid::Uuid;
 
 /// Settings of one replica.
@@ -18,6 +18,8 @@ pub struct ControlConfig {
     pub attempts_max: u32,
     /// The longest that one attempt of a step may take.
     pub step_timeout: Duration,
+    /// How long an operation of a kind may take in place of the kind's own default; zero means without end.
+    pub deadlines: Vec<(OperationKind, Duration)>,
     /// Tenants that one rollout migrates at the same time, unless it says otherwise.
     pub rollout_concurrency: u32,
     /// How many homes wait for tenants to come. All replicas should say the same.
@@ -63,6 +65,7 @@ impl ControlConfig {
             lease: Duration::from_secs(30),
             attempts_max: 8,
             step_timeout: Duration::from_mins(5),
+            deadlines: Vec::new(),
             rollout_concurrency: 8,
             warm_pool: WarmPoolConfig::OFF,
             default_region: None,

@@ -12,8 +12,8 @@ pub(crate) mod reserve_home;
 use std::time::Duration;
 
 use serde_json::json;
-use tenantry_domain::{Access, EventKind, OperationId, OperationKind, OperationState, Scope, TenantStatus};
-use tenantry_store::{AuditEntry, NewEvent, Operation, OperationEvent, OperationFilter, Page, PageRequest, TenantRef};
+use tenantry_domain::{Access, OperationId, OperationKind, OperationState, Scope, TenantStatus};
+use tenantry_store::{AuditEntry, Operation, OperationEvent, OperationFilter, Page, PageRequest, TenantRef};
 use tokio::time::Instant;
 
 use crate::caller::Caller;
@@ -87,8 +87,22 @@ pub async fn wait(
     }
 }
 
-/// Asks that an operation be walked back. It is, at its next step, unless its pivot has passed.
-pub async fn cancel(control: &Control, caller: &Caller, id: OperationId) -> Result<Operation, ControlError> {
+/// How many operations of each kind wait for a person's decision, kinds without one included. Needs no caller: it names
+/// nobody.
+pub async fn count_parked(control: &Control) -> Result<Vec<(OperationKind, i64)>, ControlError> {
+    let parked = control.store().count_parked().await?;
+    let of = |kind: OperationKind| parked.iter().find(|(it, _)| *it == kind).map_or(0, |(_, count)| *count);
+    Ok(OperationKind::ALL.iter().map(|kind| (*kind, of(*kind))).collect())
+}
+
+/// Asks that an operation be walked back. It is, at its next step, unless its pivot has passed. `reason` is the person's
+/// own, for the audit log and the operation's.
+pub async fn cancel(
+    control: &Control,
+    caller: &Caller,
+    id: OperationId,
+    reason: Option<&str>,
+) -> Result<Operation, ControlError> {
     let (mut tx, operation) = open(control, caller, id).await?;
     if operation.state.is_finished() {
         return Err(ControlError::InvalidState {
@@ -100,16 +114,22 @@ pub async fn cancel(control: &Control, caller: &Caller, id: OperationId) -> Resu
             reason: format!("`{}` passes its pivot when it is accepted and cannot be cancelled", operation.kind),
         });
     }
+    decide(&mut tx, caller, "cancel", &operation, reason).await?;
     tx.request_cancel(id).await?;
-    audit(&mut tx, caller, "operation.cancel", &operation).await?;
     tx.commit().await?;
     control.signals().wake_operations();
     show(control, caller, id).await
 }
 
 /// Takes up again what is parked, or provisions again what was walked back.
-pub async fn retry(control: &Control, caller: &Caller, id: OperationId) -> Result<Operation, ControlError> {
+pub async fn retry(
+    control: &Control,
+    caller: &Caller,
+    id: OperationId,
+    reason: Option<&str>,
+) -> Result<Operation, ControlError> {
     let (mut tx, operation) = open(control, caller, id).await?;
+    decide(&mut tx, caller, "retry", &operation, reason).await?;
     match operation.state {
         OperationState::Parked => tx.requeue(id, None).await?,
         OperationState::Failed | OperationState::Cancelled if operation.kind == OperationKind::Provision => {
@@ -136,14 +156,18 @@ pub async fn retry(control: &Control, caller: &Caller, id: OperationId) -> Resul
             });
         }
     }
-    audit(&mut tx, caller, "operation.retry", &operation).await?;
     tx.commit().await?;
     control.signals().wake_operations();
     show(control, caller, id).await
 }
 
 /// Passes over the step at which an operation is parked. For a person who did its work by hand.
-pub async fn skip(control: &Control, caller: &Caller, id: OperationId) -> Result<Operation, ControlError> {
+pub async fn skip(
+    control: &Control,
+    caller: &Caller,
+    id: OperationId,
+    reason: Option<&str>,
+) -> Result<Operation, ControlError> {
     let (mut tx, operation) = open(control, caller, id).await?;
     let next = match (operation.state, operation.step.as_deref()) {
         (OperationState::Parked, Some(step)) => with_kind!(operation.kind, K => next_step::<K>(step)),
@@ -157,30 +181,32 @@ pub async fn skip(control: &Control, caller: &Caller, id: OperationId) -> Result
             ),
         });
     };
+    decide(&mut tx, caller, "skip", &operation, reason).await?;
     tx.skip_to(id, next).await?;
-    audit(&mut tx, caller, "operation.skip", &operation).await?;
     tx.commit().await?;
     control.signals().wake_operations();
     show(control, caller, id).await
 }
 
-/// Gives up a parked operation. Its tenant ends `failed`; what it made stays recorded and goes when the tenant is deleted.
-pub async fn abandon(control: &Control, caller: &Caller, id: OperationId) -> Result<Operation, ControlError> {
+/// Gives up a parked operation. What that means to its subject is for its kind to say: half a home serves nobody, so its
+/// tenant ends `failed`; most others leave their subject as it is. What was made stays recorded and goes with the tenant.
+pub async fn abandon(
+    control: &Control,
+    caller: &Caller,
+    id: OperationId,
+    reason: Option<&str>,
+) -> Result<Operation, ControlError> {
     let (mut tx, operation) = open(control, caller, id).await?;
     if operation.state != OperationState::Parked {
         return Err(ControlError::InvalidState {
             reason: format!("the operation is {}; only a parked one can be abandoned", operation.state),
         });
     }
+    decide(&mut tx, caller, "abandon", &operation, reason).await?;
     tx.abandon(id).await?;
-    if let Some(tenant) = operation.tenant {
-        tx.set_tenant_failed(tenant, "its operation was abandoned; delete the tenant to remove what is left").await?;
-        tx.emit(&NewEvent::of_tenant(EventKind::TenantFailed, tenant).by(id)).await?;
-    }
-    audit(&mut tx, caller, "operation.abandon", &operation).await?;
-    if let Some(tenant) = operation.tenant {
-        tx.remove_route(tenant).await?;
-    }
+    let told = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+    let told = format!("its operation was abandoned{told}; delete the tenant to remove what is left");
+    with_kind!(operation.kind, K => K::record_abandoned(&operation, &told, &mut tx).await?);
     tx.commit().await?;
     show(control, caller, id).await
 }
@@ -212,18 +238,23 @@ fn not_found(id: OperationId) -> ControlError {
     ControlError::NotFound { what: "operation", name: id.to_string() }
 }
 
-async fn audit(
+/// Writes down what a person decides, with their reason: into the audit log, and into the operation's own.
+async fn decide(
     tx: &mut tenantry_store::Tx,
     caller: &Caller,
-    action: &str,
+    decision: &str,
     operation: &Operation,
+    reason: Option<&str>,
 ) -> Result<(), ControlError> {
     let entry = AuditEntry {
         tenant: operation.tenant,
         operation: Some(operation.id),
         before: Some(json!({ "state": operation.state, "step": operation.step })),
-        ..caller.does(action, format!("operation/{}", operation.id))
+        after: reason.map(|reason| json!({ "reason": reason })),
+        ..caller.does(&format!("operation.{decision}"), format!("operation/{}", operation.id))
     };
     tx.audit(&entry).await?;
+    let detail = json!({ "decision": decision, "by": caller.name, "reason": reason });
+    tx.record_event(operation.id, "decided", operation.step.as_deref(), &detail).await?;
     Ok(())
 }

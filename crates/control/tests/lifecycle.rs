@@ -236,7 +236,7 @@ async fn a_provision_that_fails_is_walked_back_and_can_be_retried() {
     assert_eq!(plane.server.databases_like("h_").await.len(), 1, "only the first tenant's database is there");
 
     admin.batch_execute(&format!("ALTER DATABASE gone RENAME TO {template}")).await.unwrap();
-    operations::retry(&plane.control, &plane.caller, operation.id).await.unwrap();
+    operations::retry(&plane.control, &plane.caller, operation.id, None).await.unwrap();
     let operation = operations::wait(&plane.control, &plane.caller, operation.id, PATIENCE).await.unwrap();
     assert_eq!(operation.state, OperationState::Succeeded, "{operation:?}");
 

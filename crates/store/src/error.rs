@@ -104,6 +104,8 @@ fn conflict(constraint: &str) -> Option<&'static str> {
         "placement_home" => "the home serves or served a tenant already; take another",
         "cluster_claimed_by" => "the tenant has a cluster to itself already",
         "cluster_system_identifier" => "the server is registered already, under another name",
+        "home_place" => "the database or schema belongs to a tenant already; `tenantry tenant list` shows them",
+        "adoption_open" => "the tenant's adoption is not decided; confirm it or cancel it first",
         "resource_name" => "an object of that name was recorded before, and names are never used again",
         "host_pkey" => "the host belongs to a tenant already; remove it there first",
         _ => return None,

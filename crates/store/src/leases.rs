@@ -42,12 +42,26 @@ pub struct Claimed {
 
 impl Store {
     /// Takes up the operation that has been due longest, if one is: queued, waiting past its time, or left behind by a
-    /// worker whose lease ran out. What nobody waits for (homes for tenants to come) waits for everything else.
+    /// worker whose lease ran out. What nobody waits for (homes for tenants to come) waits for everything else. It gets
+    /// no deadline.
     pub async fn claim_operation(&self, owner: Uuid, lease: Duration) -> Result<Option<Claimed>, StoreError> {
+        self.claim_operation_within(owner, lease, &Value::Null).await
+    }
+
+    /// The same. An operation that is taken up for the first time gets a deadline: `deadlines` maps its kind to
+    /// milliseconds from now; a kind that is not named has none.
+    pub async fn claim_operation_within(
+        &self,
+        owner: Uuid,
+        lease: Duration,
+        deadlines: &Value,
+    ) -> Result<Option<Claimed>, StoreError> {
         let row = query_opt(
             &*self.client().await?,
             "UPDATE operation SET lease_owner = $1, lease_epoch = nextval('lease_epoch'),
                     lease_until = clock_timestamp() + $2 * interval '1 millisecond',
+                    deadline_at = coalesce(deadline_at, clock_timestamp()
+                                           + ($3::jsonb ->> kind)::float8 * interval '1 millisecond'),
                     state = CASE state WHEN 'undoing' THEN 'undoing' ELSE 'running' END,
                     updated_at = clock_timestamp()
              WHERE id = coalesce(
@@ -63,7 +77,7 @@ impl Store {
                            AND (lease_until IS NULL OR lease_until < clock_timestamp())
                          ORDER BY next_run_at LIMIT 1 FOR UPDATE SKIP LOCKED))
              RETURNING *",
-            &[&owner, &milliseconds(lease)],
+            &[&owner, &milliseconds(lease), deadlines],
         )
         .await?;
         row.as_ref()

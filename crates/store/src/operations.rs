@@ -43,6 +43,8 @@ pub struct Operation {
     pub cancel_requested: bool,
     /// When it is due.
     pub next_run_at: Timestamp,
+    /// Past it, it is walked back, or parked behind its pivot; absent before a worker first had it.
+    pub deadline_at: Option<Timestamp>,
     /// Asked for at.
     pub created_at: Timestamp,
     /// Last changed at.
@@ -98,6 +100,8 @@ pub struct OperationFilter {
     pub kind: Option<OperationKind>,
     /// In one of these states; none given means all.
     pub state: Vec<OperationState>,
+    /// Asked for then or later.
+    pub since: Option<Timestamp>,
 }
 
 impl Store {
@@ -129,10 +133,20 @@ impl Store {
             let states: Vec<&'static str> = filter.state.iter().map(|state| state.as_str()).collect();
             conditions.and("state = ANY (?)", states, Type::TEXT_ARRAY);
         }
+        if let Some(since) = filter.since {
+            conditions.and("created_at >= ?", since, Type::TIMESTAMPTZ);
+        }
         let client = self.client().await?;
         let rows = conditions.query(&client, "SELECT * FROM operation", "ORDER BY id DESC", page.probe()).await?;
         let operations = rows.iter().map(read).collect::<Result<_, _>>()?;
         Ok(page.page(operations, |operation: &Operation| operation.id.to_string()))
+    }
+
+    /// How many operations of each kind are parked; kinds without one are left out.
+    pub async fn count_parked(&self) -> Result<Vec<(OperationKind, i64)>, StoreError> {
+        let sql = "SELECT kind, count(*) AS parked FROM operation WHERE state = 'parked' GROUP BY kind";
+        let rows = query(&*self.client().await?, sql, &[]).await?;
+        rows.iter().map(|row| Ok((parsed(row, "kind")?, get(row, "parked")?))).collect()
     }
 
     /// What happened, oldest first, after the event of that id.
@@ -226,7 +240,7 @@ impl Tx {
         execute(
             self.client()?,
             "UPDATE operation SET attempt = 0, next_run_at = clock_timestamp(), finished_at = NULL, lease_owner = NULL,
-                    lease_until = NULL, undoing = undoing AND $2::jsonb IS NULL,
+                    deadline_at = NULL, lease_until = NULL, undoing = undoing AND $2::jsonb IS NULL,
                     state = CASE WHEN undoing AND $2 IS NULL THEN 'undoing' ELSE 'queued' END,
                     error = CASE WHEN undoing AND $2 IS NULL THEN error END,
                     cancel_requested = cancel_requested AND undoing AND $2 IS NULL,
@@ -244,7 +258,7 @@ impl Tx {
     pub async fn skip_to(&self, id: OperationId, step: &str) -> Result<(), StoreError> {
         let skipped = execute(
             self.client()?,
-            "UPDATE operation SET state = 'queued', step = $2, attempt = 0, error = NULL,
+            "UPDATE operation SET state = 'queued', step = $2, attempt = 0, error = NULL, deadline_at = NULL,
                     next_run_at = clock_timestamp(), updated_at = clock_timestamp()
              WHERE id = $1 AND state = 'parked' AND NOT undoing",
             &[&id.as_uuid(), &step],
@@ -300,6 +314,7 @@ pub(crate) fn read(row: &Row) -> Result<Operation, StoreError> {
         error: get(row, "error")?,
         cancel_requested: get(row, "cancel_requested")?,
         next_run_at: time(row, "next_run_at")?,
+        deadline_at: get(row, "deadline_at")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
         finished_at: get(row, "finished_at")?,

@@ -4,6 +4,7 @@
 //! what a setting means is written there. Secrets may be given in files of their own (`url_file`, `master_key_file`),
 //! as secret stores mount them.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use tenantry_api::SecretText;
 use tenantry_control::{ControlConfig, WarmPoolConfig};
-use tenantry_domain::{Region, Secret};
+use tenantry_domain::{OperationKind, Region, Secret};
 use tenantry_fleet::FleetConfig;
 use tenantry_runtime::{Loaded, RuntimeError, TelemetryConfig, duration};
 use tenantry_server::{ServerConfig, ServerError};
@@ -87,6 +88,9 @@ pub(crate) struct ControlSection {
     /// The longest that one attempt of a step may take.
     #[serde(with = "duration")]
     step_timeout: Duration,
+    /// How long an operation of a kind may take before it is walked back or parked; `0s` means without end. A kind that is
+    /// not named has a default of its own.
+    deadlines: HashMap<OperationKind, Deadline>,
     /// Tenants that one rollout migrates at the same time, unless it says otherwise.
     rollout_concurrency: u32,
     /// The region of a tenant that names none; the only one that has clusters unless given.
@@ -98,6 +102,11 @@ pub(crate) struct ControlSection {
     /// Made at the same time on one cluster.
     warm_pool_concurrency: u32,
 }
+
+/// A time limit in configuration, such as `2h`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Deadline(#[serde(with = "duration")] Duration);
 
 /// The section `fleet`.
 #[derive(Debug, Clone, Deserialize)]
@@ -169,6 +178,7 @@ impl Config {
             lease: section.lease,
             attempts_max: section.attempts_max,
             step_timeout: section.step_timeout,
+            deadlines: section.deadlines.iter().map(|(kind, deadline)| (*kind, deadline.0)).collect(),
             rollout_concurrency: section.rollout_concurrency,
             default_region: section.default_region.clone(),
             warm_pool: WarmPoolConfig {
@@ -327,6 +337,7 @@ impl Default for ControlSection {
             lease: control.lease,
             attempts_max: control.attempts_max,
             step_timeout: control.step_timeout,
+            deadlines: HashMap::new(),
             rollout_concurrency: control.rollout_concurrency,
             default_region: control.default_region,
             warm_pool_min: WarmPoolConfig::SMALL.size_min,

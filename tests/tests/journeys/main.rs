@@ -8,6 +8,7 @@ mod command_line;
 mod crashes;
 mod isolation;
 mod life_of_a_tenant;
+mod operations;
 mod placement;
 mod plans;
 mod rollouts;

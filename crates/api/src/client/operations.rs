@@ -9,7 +9,7 @@ use tenantry_domain::{OperationId, OperationState};
 use super::lines::Lines;
 use super::request::Call;
 use super::{Client, ClientError};
-use crate::{ListOperations, Operation, OperationEvent, Page};
+use crate::{DecideOperation, ListOperationEvents, ListOperations, Operation, OperationEvent, Page};
 
 impl Client {
     /// `GET /v1/operations`: one page, the newest first.
@@ -24,22 +24,76 @@ impl Client {
 
     /// `POST /v1/operations/{operation}/cancel`: walks it back, where that is still possible.
     pub async fn cancel_operation(&self, operation: OperationId) -> Result<Operation, ClientError> {
-        self.send(Call::post(&[&"operations", &operation, &"cancel"])).await
+        self.decide_operation(operation, "cancel", &DecideOperation::default()).await
+    }
+
+    /// The same, with a reason.
+    pub async fn cancel_operation_because(
+        &self,
+        operation: OperationId,
+        decision: &DecideOperation,
+    ) -> Result<Operation, ClientError> {
+        self.decide_operation(operation, "cancel", decision).await
     }
 
     /// `POST /v1/operations/{operation}/retry`: lets a parked operation try again.
     pub async fn retry_operation(&self, operation: OperationId) -> Result<Operation, ClientError> {
-        self.send(Call::post(&[&"operations", &operation, &"retry"])).await
+        self.decide_operation(operation, "retry", &DecideOperation::default()).await
+    }
+
+    /// The same, with a reason.
+    pub async fn retry_operation_because(
+        &self,
+        operation: OperationId,
+        decision: &DecideOperation,
+    ) -> Result<Operation, ClientError> {
+        self.decide_operation(operation, "retry", decision).await
     }
 
     /// `POST /v1/operations/{operation}/skip`: lets a parked operation go on past its step.
     pub async fn skip_operation(&self, operation: OperationId) -> Result<Operation, ClientError> {
-        self.send(Call::post(&[&"operations", &operation, &"skip"])).await
+        self.decide_operation(operation, "skip", &DecideOperation::default()).await
+    }
+
+    /// The same, with a reason.
+    pub async fn skip_operation_because(
+        &self,
+        operation: OperationId,
+        decision: &DecideOperation,
+    ) -> Result<Operation, ClientError> {
+        self.decide_operation(operation, "skip", decision).await
     }
 
     /// `POST /v1/operations/{operation}/abandon`: gives a parked operation up.
     pub async fn abandon_operation(&self, operation: OperationId) -> Result<Operation, ClientError> {
-        self.send(Call::post(&[&"operations", &operation, &"abandon"])).await
+        self.decide_operation(operation, "abandon", &DecideOperation::default()).await
+    }
+
+    /// The same, with a reason.
+    pub async fn abandon_operation_because(
+        &self,
+        operation: OperationId,
+        decision: &DecideOperation,
+    ) -> Result<Operation, ClientError> {
+        self.decide_operation(operation, "abandon", decision).await
+    }
+
+    async fn decide_operation(
+        &self,
+        operation: OperationId,
+        verb: &'static str,
+        decision: &DecideOperation,
+    ) -> Result<Operation, ClientError> {
+        self.send(Call::post(&[&"operations", &operation, &verb]).json(decision)?).await
+    }
+
+    /// `GET /v1/operations/{operation}/timeline`: a page of its log, the oldest entry first.
+    pub async fn list_operation_events(
+        &self,
+        operation: OperationId,
+        list: &ListOperationEvents,
+    ) -> Result<Page<OperationEvent>, ClientError> {
+        self.send(Call::get(&[&"operations", &operation, &"timeline"]).query(list)?).await
     }
 
     /// `GET /v1/operations/{operation}/events`: its log from after the given entry on, until it is finished.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tenantry_domain::{EventKind, OperationState};
 use tenantry_store::{NewEvent, Operation};
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::step::{Effect, Kind, StepError, Work};
 
@@ -41,6 +41,9 @@ pub(crate) async fn run<K: Kind>(work: &Work<'_>) -> Result<(), StepError> {
         if operation.cancel_requested && K::is_before_pivot(step.name) {
             return begin_undo::<K>(work, &mut progress, cancelled()).await;
         }
+        if is_overdue(work) {
+            return give_up::<K>(work, &mut progress, step.name).await;
+        }
         let performed = match timeout(work.control.config().step_timeout, (step.perform)(work, &mut progress)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(StepError::Again {
@@ -70,6 +73,23 @@ enum Committed {
     Yes,
     /// Somebody asked for the operation to be walked back while the step was performed, and it still can be.
     Cancelled,
+}
+
+fn is_overdue(work: &Work<'_>) -> bool {
+    work.operation.deadline_at.is_some_and(|deadline| deadline <= Timestamp::now())
+}
+
+/// What took longer than it may is walked back where that is possible; else a person decides.
+async fn give_up<K: Kind>(work: &Work<'_>, progress: &mut K::Progress, step: &'static str) -> Result<(), StepError> {
+    let last = work.operation.error.as_ref().map(reason_of);
+    let message =
+        last.map_or_else(|| "its deadline has passed".to_owned(), |last| format!("its deadline has passed; {last}"));
+    let cause = json!({ "message": message, "step": step });
+    if K::is_before_pivot(step) {
+        begin_undo::<K>(work, progress, cause).await
+    } else {
+        park(work, Some(step), &cause).await
+    }
 }
 
 fn cancelled() -> Value {
@@ -127,7 +147,10 @@ async fn stumble<K: Kind>(
     match error {
         StepError::LeaseLost => Err(StepError::LeaseLost),
         StepError::Again { after, is_busy, .. } if attempt < attempts_max(work, is_busy) => {
-            let at = Timestamp::now() + jittered(after, attempt);
+            let mut at = Timestamp::now() + jittered(after, attempt);
+            if let Some(deadline) = work.operation.deadline_at {
+                at = at.min(deadline.max(Timestamp::now()));
+            }
             let tx = work.control.store().begin().await?;
             if tx.guard(work.lease).await?.cancel_requested && K::is_before_pivot(step) {
                 drop(tx);
@@ -224,7 +247,8 @@ async fn park(work: &Work<'_>, step: Option<&str>, cause: &Value) -> Result<(), 
     tx.set_state(work.lease, OperationState::Parked, Some(cause.clone())).await?;
     tx.emit(&parked(work.operation, cause)).await?;
     tx.commit().await?;
-    warn!(operation_id = %work.operation.id, reason = reason_of(cause), "parked: retry, skip or abandon it");
+    // The one log line of this that ought to wake somebody.
+    error!(operation_id = %work.operation.id, step, reason = reason_of(cause), "parked: retry, skip or abandon it");
     metrics::counter!("tenantry_operations_parked_total").increment(1);
     Ok(())
 }

@@ -144,6 +144,8 @@ pub(crate) trait Kind: 'static {
     type Progress: Serialize + DeserializeOwned + Send + Sync;
     /// Its steps in order.
     const STEPS: &'static [Step<Self::Progress>];
+    /// How long it may take from when a worker first has it; past that it is walked back, or parked behind its pivot.
+    const DEADLINE: Duration = Duration::from_hours(2);
     /// The step with whose commit it can no longer be walked back; absent when it never could.
     const PIVOT: Option<&'static str>;
 
@@ -157,6 +159,16 @@ pub(crate) trait Kind: 'static {
         reason: &'a str,
         tx: &'a mut Tx,
     ) -> BoxFuture<'a, Result<(), StepError>>;
+
+    /// Writes, with the final state, what giving up the parked operation means to its subject. Unless a kind says
+    /// otherwise its subject stays as it is: only what is half made or half gone cannot.
+    fn record_abandoned<'a>(
+        _operation: &'a Operation,
+        _reason: &'a str,
+        _tx: &'a mut Tx,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
 
     /// Whether the step of that name comes before the pivot.
     fn is_before_pivot(step: &str) -> bool {

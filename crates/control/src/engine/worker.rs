@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::Value;
+use tenantry_domain::OperationKind;
 use tenantry_store::{Claimed, Lease};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +14,7 @@ use tracing::{Instrument, error, info_span, warn};
 
 use super::kinds::with_kind;
 use super::run::run as run_kind;
-use super::step::{StepError, Work};
+use super::step::{Kind, StepError, Work};
 use crate::control::Control;
 
 /// Looks at least this often, in case news was lost.
@@ -25,9 +27,11 @@ pub(crate) async fn run(control: &Control, stop: &CancellationToken) {
     let slots = Arc::new(Semaphore::new(control.config().workers));
     let tasks = TaskTracker::new();
     let abort = CancellationToken::new();
+    let deadlines = deadlines(control);
     while !stop.is_cancelled() {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        match control.store().claim_operation(control.config().replica, control.config().lease).await {
+        let (replica, lease) = (control.config().replica, control.config().lease);
+        match control.store().claim_operation_within(replica, lease, &deadlines).await {
             Ok(Some(claimed)) => {
                 let (control, abort) = (control.clone(), abort.clone());
                 tasks.spawn(async move {
@@ -58,6 +62,18 @@ pub(crate) async fn run(control: &Control, stop: &CancellationToken) {
         abort.cancel();
         tasks.wait().await;
     }
+}
+
+/// How long each kind of work may take, in milliseconds; kinds without an end are left out.
+fn deadlines(control: &Control) -> Value {
+    let own = &control.config().deadlines;
+    let deadline = |kind: OperationKind| {
+        let configured = own.iter().find(|(configured, _)| *configured == kind).map(|(_, deadline)| *deadline);
+        configured.unwrap_or(with_kind!(kind, K => K::DEADLINE))
+    };
+    let named =
+        OperationKind::ALL.iter().map(|kind| (kind, deadline(*kind))).filter(|(_, deadline)| !deadline.is_zero());
+    named.map(|(kind, deadline)| (kind.as_str().to_owned(), Value::from(deadline.as_secs_f64() * 1_000.0))).collect()
 }
 
 /// How long nothing is due, as far as the catalog knows.

@@ -1,11 +1,13 @@
 //! What happens on "delete tenant". The request itself is the pivot: it withdraws the route and marks the tenant, so the
 //! operation only goes forward.
 
+use std::time::Duration;
+
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tenantry_domain::{EventKind, TenantId};
-use tenantry_store::{NewEvent, Tx};
+use tenantry_store::{NewEvent, Operation, StoreError, Tx};
 
 use super::release_home;
 use crate::engine::step::Effect;
@@ -21,6 +23,8 @@ pub(crate) struct DeleteProgress {}
 
 impl Kind for DeleteTenant {
     const CODE_VERSION: i32 = 1;
+    /// Large homes go in batches.
+    const DEADLINE: Duration = Duration::from_hours(24);
     type Progress = DeleteProgress;
     const STEPS: &'static [Step<DeleteProgress>] = &[
         step!("shut_out", shut_out, nothing),
@@ -40,6 +44,20 @@ impl Kind for DeleteTenant {
         _: &'a mut Tx,
     ) -> BoxFuture<'a, Result<(), StepError>> {
         Box::pin(async { Ok(()) })
+    }
+
+    /// What is left of it stays recorded; another deletion removes that.
+    fn record_abandoned<'a>(
+        operation: &'a Operation,
+        reason: &'a str,
+        tx: &'a mut Tx,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let Some(tenant) = operation.tenant else { return Ok(()) };
+            tx.set_tenant_failed(tenant, reason).await?;
+            tx.emit(&NewEvent::of_tenant(EventKind::TenantFailed, tenant).by(operation.id)).await?;
+            tx.remove_route(tenant).await
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use tenantry_domain::{
     ClusterLimits, EventKind, Generation, Isolation, Limits, RouteState, SchemaVersion, Tenancy, Tenant, TenantId,
 };
 use tenantry_fleet::{ApplyOptions, ClusterTarget, FleetError, HomeSpec, RoleSecrets, Stamp};
-use tenantry_store::{HomeRecord, NewEvent, TenantRef, Tx};
+use tenantry_store::{HomeRecord, NewEvent, Operation, StoreError, TenantRef, Tx};
 use tracing::warn;
 
 use super::bases;
@@ -51,6 +51,20 @@ impl Kind for ProvisionTenant {
             tx.emit(&NewEvent::of_tenant(EventKind::TenantFailed, tenant).by(work.operation.id)).await?;
             tx.remove_route(tenant).await?;
             Ok(())
+        })
+    }
+
+    /// Half a home serves nobody. It stays recorded, and goes with the tenant.
+    fn record_abandoned<'a>(
+        operation: &'a Operation,
+        reason: &'a str,
+        tx: &'a mut Tx,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let Some(tenant) = operation.tenant else { return Ok(()) };
+            tx.set_tenant_failed(tenant, reason).await?;
+            tx.emit(&NewEvent::of_tenant(EventKind::TenantFailed, tenant).by(operation.id)).await?;
+            tx.remove_route(tenant).await
         })
     }
 }

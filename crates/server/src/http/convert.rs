@@ -97,10 +97,17 @@ pub(crate) fn operation(operation: records::Operation) -> api::Operation {
         step: operation.step,
         attempt: operation.attempt,
         error: operation.error,
+        cancel_requested: operation.cancel_requested,
+        next_run_at: operation.next_run_at,
+        deadline_at: operation.deadline_at,
         created_at: operation.created_at,
         updated_at: operation.updated_at,
         finished_at: operation.finished_at,
     }
+}
+
+pub(crate) fn operation_event(event: records::OperationEvent) -> api::OperationEvent {
+    api::OperationEvent { id: event.id, at: event.at, kind: event.kind, step: event.step, detail: event.detail }
 }
 
 #[cfg(test)]

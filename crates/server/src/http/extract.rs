@@ -28,14 +28,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         if !is_json(request.headers()) {
-            let detail = "Send JSON with the header `Content-Type: application/json`.";
-            return Err(Refusal::new(Code::InvalidRequest, detail).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+            return Err(not_json());
         }
-        let body = body(request, state).await?;
-        parse_body(&body).map(Self).map_err(|invalid| {
-            let problem = Problem::from(invalid);
-            Refusal::new(problem.code, problem.detail).with_errors(problem.errors)
-        })
+        parse(&body(request, state).await?).map(Self)
     }
 }
 
@@ -43,6 +38,36 @@ impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         axum::Json(self.0).into_response()
     }
+}
+
+/// A JSON body that may be left out; then it is the default.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OptionalJson<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJson<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        let is_json = is_json(request.headers());
+        let body = body(request, state).await?;
+        match (body.is_empty(), is_json) {
+            (true, _) => Ok(Self(T::default())),
+            (false, true) => parse(&body).map(Self),
+            (false, false) => Err(not_json()),
+        }
+    }
+}
+
+fn not_json() -> Refusal {
+    let detail = "Send JSON with the header `Content-Type: application/json`.";
+    Refusal::new(Code::InvalidRequest, detail).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    parse_body(body).map_err(|invalid| {
+        let problem = Problem::from(invalid);
+        Refusal::new(problem.code, problem.detail).with_errors(problem.errors)
+    })
 }
 
 /// The whole body, within the limit of its route.

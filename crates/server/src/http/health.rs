@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use tenantry_api::Readiness;
+use tenantry_control::operations;
 
+use super::extract::Json;
 use super::problem::Refusal;
 use super::state::Shared;
 
@@ -33,15 +36,18 @@ pub(crate) async fn alive() -> StatusCode {
     path = "/readyz",
     operation_id = "readiness",
     tag = "service",
-    responses((status = NO_CONTENT, description = "Requests can be served")),
+    responses((status = OK, description = "Requests can be served", body = Readiness)),
 )]
-pub(crate) async fn ready(State(shared): State<Shared>) -> Result<StatusCode, Refusal> {
+pub(crate) async fn ready(State(shared): State<Shared>) -> Result<Json<Readiness>, Refusal> {
     if shared.closing().is_cancelled() {
         return Err(Refusal::busy("The server is stopping."));
     }
-    match tokio::time::timeout(PATIENCE, shared.control().ready()).await {
-        Ok(ready) => ready?,
-        Err(_) => return Err(Refusal::busy("The catalog does not answer in time; try again.")),
+    let look = async {
+        shared.control().ready().await?;
+        operations::count_parked(shared.control()).await
+    };
+    match tokio::time::timeout(PATIENCE, look).await {
+        Ok(parked) => Ok(Json(Readiness { parked_operations: parked?.iter().map(|(_, count)| count).sum() })),
+        Err(_) => Err(Refusal::busy("The catalog does not answer in time; try again.")),
     }
-    Ok(StatusCode::NO_CONTENT)
 }

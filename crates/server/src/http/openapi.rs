@@ -132,6 +132,7 @@ mod tests {
         ("/v1/tenants/{tenant}/effective-plan", &["get"]),
         ("/v1/operations", &["get"]),
         ("/v1/operations/{operation}", &["get"]),
+        ("/v1/operations/{operation}/timeline", &["get"]),
         ("/v1/operations/{operation}/cancel", &["post"]),
         ("/v1/operations/{operation}/retry", &["post"]),
         ("/v1/operations/{operation}/skip", &["post"]),

@@ -9,15 +9,15 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::Stream;
-use tenantry_api::{ListOperations, Operation, OperationEvent, Page, WaitQuery};
+use tenantry_api::{DecideOperation, ListOperationEvents, ListOperations, Operation, OperationEvent, Page, WaitQuery};
 use tenantry_control::records::{self, OperationFilter};
 use tenantry_control::signals::{News, Signals};
 use tenantry_control::{Caller, Control, ControlError, operations};
-use tenantry_domain::OperationId;
+use tenantry_domain::{OperationId, Reason};
 use tracing::{Span, field, warn};
 
 use super::auth::BearerToken;
-use super::extract::{Json, NoBody, Path, Query};
+use super::extract::{Json, OptionalJson, Path, Query};
 use super::problem::{Refusal, chain};
 use super::state::Shared;
 use super::{convert, streams, wait};
@@ -59,6 +59,7 @@ pub(crate) async fn page(
         cluster: convert::cluster_filter(control, caller, query.cluster).await?,
         kind: query.kind,
         state: query.state.0,
+        since: query.since,
     };
     let page = convert::page_request(query.limit, query.cursor);
     let operations = operations::list(control, caller, &filter, &page).await?;
@@ -90,6 +91,37 @@ pub(crate) async fn show(
     Ok(Json(convert::operation(operations::show(&control, &caller, id).await?)))
 }
 
+/// List an operation's log
+///
+/// The oldest entry first.
+#[utoipa::path(
+    get,
+    path = "/v1/operations/{operation}/timeline",
+    operation_id = "list_operation_events",
+    tag = "operations",
+    params(("operation" = Uuid, Path, description = "Its id"), ListOperationEvents),
+    responses((status = OK, description = "One page", body = Page<OperationEvent>)),
+)]
+pub(crate) async fn timeline(
+    State(control): State<Control>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<OperationId>,
+    Query(query): Query<ListOperationEvents>,
+) -> Result<Json<Page<OperationEvent>>, Refusal> {
+    let after = match &query.cursor {
+        None => 0,
+        Some(cursor) => cursor
+            .parse()
+            .ok()
+            .filter(|after| *after >= 0)
+            .ok_or_else(|| Refusal::invalid("?cursor", "use the `next` of the page before"))?,
+    };
+    let limit = query.limit.unwrap_or_default().get();
+    let events = operations::events(&control, &caller, id, after, limit.into()).await?;
+    let next = (events.len() == usize::from(limit)).then(|| events.last().map(|event| event.id.to_string())).flatten();
+    Ok(Json(Page { items: events.into_iter().map(convert::operation_event).collect(), next }))
+}
+
 /// Cancel an operation
 ///
 /// Walks it back, unless its pivot has passed.
@@ -99,6 +131,7 @@ pub(crate) async fn show(
     operation_id = "cancel_operation",
     tag = "operations",
     params(("operation" = Uuid, Path, description = "Its id"), WaitQuery),
+    request_body(content = Option<DecideOperation>, description = "Why; may be left out"),
     responses(
         (status = OK, description = "It is finished", body = Operation),
         (status = ACCEPTED, description = "The work goes on", body = Operation),
@@ -109,9 +142,10 @@ pub(crate) async fn cancel(
     Extension(caller): Extension<Caller>,
     Path(id): Path<OperationId>,
     Query(query): Query<WaitQuery>,
-    _: NoBody,
+    OptionalJson(body): OptionalJson<DecideOperation>,
 ) -> Result<Response, Refusal> {
-    let operation = operations::cancel(&control, &caller, id).await?;
+    let reason = body.reason.as_ref().map(Reason::as_str);
+    let operation = operations::cancel(&control, &caller, id, reason).await?;
     changed(&control, &caller, operation, query).await
 }
 
@@ -124,6 +158,7 @@ pub(crate) async fn cancel(
     operation_id = "retry_operation",
     tag = "operations",
     params(("operation" = Uuid, Path, description = "Its id"), WaitQuery),
+    request_body(content = Option<DecideOperation>, description = "Why; may be left out"),
     responses(
         (status = OK, description = "It is finished", body = Operation),
         (status = ACCEPTED, description = "The work goes on", body = Operation),
@@ -134,9 +169,10 @@ pub(crate) async fn retry(
     Extension(caller): Extension<Caller>,
     Path(id): Path<OperationId>,
     Query(query): Query<WaitQuery>,
-    _: NoBody,
+    OptionalJson(body): OptionalJson<DecideOperation>,
 ) -> Result<Response, Refusal> {
-    let operation = operations::retry(&control, &caller, id).await?;
+    let reason = body.reason.as_ref().map(Reason::as_str);
+    let operation = operations::retry(&control, &caller, id, reason).await?;
     changed(&control, &caller, operation, query).await
 }
 
@@ -149,6 +185,7 @@ pub(crate) async fn retry(
     operation_id = "skip_operation_step",
     tag = "operations",
     params(("operation" = Uuid, Path, description = "Its id"), WaitQuery),
+    request_body(content = Option<DecideOperation>, description = "Why; may be left out"),
     responses(
         (status = OK, description = "It is finished", body = Operation),
         (status = ACCEPTED, description = "The work goes on", body = Operation),
@@ -159,21 +196,24 @@ pub(crate) async fn skip(
     Extension(caller): Extension<Caller>,
     Path(id): Path<OperationId>,
     Query(query): Query<WaitQuery>,
-    _: NoBody,
+    OptionalJson(body): OptionalJson<DecideOperation>,
 ) -> Result<Response, Refusal> {
-    let operation = operations::skip(&control, &caller, id).await?;
+    let reason = body.reason.as_ref().map(Reason::as_str);
+    let operation = operations::skip(&control, &caller, id, reason).await?;
     changed(&control, &caller, operation, query).await
 }
 
 /// Abandon an operation
 ///
-/// Gives up a parked operation. Its tenant ends as `failed`; what was made goes when the tenant is deleted.
+/// Gives up a parked operation. What half a home was made for ends as `failed`; other work leaves its tenant as it is.
+/// What was made goes when the tenant is deleted.
 #[utoipa::path(
     post,
     path = "/v1/operations/{operation}/abandon",
     operation_id = "abandon_operation",
     tag = "operations",
     params(("operation" = Uuid, Path, description = "Its id"), WaitQuery),
+    request_body(content = Option<DecideOperation>, description = "Why; may be left out"),
     responses(
         (status = OK, description = "It is finished", body = Operation),
         (status = ACCEPTED, description = "The work goes on", body = Operation),
@@ -184,9 +224,10 @@ pub(crate) async fn abandon(
     Extension(caller): Extension<Caller>,
     Path(id): Path<OperationId>,
     Query(query): Query<WaitQuery>,
-    _: NoBody,
+    OptionalJson(body): OptionalJson<DecideOperation>,
 ) -> Result<Response, Refusal> {
-    let operation = operations::abandon(&control, &caller, id).await?;
+    let reason = body.reason.as_ref().map(Reason::as_str);
+    let operation = operations::abandon(&control, &caller, id, reason).await?;
     changed(&control, &caller, operation, query).await
 }
 
@@ -267,9 +308,8 @@ async fn look(
 
 fn event(entry: records::OperationEvent) -> Event {
     let (id, kind) = (entry.id.to_string(), entry.kind.clone());
-    let entry = OperationEvent { id: entry.id, at: entry.at, kind: entry.kind, step: entry.step, detail: entry.detail };
     // Words, numbers and JSON: nothing here fails to serialise.
-    Event::default().id(id).event(kind).json_data(entry).unwrap_or_default()
+    Event::default().id(id).event(kind).json_data(convert::operation_event(entry)).unwrap_or_default()
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<i64, Refusal> {

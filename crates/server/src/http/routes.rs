@@ -31,6 +31,7 @@ fn remembered() -> OpenApiRouter<Shared> {
         .routes(routes!(plans::effective))
         .routes(routes!(operations::list))
         .routes(routes!(operations::show))
+        .routes(routes!(operations::timeline))
         .routes(routes!(operations::cancel))
         .routes(routes!(operations::retry))
         .routes(routes!(operations::skip))

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use futures::StreamExt;
+use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::Value;
 use tenantry_api::{
-    Client, ClientError, ClusterRef, CommaSeparated, ListOperations, Operation, OperationEvent, TenantRef,
+    Client, ClientError, ClusterRef, CommaSeparated, DecideOperation, ListOperationEvents, ListOperations, Operation,
+    OperationEvent, TenantRef,
 };
-use tenantry_domain::{OperationId, OperationKind, OperationState};
+use tenantry_domain::{OperationId, OperationKind, OperationState, Reason};
 
-use super::arguments::words;
+use super::arguments::{past, words};
 use super::error::CliError;
 use super::paging::{self, ListOptions};
 use super::table::{Cell, Tabular};
@@ -27,9 +30,10 @@ pub(crate) enum OperationCommand {
     #[command(after_help = examples!(
         "tenantry operation list --state parked        # what waits for a person",
         "tenantry operation list --tenant acme --kind provision",
+        "tenantry operation list --cluster main --since 2h",
     ))]
     List(ListArguments),
-    /// Show one operation
+    /// Show one operation and what happened in it
     #[command(after_help = examples!("tenantry operation show 01923f4a-5b6c-7d8e-9fa0-b1c2d3e4f506"))]
     Show {
         /// Its id
@@ -46,27 +50,21 @@ pub(crate) enum OperationCommand {
         operation: OperationId,
     },
     /// Walk an operation back, where that is still possible
-    Cancel {
-        /// Its id
-        operation: OperationId,
-    },
+    #[command(after_help = examples!(
+        "tenantry operation cancel 01923f4a-5b6c-7d8e-9fa0-b1c2d3e4f506 --reason 'wrong plan'",
+    ))]
+    Cancel(DecideArguments),
     /// Let a parked operation try again
-    Retry {
-        /// Its id
-        operation: OperationId,
-    },
+    Retry(DecideArguments),
     /// Let a parked operation go on past the step that it is at
     #[command(long_about = "Let a parked operation go on past the step that it is at. Do the step's work by hand \
         first: later steps rely on it.")]
-    Skip {
-        /// Its id
-        operation: OperationId,
-    },
+    Skip(DecideArguments),
     /// Give a parked operation up; what it has made stays until the tenant is deleted
-    Abandon {
-        /// Its id
-        operation: OperationId,
-    },
+    #[command(after_help = examples!(
+        "tenantry operation abandon 01923f4a-5b6c-7d8e-9fa0-b1c2d3e4f506 --reason 'the server is gone for good'",
+    ))]
+    Abandon(DecideArguments),
 }
 
 /// Filters are joined by "and".
@@ -86,8 +84,35 @@ pub(crate) struct ListArguments {
         OperationState::ALL.iter().map(|it| it.as_str())
     ))]
     state: Vec<OperationState>,
+    /// Made not before this time, or this span ago
+    #[arg(long, value_name = "TIME", value_parser = past)]
+    since: Option<Timestamp>,
     #[command(flatten)]
     paging: ListOptions,
+}
+
+/// Which operation, and why.
+#[derive(Debug, Args)]
+pub(crate) struct DecideArguments {
+    /// Its id
+    operation: OperationId,
+    /// Why; kept in the audit log and in the operation's own
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<Reason>,
+}
+
+impl DecideArguments {
+    fn split(self) -> (OperationId, DecideOperation) {
+        (self.operation, DecideOperation { reason: self.reason })
+    }
+}
+
+/// An operation with its log.
+#[derive(Debug, Serialize)]
+struct Told {
+    #[serde(flatten)]
+    operation: Operation,
+    timeline: Vec<OperationEvent>,
 }
 
 impl OperationCommand {
@@ -96,23 +121,50 @@ impl OperationCommand {
         let changed = match self {
             Self::List(arguments) => return list(context, &client, arguments).await,
             Self::Watch { operation } => return watch(context, &client, operation).await,
-            Self::Show { operation } => client.show_operation(operation).await?,
-            Self::Cancel { operation } => client.cancel_operation(operation).await?,
-            Self::Retry { operation } => client.retry_operation(operation).await?,
-            Self::Skip { operation } => client.skip_operation(operation).await?,
-            Self::Abandon { operation } => client.abandon_operation(operation).await?,
+            Self::Show { operation } => return show(context, &client, operation).await,
+            Self::Cancel(arguments) => {
+                let (operation, decision) = arguments.split();
+                client.cancel_operation_because(operation, &decision).await?
+            }
+            Self::Retry(arguments) => {
+                let (operation, decision) = arguments.split();
+                client.retry_operation_because(operation, &decision).await?
+            }
+            Self::Skip(arguments) => {
+                let (operation, decision) = arguments.split();
+                client.skip_operation_because(operation, &decision).await?
+            }
+            Self::Abandon(arguments) => {
+                let (operation, decision) = arguments.split();
+                client.abandon_operation_because(operation, &decision).await?
+            }
         };
         context.output.object(&changed)
     }
 }
 
 async fn list(context: &Context, client: &Client, arguments: ListArguments) -> Result<(), CliError> {
-    let ListArguments { tenant, cluster, kind, state, paging } = arguments;
-    let filter = ListOperations { tenant, cluster, kind, state: CommaSeparated(state), limit: None, cursor: None };
+    let ListArguments { tenant, cluster, kind, state, since, paging } = arguments;
+    let state = CommaSeparated(state);
+    let filter = ListOperations { tenant, cluster, kind, state, since, limit: None, cursor: None };
     let fetch = async |limit, cursor| {
         client.list_operations(&ListOperations { limit: Some(limit), cursor, ..filter.clone() }).await
     };
     context.output.list(&paging::gather(&paging, fetch).await?)
+}
+
+/// The operation, then its log to its present end.
+async fn show(context: &Context, client: &Client, id: OperationId) -> Result<(), CliError> {
+    let operation = client.show_operation(id).await?;
+    let fetch = async |limit, cursor| {
+        client.list_operation_events(id, &ListOperationEvents { limit: Some(limit), cursor }).await
+    };
+    let timeline = paging::gather(&ListOptions::everything(), fetch).await?.items;
+    let told = Told { operation, timeline };
+    context.output.composed(&told, |composition| {
+        composition.object(&told.operation);
+        composition.list(&told.timeline);
+    })
 }
 
 async fn watch(context: &Context, client: &Client, id: OperationId) -> Result<(), CliError> {
@@ -207,12 +259,33 @@ impl Tabular for Operation {
             ("attempt", Cell::new(self.attempt)),
             ("tenant", Cell::optional(self.tenant)),
             ("cluster", Cell::optional(self.cluster)),
+            ("cancel requested", Cell::optional(self.cancel_requested.then_some("yes"))),
             ("error", Cell::optional(self.error.as_ref().filter(|error| **error != Value::Null).map(reason::of))),
+            ("due", Cell::optional_time((!self.state.is_finished()).then_some(self.next_run_at))),
+            ("deadline", Cell::optional_time(self.deadline_at)),
             ("created", Cell::time(self.created_at)),
             ("updated", Cell::time(self.updated_at)),
             ("finished", Cell::optional_time(self.finished_at)),
             ("took", Cell::optional(took(self))),
         ]
+    }
+}
+
+impl Tabular for OperationEvent {
+    const COLUMNS: &'static [&'static str] = &["at", "what", "step", "detail"];
+
+    fn row(&self) -> Vec<Cell> {
+        let has_detail = self.detail.as_object().is_some_and(|detail| !detail.is_empty());
+        vec![
+            Cell::new(self.at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ")),
+            Cell::new(self.kind.replace('_', " ")),
+            Cell::optional(self.step.as_ref()),
+            Cell::optional(has_detail.then(|| reason::of(&self.detail))),
+        ]
+    }
+
+    fn fields(&self) -> Vec<(&'static str, Cell)> {
+        Self::COLUMNS.iter().copied().zip(self.row()).collect()
     }
 }
 

@@ -22,6 +22,13 @@ pub(crate) struct ListOptions {
     cursor: Option<String>,
 }
 
+impl ListOptions {
+    /// The whole list.
+    pub(crate) fn everything() -> Self {
+        Self { limit: 1, all: true, cursor: None }
+    }
+}
+
 fn positive(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "use a whole number from 1 on".to_owned())
 }

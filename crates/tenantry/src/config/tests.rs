@@ -15,7 +15,8 @@ fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, RuntimeError> 
 fn every_section_is_read_and_reaches_its_room() {
     let config = load(
         "[catalog]\npool_size = 5\nstart_timeout = \"3s\"\n[server]\nlisten = \"127.0.0.1:9\"\n\
-         [control]\nworkers = 3\ndefault_region = \"eu-1\"\n[fleet]\nextensions = [\"citext\"]\n\
+         [control]\nworkers = 3\ndefault_region = \"eu-1\"\n\
+         deadlines = { provision = \"5m\", delete = \"0s\" }\n[fleet]\nextensions = [\"citext\"]\n\
          [telemetry]\nlog_format = \"json\"\n",
         &[("TENANTRY__CATALOG__URL", "postgres://a:b@127.0.0.1/c"), ("TENANTRY__SECRETS__MASTER_KEYS", KEYS)],
     );
@@ -25,6 +26,9 @@ fn every_section_is_read_and_reaches_its_room() {
     assert_eq!(config.catalog.start_timeout, Duration::from_secs(3));
     assert_eq!(config.server.listen.port(), 9);
     assert_eq!((config.control().workers, config.control().place_on_catalog_server), (3, false));
+    let deadlines = config.control().deadlines;
+    assert!(deadlines.contains(&(OperationKind::Provision, Duration::from_mins(5))), "{deadlines:?}");
+    assert!(deadlines.contains(&(OperationKind::Delete, Duration::ZERO)), "{deadlines:?}");
     assert_eq!(config.fleet().extensions, ["citext"]);
     assert!(config.secrets.keyring().is_ok());
     assert!(config.check().is_ok());
@@ -46,6 +50,7 @@ fn unknown_keys_are_refused_in_every_section() {
         "[secrets]\nmaster_key = \"x\"",
         "[server]\nport = 9",
         "[control]\nworker = 1",
+        "[control]\ndeadlines = { provisioning = \"5m\" }",
         "[control]\nplace_on_catalog_server = true",
         "[fleet]\nextension = []",
         "[telemetry]\nlevel = \"info\"",
