@@ -17,7 +17,8 @@ use crate::error::ControlError;
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Changes that come closer together than this are told together.
 const COALESCE: Duration = Duration::from_millis(10);
-/// Most changes that one look into the catalog brings.
+/// Most changes that one look into the catalog brings. A reader costs as much memory as these, however many routes there
+/// are.
 const BATCH: i64 = 1_000;
 
 /// How a service names the tenant whose route it wants.
@@ -69,6 +70,7 @@ pub fn feed(
         control: control.clone(),
         with_secrets: caller.scopes.allows(Scope::RoutesSecrets),
         version: after,
+        snapshot: None,
         ready: VecDeque::new(),
         news: control.signals().feed(),
         silent_since: Instant::now(),
@@ -84,11 +86,24 @@ pub fn feed(
     }))
 }
 
+/// A snapshot that is being told.
+///
+/// It is read page by page, as fast as its reader takes it, and nothing is held in the catalog meanwhile. So a page may
+/// be newer than `version`; whatever changed since is told once more after the end, and readers drop what they know.
+#[derive(Clone, Copy)]
+struct Snapshot {
+    /// The version of its beginning.
+    version: FeedVersion,
+    /// The last tenant told.
+    after: Option<TenantId>,
+}
+
 /// One router's place in the feed.
 struct Follower {
     control: Control,
     with_secrets: bool,
     version: Option<FeedVersion>,
+    snapshot: Option<Snapshot>,
     ready: VecDeque<FeedItem>,
     news: watch::Receiver<FeedVersion>,
     silent_since: Instant,
@@ -101,6 +116,10 @@ impl Follower {
             if let Some(item) = self.ready.pop_front() {
                 self.silent_since = Instant::now();
                 return Ok(item);
+            }
+            if let Some(snapshot) = self.snapshot.take() {
+                self.read_page(snapshot).await?;
+                continue;
             }
             let clock = self.control.store().feed_version().await?;
             match self.version {
@@ -116,7 +135,7 @@ impl Follower {
                     self.wait_for_news(clock.current).await;
                 }
                 // Absent, too old, or from another catalog's future.
-                _ => self.read_snapshot().await?,
+                _ => self.begin_snapshot(clock.current).await?,
             }
         }
     }
@@ -128,12 +147,27 @@ impl Follower {
         Ok(())
     }
 
-    async fn read_snapshot(&mut self) -> Result<(), ControlError> {
-        let snapshot = self.control.store().routes_snapshot(self.with_secrets).await?;
-        self.ready.push_back(FeedItem::SnapshotBegin(snapshot.version));
-        self.ready.extend(snapshot.items.into_iter().map(FeedItem::Change));
-        self.ready.push_back(FeedItem::SnapshotEnd(snapshot.version));
-        self.version = Some(snapshot.version);
+    async fn begin_snapshot(&mut self, version: FeedVersion) -> Result<(), ControlError> {
+        let clusters = self.control.store().cluster_routes().await?;
+        self.ready.push_back(FeedItem::SnapshotBegin(version));
+        self.ready.extend(clusters.into_iter().map(|cluster| FeedItem::Change(RouteChange::Cluster(cluster))));
+        self.snapshot = Some(Snapshot { version, after: None });
+        Ok(())
+    }
+
+    async fn read_page(&mut self, snapshot: Snapshot) -> Result<(), ControlError> {
+        let routes = self.control.store().routes_page(snapshot.after, BATCH, self.with_secrets).await?;
+        if let Some(last) = routes.last() {
+            self.snapshot = Some(Snapshot { after: Some(last.tenant), ..snapshot });
+        } else {
+            // Routes told above may lead to clusters that came since the beginning.
+            let mut clusters = self.control.store().cluster_routes().await?;
+            clusters.retain(|cluster| cluster.version > snapshot.version);
+            self.ready.extend(clusters.into_iter().map(|cluster| FeedItem::Change(RouteChange::Cluster(cluster))));
+            self.ready.push_back(FeedItem::SnapshotEnd(snapshot.version));
+            self.version = Some(snapshot.version);
+        }
+        self.ready.extend(routes.into_iter().map(|route| FeedItem::Change(RouteChange::Route(Box::new(route)))));
         Ok(())
     }
 

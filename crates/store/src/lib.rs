@@ -58,7 +58,7 @@ pub use resources::{NewResource, Resource, ResourceKind, ResourceState};
 pub use rollout_targets::{ClaimedTarget, RolloutTarget, TargetResult};
 pub use rollouts::{NewRollout, RolloutCounts, RolloutEnd, RolloutRecord};
 pub use routers::{RouterRecord, RouterReport};
-pub use routes::{Changes, ClusterRoute, FeedClock, RouteChange, RouteRef, Snapshot};
+pub use routes::{Changes, ClusterRoute, FeedClock, RouteChange, RouteRef};
 pub use secrets::Keyring;
 pub use store::{Store, StoreConfig};
 pub use tenants::{NewTenant, TenantChange, TenantFilter, TenantRef};

@@ -18,9 +18,6 @@ use crate::homes::parse_slot;
 use crate::row::{get, json, parsed, query, query_one, query_opt};
 use crate::secrets::{Keyring, columns, open_secret};
 use crate::store::Store;
-/// Routes that a snapshot reads at a time.
-const BATCH: i64 = 2_000;
-
 /// How somebody names the route that they want.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RouteRef {
@@ -92,15 +89,6 @@ pub struct Changes {
     pub upto: FeedVersion,
 }
 
-/// All routes at one instant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The version of that instant.
-    pub version: FeedVersion,
-    /// Clusters first, then routes.
-    pub items: Vec<RouteChange>,
-}
-
 impl Store {
     /// Where the feed stands.
     pub async fn feed_version(&self) -> Result<FeedClock, StoreError> {
@@ -147,33 +135,34 @@ impl Store {
         Ok(Changes { items, upto: complete })
     }
 
-    /// All clusters and routes at one instant, and the version of that instant: one transaction sees them together.
-    pub async fn routes_snapshot(&self, with_secrets: bool) -> Result<Snapshot, StoreError> {
-        let tx = self.begin_snapshot().await?;
-        let client = tx.client()?;
-        let version = clock(client).await?.current;
-        let clusters =
-            "SELECT id, version, host, port, tls_mode, tls_ca FROM cluster WHERE retired_at IS NULL ORDER BY id";
-        let mut items = Vec::new();
-        for row in query(client, clusters, &[]).await? {
-            items.push(RouteChange::Cluster(read_cluster(&row)?));
-        }
+    /// Every cluster, as it is now.
+    pub async fn cluster_routes(&self) -> Result<Vec<ClusterRoute>, StoreError> {
+        let sql = "SELECT id, version, host, port, tls_mode, tls_ca FROM cluster WHERE retired_at IS NULL ORDER BY id";
+        query(&*self.client().await?, sql, &[]).await?.iter().map(read_cluster).collect()
+    }
+
+    /// The routes that follow a tenant's (the first ones when none is named), as they are now, by tenant. Fewer than
+    /// `limit` only at the end.
+    pub async fn routes_page(
+        &self,
+        after: Option<TenantId>,
+        limit: i64,
+        with_secrets: bool,
+    ) -> Result<Vec<Route>, StoreError> {
         let sql = select_routes(
             Whose::Present,
             with_secrets,
             "r.state <> 'removed' AND r.tenant > $1 ORDER BY r.tenant LIMIT $2",
         );
-        let mut after = Uuid::nil();
-        loop {
-            let rows = query(client, &sql, &[&after, &BATCH]).await?;
-            let Some(last) = rows.last() else { break };
-            after = get(last, "tenant")?;
-            for row in &rows {
-                items.push(read_change(self.keyring(), row, with_secrets)?);
+        let after = after.map_or_else(Uuid::nil, TenantId::as_uuid);
+        let rows = query(&*self.client().await?, &sql, &[&after, &limit.clamp(1, 10_000)]).await?;
+        let mut routes = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if let RouteChange::Route(route) = read_change(self.keyring(), row, with_secrets)? {
+                routes.push(*route);
             }
         }
-        tx.commit().await?;
-        Ok(Snapshot { version, items })
+        Ok(routes)
     }
 
     /// The route of one tenant.

@@ -102,13 +102,7 @@ impl Store {
 
     /// Begins a transaction.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
-        Tx::begin(self.client().await?, Arc::clone(&self.keyring), "BEGIN").await
-    }
-
-    /// Begins a transaction that sees the catalog at one instant and changes nothing.
-    pub(crate) async fn begin_snapshot(&self) -> Result<Tx, StoreError> {
-        let how = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-        Tx::begin(self.client().await?, Arc::clone(&self.keyring), how).await
+        Tx::begin(self.client().await?, Arc::clone(&self.keyring)).await
     }
 
     /// Listens for news on a connection of its own, which is made anew whenever it is lost.

@@ -23,10 +23,10 @@ pub struct Tx {
 }
 
 impl Tx {
-    pub(crate) async fn begin(client: Object, keyring: Arc<Keyring>, how: &str) -> Result<Self, StoreError> {
+    pub(crate) async fn begin(client: Object, keyring: Arc<Keyring>) -> Result<Self, StoreError> {
         // Wrapped first: if this future is dropped while BEGIN is on its way, the rollback follows it.
         let tx = Self { client: Some(client), keyring, feed: FeedChanges::default() };
-        tx.client()?.batch_execute(how).await?;
+        tx.client()?.batch_execute("BEGIN").await?;
         Ok(tx)
     }
 

@@ -11,10 +11,14 @@ impl Side {
         self.0.push(took);
     }
 
-    pub(crate) fn print(&self, name: &str) {
+    pub(crate) fn percentile_ms(&self, percent: usize) -> f64 {
         let milliseconds: Vec<f64> = self.0.iter().map(|took| took.as_secs_f64() * 1e3).collect();
-        figure(&format!("{name}_p50_ms"), percentile(&milliseconds, 50), "ms");
-        figure(&format!("{name}_p95_ms"), percentile(&milliseconds, 95), "ms");
+        percentile(&milliseconds, percent)
+    }
+
+    pub(crate) fn print(&self, name: &str) {
+        figure(&format!("{name}_p50_ms"), self.percentile_ms(50), "ms");
+        figure(&format!("{name}_p95_ms"), self.percentile_ms(95), "ms");
     }
 }
 

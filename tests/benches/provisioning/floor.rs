@@ -61,6 +61,25 @@ impl<'w> Floor<'w> {
         Self { world, isolation, admin, inside, base, set, verifiers, migrator_password }
     }
 
+    /// The same over a connection of its own, for working side by side.
+    pub(crate) async fn beside(&self) -> Self {
+        let admin = self.world.root(self.world.main_cluster(), "postgres").await;
+        let inside = match self.inside {
+            Some(_) => Some(self.world.root(self.world.main_cluster(), &self.base).await),
+            None => None,
+        };
+        Self {
+            world: self.world,
+            isolation: self.isolation,
+            admin,
+            inside,
+            base: self.base.clone(),
+            set: self.set.clone(),
+            verifiers: self.verifiers.clone(),
+            migrator_password: self.migrator_password.clone(),
+        }
+    }
+
     /// Makes a home: the statements that no way of doing it can leave out.
     pub(crate) async fn make(&self) -> Direct {
         let home = HomeId::new(Uuid::now_v7());

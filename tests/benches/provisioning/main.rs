@@ -1,11 +1,15 @@
-//! How long a tenant takes from the request to its home, as a ratio to the bare SQL.
+//! How long a tenant takes from the request to its home, and what a catalog of 100,000 tenants costs.
 //!
-//! Both sides run in one process on one server (without fsync), one by one and in turn: a `POST /v1/tenants?wait=60`, and
+//! `database`, `schema`: from nothing, as a ratio to the bare SQL. Both sides run in one process on one server (without fsync), one by one and in turn: a `POST /v1/tenants?wait=60`, and
 //! the same statements issued directly over kept connections. Each prints its median and 95th percentile; the ratio is
 //! the median of the ratios of neighbours, so that what the machine does otherwise falls out. Making room again is not
 //! measured.
+//! `warm`: a home that was made beforehand against one made from nothing, in turn, each over HTTP.
+//! `bulk`: two hundred databases, four at a time, against the same statements issued four at a time.
+//! `cluster`: a server of the tenant's own.
+//! `catalog`: memory and answers of a `tenantry serve` process over a catalog of 100,000 tenants.
 //!
-//!     cargo bench -p tenantry-tests --bench provisioning
+//!     cargo bench -p tenantry-tests --bench provisioning [-- PART…]
 //!
 //! Lines read `figure NAME VALUE UNIT`.
 
@@ -15,9 +19,12 @@
     reason = "a benchmark reports on standard output and gives up loudly"
 )]
 
+mod bulk;
+mod catalog;
 mod events;
 mod figures;
 mod floor;
+mod warm;
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -40,12 +47,27 @@ const CLUSTER_ROUNDS: usize = 6;
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
+        let parts: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+        let wanted = |part: &str| parts.is_empty() || parts.iter().any(|named| named == part);
         let world = World::builder().migrations(files::sample()).dedicated(CLUSTERS).start().await;
         for isolation in [Isolation::Database, Isolation::Schema] {
-            compare(&world, isolation).await;
+            if wanted(isolation.as_str()) {
+                compare(&world, isolation).await;
+            }
         }
-        clusters(&world).await;
+        if wanted("bulk") {
+            bulk::compare(&world).await;
+        }
+        if wanted("cluster") {
+            clusters(&world).await;
+        }
+        if wanted("warm") {
+            warm::compare(&world).await;
+        }
         world.end().await;
+        if wanted("catalog") {
+            catalog::measure().await;
+        }
     });
 }
 

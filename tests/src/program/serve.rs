@@ -27,6 +27,11 @@ struct Log(Arc<Mutex<Vec<String>>>);
 impl Serve {
     /// Starts one more replica over the catalog of a world, and waits until it is up.
     pub async fn start(world: &World<'_>) -> Self {
+        Self::start_with(world, &[]).await
+    }
+
+    /// The same with settings of its own, as environment variables.
+    pub async fn start_with(world: &World<'_>, settings: &[(&str, &str)]) -> Self {
         let (catalog, keys) = world.catalog();
         let mut child = Command::new(tenantry())
             .arg("serve")
@@ -39,6 +44,7 @@ impl Serve {
             .env("TENANTRY__CONTROL__WARM_POOL_MAX", "0")
             .env("TENANTRY__TELEMETRY__LOG_FORMAT", "json")
             .env("TENANTRY__TELEMETRY__LOG_FILTER", "debug,hyper=info,h2=info")
+            .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -70,6 +76,11 @@ impl Serve {
     /// Where its door is.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Its process; `None` once it has ended.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
     }
 
     /// All that it has logged so far.

@@ -190,6 +190,8 @@ async fn a_claim_outlives_the_crash_of_whoever_carries_it_out() {
     let acme = world.show(&begun.tenant).await;
     assert_eq!(home_of(&catalog, &acme).await, claimed);
     assert_eq!(world.connect(&acme).await.one::<i64>("SELECT count(*) FROM notes").await, 1);
+    // This one keeps no pool.
+    warm(&catalog, 0).await;
     world.assert_nothing_orphaned().await;
     drop(catalog);
     world.end().await;
