@@ -6,7 +6,7 @@ use crate::error::FleetError;
 use crate::fleet::Fleet;
 use crate::home::{HomeSpec, temporary_tables};
 use crate::quote::ident;
-use crate::roles::{MIGRATOR_CONNECTIONS, connection_limit, defaults};
+use crate::roles::{MIGRATOR_CONNECTIONS, connection_limit, settings};
 use crate::target::ClusterTarget;
 
 impl Fleet {
@@ -18,21 +18,22 @@ impl Fleet {
         let Some(stamp) = stamp else {
             return Err(FleetError::refused("a home is claimed for a tenant; name one in its stamp"));
         };
-        let names = home.names();
+        let (names, shares) = (home.names(), limits.connection_shares());
         let mut sql = String::new();
         for (role, most) in [
-            (names.login(secrets.slot), limits.connections),
-            (&names.read_only, limits.connections),
+            (names.login(secrets.slot), shares.login),
+            (&names.read_only, shares.read_only),
             (&names.migrator, Some(MIGRATOR_CONNECTIONS)),
         ] {
-            let _ = writeln!(sql, "ALTER ROLE {} LOGIN {};", ident(role.as_str()), connection_limit(most));
-        }
-        for role in [&names.login_a, &names.login_b, &names.read_only] {
-            sql.push_str(&defaults(role, home, limits));
+            let limit = connection_limit(most);
+            let _ = writeln!(sql, "ALTER ROLE {} LOGIN CONNECTION LIMIT {limit};", ident(role.as_str()));
         }
         sql.push_str(&temporary_tables(home, limits));
-        let letting_in =
-            async { self.admin(target).await?.batch("let the tenant into its home", &fence.guard(&sql)).await };
+        let letting_in = async {
+            let mut admin = self.admin(target).await?;
+            sql.push_str(&settings(home, limits, admin.server_version()));
+            admin.batch("let the tenant into its home", &fence.guard(&sql)).await
+        };
         let (let_in, stamped) = futures::future::join(letting_in, self.write_stamp(target, home, fence, stamp)).await;
         let_in.and(stamped)
     }

@@ -10,6 +10,7 @@
 //!
 //! Start reading at [`Fleet`] and [`ClusterTarget`], then [`Fleet::ensure_home`].
 
+mod activity;
 mod claim;
 mod config;
 mod database;
@@ -17,6 +18,7 @@ mod drop_database;
 mod error;
 mod fence;
 mod fleet;
+mod health;
 mod home;
 mod interior;
 mod migrate;
@@ -24,7 +26,9 @@ mod observe;
 mod password;
 mod quote;
 mod register;
+mod role_drift;
 mod roles;
+mod rotation;
 mod schema;
 mod session;
 mod shared_database;
@@ -36,6 +40,7 @@ mod tls;
 mod verify;
 mod version;
 
+pub use activity::{Stop, TenantSession};
 pub use config::FleetConfig;
 pub use error::{FleetError, MigrationFailure};
 pub use fence::Fence;
@@ -45,7 +50,9 @@ pub use migrate::{Applied, AppliedMigration, ApplyOptions};
 pub use observe::{ObservedBackend, ObservedDatabase, ObservedHome};
 pub use password::random_password;
 pub use register::Inspection;
+pub use role_drift::IntendedRoles;
 pub use roles::RoleSecrets;
+pub use rotation::{Handover, Leaving};
 pub use shared_database::shared_database_roles;
 pub use sqlstate::{NOT_ACTIVE, WRONG_PLACEMENT};
 pub use stamp::Stamp;

@@ -31,14 +31,19 @@ pub(crate) enum Reader {
     Ourselves,
 }
 
+/// Rounds of hashing that every client accepts (RFC 7677).
+const ROUNDS: NonZeroU32 = NonZeroU32::new(4_096).unwrap();
+
 /// The SCRAM verifiers of some passwords, in their order. Thousands of hash rounds each, so not on the async threads.
+/// Those of random passwords are the same each time, so that one which somebody changed is told by its salt.
 pub(crate) async fn verifiers<const N: usize>(passwords: [(&Secret, Reader); N]) -> Result<[Secret; N], FleetError> {
     let passwords = passwords.map(|(password, reader)| (password.clone(), reader));
     let work = move || {
         passwords.map(|(password, reader)| {
             let password = password.expose();
             Secret::new(match reader {
-                Reader::Ourselves if is_random(password) => single_round(password),
+                Reader::Ourselves if is_random(password) => verifier(password, NonZeroU32::MIN),
+                Reader::Anyone if is_random(password) => verifier(password, ROUNDS),
                 Reader::Anyone | Reader::Ourselves => scram_sha_256(password.as_bytes()),
             })
         })
@@ -54,16 +59,29 @@ fn is_random(password: &str) -> bool {
     password.len() == 64 && password.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// `SCRAM-SHA-256$<rounds>:<salt>$<stored key>:<server key>` with one round (RFC 5802).
-fn single_round(password: &str) -> String {
-    let salt: [u8; 16] = rand::random();
+/// The salt of a random password's verifier: derived from the password, which tells nobody anything about 32 random
+/// bytes. Absent for passwords that people chose, whose salts are random.
+pub(crate) fn salt_of(password: &Secret) -> Option<String> {
+    is_random(password.expose()).then(|| STANDARD.encode(salt(password.expose())))
+}
+
+fn salt(password: &str) -> [u8; 16] {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, password.as_bytes());
+    let mut salt = [0; 16];
+    salt.copy_from_slice(&hmac::sign(&key, b"tenantry scram salt").as_ref()[..16]);
+    salt
+}
+
+/// `SCRAM-SHA-256$<rounds>:<salt>$<stored key>:<server key>` (RFC 5802) of a password in plain ASCII.
+fn verifier(password: &str, rounds: NonZeroU32) -> String {
+    let salt = salt(password);
     let mut salted = [0; digest::SHA256_OUTPUT_LEN];
-    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, NonZeroU32::MIN, &salt, password.as_bytes(), &mut salted);
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, &salt, password.as_bytes(), &mut salted);
     let key = hmac::Key::new(hmac::HMAC_SHA256, &salted);
     let stored_key = digest::digest(&digest::SHA256, hmac::sign(&key, b"Client Key").as_ref());
     let server_key = hmac::sign(&key, b"Server Key");
     format!(
-        "SCRAM-SHA-256$1:{}${}:{}",
+        "SCRAM-SHA-256${rounds}:{}${}:{}",
         STANDARD.encode(salt),
         STANDARD.encode(stored_key.as_ref()),
         STANDARD.encode(server_key.as_ref())
@@ -72,7 +90,7 @@ fn single_round(password: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Reader, random_password, verifiers};
+    use super::{Reader, random_password, salt_of, verifiers};
     use tenantry_domain::Secret;
 
     #[tokio::test]
@@ -82,7 +100,11 @@ mod tests {
         let [first, second] = verifiers([(&one, Reader::Anyone), (&one, Reader::Anyone)]).await.expect("hashing works");
         assert!(first.expose().starts_with("SCRAM-SHA-256$4096:"));
         assert!(!first.expose().contains(one.expose()));
-        assert_ne!(first, second, "each has a salt of its own");
+        assert_eq!(first, second, "what somebody changed can be told");
+        let [other] = verifiers([(&two, Reader::Anyone)]).await.expect("hashing works");
+        let salt = salt_of(&one).expect("a random password");
+        assert!(first.expose().contains(&format!("4096:{salt}$")) && !other.expose().contains(&salt));
+        assert_eq!(salt_of(&Secret::new("correct horse".to_owned())), None);
     }
 
     #[tokio::test]

@@ -16,6 +16,10 @@ use crate::version::{grant_to_admin, grant_to_migrator};
 
 /// Connections of a migrator: one that works, one that takes over from a worker that is gone, and room for looking.
 pub(crate) const MIGRATOR_CONNECTIONS: u32 = 4;
+/// The options of the login role that is not in use.
+pub(crate) const OUT_OF_USE: &str = "NOLOGIN PASSWORD NULL CONNECTION LIMIT 0";
+/// The first server that ends transactions by itself.
+const TRANSACTION_TIMEOUT_SINCE: i32 = 170_000;
 /// How often we look whether ended sessions are gone, and how many looks that takes at most: ten seconds in all.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const LOOKS_MAX: u32 = 1_000;
@@ -72,22 +76,19 @@ impl Fleet {
         .await?;
         let names = home.names();
         let mut admin = self.admin(target).await?;
-        let most = limits.connections;
+        let shares = limits.connection_shares();
         let mut body = String::new();
         for role in [&names.owner, &names.app] {
             body.push_str(&ensure_role(role, "NOLOGIN"));
         }
-        body.push_str(&ensure_role(names.login(secrets.slot), &password_role(login_option, &login, most)));
-        body.push_str(&ensure_role(names.login(secrets.slot.other()), "NOLOGIN PASSWORD NULL"));
-        body.push_str(&ensure_role(&names.read_only, &password_role(login_option, &read_only, most)));
+        body.push_str(&ensure_role(names.login(secrets.slot), &password_role(login_option, &login, shares.login)));
+        body.push_str(&ensure_role(names.login(secrets.slot.other()), OUT_OF_USE));
+        body.push_str(&ensure_role(&names.read_only, &password_role(login_option, &read_only, shares.read_only)));
         body.push_str(&ensure_role(
             &names.migrator,
             &password_role(login_option, &migrator, Some(MIGRATOR_CONNECTIONS)),
         ));
-        for role in [&names.login_a, &names.login_b, &names.read_only] {
-            body.push_str(&defaults(role, home, limits));
-        }
-        let _ = writeln!(body, "ALTER ROLE {} SET default_transaction_read_only = on;", name(&names.read_only));
+        body.push_str(&settings(home, limits, admin.server_version()));
 
         let mut sql = do_block(&body);
         sql.push_str(&memberships(home, &names, limits, &admin));
@@ -177,7 +178,7 @@ pub(crate) fn drop_owned(roles: &[&RoleName]) -> String {
     for_existing(roles, |quoted| format!("DROP OWNED BY {quoted} CASCADE;"))
 }
 
-fn for_existing(roles: &[&RoleName], statement: impl Fn(&str) -> String) -> String {
+pub(crate) fn for_existing(roles: &[&RoleName], statement: impl Fn(&str) -> String) -> String {
     let mut body = String::new();
     for role in roles {
         let _ = writeln!(
@@ -190,36 +191,52 @@ fn for_existing(roles: &[&RoleName], statement: impl Fn(&str) -> String) -> Stri
     body
 }
 
-fn name(role: &RoleName) -> String {
+pub(crate) fn name(role: &RoleName) -> String {
     ident(role.as_str())
 }
 
-fn password_role(login_option: &str, verifier: &Secret, connections: Option<u32>) -> String {
-    format!("{login_option} PASSWORD {} {}", literal(verifier.expose()), connection_limit(connections))
+pub(crate) fn password_role(login_option: &str, verifier: &Secret, connections: Option<u32>) -> String {
+    let limit = connection_limit(connections);
+    format!("{login_option} PASSWORD {} CONNECTION LIMIT {limit}", literal(verifier.expose()))
 }
 
-/// At most so many connections; without a number, any.
-pub(crate) fn connection_limit(connections: Option<u32>) -> String {
-    connections.map_or_else(|| "CONNECTION LIMIT -1".to_owned(), |most| format!("CONNECTION LIMIT {most}"))
+/// A ceiling as PostgreSQL has it: −1 for none.
+pub(crate) fn connection_limit(connections: Option<u32>) -> i64 {
+    connections.map_or(-1, i64::from)
 }
 
-/// What a session of a role starts with. A tenant can change these for itself; the connection limit it cannot.
-pub(crate) fn defaults(role: &RoleName, home: &Home, limits: &Limits) -> String {
-    let quoted = name(role);
-    let mut body = format!("ALTER ROLE {quoted} SET search_path = {}, extensions;\n", ident(home.schema.as_str()));
+/// What a session of a role starts with, by setting. A tenant can change these for itself; the connection limit it cannot.
+pub(crate) fn defaults(role: &RoleName, home: &Home, limits: &Limits, version: i32) -> Vec<(&'static str, String)> {
+    let mut defaults = vec![("search_path", format!("{}, extensions", ident(home.schema.as_str())))];
     for (setting, value) in [
         ("statement_timeout", limits.statement_timeout_ms),
         ("idle_in_transaction_session_timeout", limits.idle_in_transaction_timeout_ms),
+        ("transaction_timeout", limits.transaction_timeout_ms.filter(|_| version >= TRANSACTION_TIMEOUT_SINCE)),
     ] {
         if let Some(milliseconds) = value {
-            let _ = writeln!(body, "ALTER ROLE {quoted} SET {setting} = {milliseconds};");
+            defaults.push((setting, milliseconds.to_string()));
+        }
+    }
+    if *role == home.names().read_only {
+        defaults.push(("default_transaction_read_only", "on".to_owned()));
+    }
+    defaults
+}
+
+/// Within a block: the defaults of every role that a tenant logs in as.
+pub(crate) fn settings(home: &Home, limits: &Limits, version: i32) -> String {
+    let names = home.names();
+    let mut body = String::new();
+    for role in [&names.login_a, &names.login_b, &names.read_only] {
+        for (setting, value) in defaults(role, home, limits, version) {
+            let _ = writeln!(body, "ALTER ROLE {} SET {setting} = {value};", name(role));
         }
     }
     body
 }
 
 /// Logins act as the app, the migrator becomes the owner, and in a shared database all join its groups.
-fn memberships(home: &Home, names: &HomeNames, limits: &Limits, session: &Session) -> String {
+pub(crate) fn memberships(home: &Home, names: &HomeNames, limits: &Limits, session: &Session) -> String {
     let logins = idents([names.login_a.as_str(), names.login_b.as_str()]);
     let mut sql = format!("GRANT {} TO {logins};\n", name(&names.app));
     sql.push_str(&grant_to_migrator(session.server_version(), names.owner.as_str(), names.migrator.as_str()));
