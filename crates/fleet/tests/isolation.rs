@@ -325,7 +325,8 @@ async fn a_stamp_never_goes_back_a_generation() {
 async fn a_connection_limit_holds_inside_the_server() {
     let arena = Arena::new(Admin::Managed).await;
     let mut tenant = arena.database_home();
-    tenant.limits.connections = Some(2);
+    // One of the three is for reading only.
+    tenant.limits.connections = Some(3);
     arena.provision(&tenant, None, None).await;
     let _held = (arena.app(&tenant).await, arena.app(&tenant).await);
     let names = tenant.home.names();
