@@ -13,6 +13,7 @@
 mod admin;
 pub mod files;
 mod program;
+mod receiver;
 mod replica;
 mod session;
 mod tenant;
@@ -22,6 +23,7 @@ mod world;
 
 pub use admin::Admin;
 pub use program::{Dev, Ended, Program, Serve, processes_of, tenantry};
+pub use receiver::{Behaviour, Received, Receiver};
 pub use replica::Replica;
 pub use session::{HomeSession, sqlstate};
 pub use tenant::MakeTenant;

@@ -28,6 +28,7 @@ mod schema;
 pub mod secret;
 pub mod tenant;
 pub mod token;
+pub mod webhook;
 
 pub use audit_log::{AuditEntry, ListAuditLog};
 #[cfg(feature = "client")]
@@ -51,3 +52,6 @@ pub use router::{ClusterDemand, Router, RouterReport};
 pub use secret::SecretText;
 pub use tenant::{CreateTenant, ListTenants, Tenant, TenantWithOperation, UpdateTenant};
 pub use token::{CreateToken, CreatedToken, Token};
+pub use webhook::{
+    CreateWebhook, ListDeliveries, RotateWebhookSecret, UpdateWebhook, Webhook, WebhookDelivery, WebhookWithSecret,
+};

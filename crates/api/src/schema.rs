@@ -1,8 +1,8 @@
 //! OpenAPI schemas of domain types, which know nothing of OpenAPI.
 
 use tenantry_domain::{
-    ClusterState, Isolation, Limits, OperationKind, OperationState, Origin, Pooling, ProviderKind, RolloutState,
-    RouteState, Scope, TargetState, Tenancy, TenantStatus, TlsMode,
+    ClusterState, DeliveryState, EventKind, Isolation, Limits, OperationKind, OperationState, Origin, Pooling,
+    ProviderKind, RolloutState, RouteState, Scope, TargetState, Tenancy, TenantStatus, TlsMode,
 };
 use utoipa::openapi::schema::{
     AdditionalProperties, ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat, Type,
@@ -19,6 +19,8 @@ macro_rules! words {
 
 words! {
     cluster_state => ClusterState,
+    delivery_state => DeliveryState,
+    event => EventKind,
     isolation => Isolation,
     operation_kind => OperationKind,
     operation_state => OperationState,
@@ -41,6 +43,11 @@ fn enumeration<T: Into<serde_json::Value>>(words: impl Iterator<Item = T>) -> Ob
 pub(crate) fn scopes() -> Array {
     let scope = enumeration(Scope::all().into_iter().map(|scope| scope.to_string()));
     ArrayBuilder::new().items(scope).build()
+}
+
+/// A list of events.
+pub(crate) fn events() -> Array {
+    ArrayBuilder::new().items(event()).build()
 }
 
 /// Labels: strings by name.

@@ -5,6 +5,8 @@ use std::time::Duration;
 use tenantry_domain::{OperationKind, Region};
 use uuid::Uuid;
 
+use crate::webhooks::WebhookConfig;
+
 /// Settings of one replica.
 #[derive(Debug, Clone)]
 pub struct ControlConfig {
@@ -28,6 +30,8 @@ pub struct ControlConfig {
     pub default_region: Option<Region>,
     /// Whether tenants may be placed on the server that holds the catalog. Only `dev` and `demo` say yes.
     pub place_on_catalog_server: bool,
+    /// How webhooks are told of events.
+    pub webhooks: WebhookConfig,
 }
 
 /// How many homes are kept ready on each shared cluster, so that a tenant with a database of its own finds one made.
@@ -70,6 +74,7 @@ impl ControlConfig {
             warm_pool: WarmPoolConfig::OFF,
             default_region: None,
             place_on_catalog_server: false,
+            webhooks: WebhookConfig::default(),
         }
     }
 }

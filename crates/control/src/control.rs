@@ -7,7 +7,7 @@ use arc_swap::ArcSwapOption;
 use tenantry_domain::{MigrationSetId, ProviderKind};
 use tenantry_fleet::Fleet;
 use tenantry_migration_set::MigrationSet;
-use tenantry_store::Store;
+use tenantry_store::{Store, WEBHOOKS_WAKE};
 use uuid::Uuid;
 
 use crate::config::ControlConfig;
@@ -59,7 +59,7 @@ impl Control {
             fleet,
             config,
             providers,
-            signals: Signals::new(reconcilers::names()),
+            signals: Signals::new(reconcilers::names().chain([WEBHOOKS_WAKE])),
             token_use: TokenUse::default(),
             keep_off,
             last_set: ArcSwapOption::empty(),

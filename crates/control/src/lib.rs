@@ -3,7 +3,7 @@
 //! Here live: what an admin, a CI job or a router may ask for (one file per resource), the pure placement planner, the
 //! operation engine with its kinds of work, the reconcilers, the rollout runner, and the interface that brings clusters into being.
 //!
-//! Never here: HTTP, SQL (the catalog's is in `store`, the clusters' in `fleet`), knowledge of who starts the program.
+//! Never here: an HTTP door (webhooks are sent from here), SQL (the catalog's is in `store`, the clusters' in `fleet`), knowledge of who starts the program.
 //!
 //! Start reading at [`control`] (what everything hangs on), then [`tenants`] (a request) and
 //! `operations/provision_tenant.rs` (the work that follows from it).
@@ -32,6 +32,7 @@ pub mod tenants;
 mod token_use;
 pub mod tokens;
 mod warm_pool;
+pub mod webhooks;
 
 pub use caller::Caller;
 pub use config::{ControlConfig, WarmPoolConfig};

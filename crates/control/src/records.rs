@@ -2,7 +2,8 @@
 
 pub use tenantry_migration_set::Finding;
 pub use tenantry_store::{
-    AuditFilter, AuditRecord, ClusterChange, ClusterFilter, ClusterRef, ClusterRoute, MigrationSetRecord, Operation,
-    OperationEvent, OperationFilter, PAGE_MAX, Page, PageRequest, RolloutCounts, RolloutRecord, RolloutTarget,
-    RouteChange, RouterRecord, RouterReport, StoredMigration, TenantChange, TenantFilter, TenantRef, TokenRecord,
+    AuditFilter, AuditRecord, ClusterChange, ClusterFilter, ClusterRef, ClusterRoute, DeliveryRecord,
+    MigrationSetRecord, Operation, OperationEvent, OperationFilter, PAGE_MAX, Page, PageRequest, RolloutCounts,
+    RolloutRecord, RolloutTarget, RouteChange, RouterRecord, RouterReport, StoredMigration, TenantChange, TenantFilter,
+    TenantRef, TokenRecord, WebhookChange, WebhookRecord,
 };

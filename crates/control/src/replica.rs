@@ -6,6 +6,7 @@ use crate::control::Control;
 use crate::engine::worker;
 use crate::reconcilers;
 use crate::rollouts::runner;
+use crate::webhooks;
 
 impl Control {
     /// Works until told to stop: listens for news, carries out operations and rollouts, keeps things up. Work in progress at
@@ -16,6 +17,7 @@ impl Control {
             worker::run(self, &stop),
             runner::run(self, &stop),
             reconcilers::run(self, &stop),
+            Box::pin(webhooks::dispatch::run(self, &stop)),
             self.token_use().run(self.store(), &stop),
         );
     }

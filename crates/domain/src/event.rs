@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::name::InvalidName;
+use crate::word::words;
 
 macro_rules! events {
     ($($(#[$doc:meta])* $variant:ident => $text:literal),+ $(,)?) => {
@@ -94,6 +95,18 @@ impl TryFrom<String> for EventKind {
 impl From<EventKind> for &'static str {
     fn from(kind: EventKind) -> Self {
         kind.as_str()
+    }
+}
+
+words! {
+    /// Where a delivery of an event stands.
+    DeliveryState, "delivery state", "use pending, delivered or failed", {
+        /// To be sent, for the first time or again.
+        Pending => "pending",
+        /// Taken by its receiver.
+        Delivered => "delivered",
+        /// Given up; it can be sent again by hand.
+        Failed => "failed",
     }
 }
 

@@ -32,7 +32,7 @@ pub use cluster::{
     Cluster, ClusterHealth, ClusterLimits, ClusterLocale, ClusterState, ClusterUsage, Endpoint, ProviderKind, Tenancy,
     TlsMode,
 };
-pub use event::EventKind;
+pub use event::{DeliveryState, EventKind};
 pub use home::{DatabaseName, Generation, Home, HomeNames, LoginSlot, Placement, RoleName, SchemaName};
 pub use id::{
     ClusterId, DeliveryId, EventId, HomeId, OperationId, RequestId, ResourceId, RolloutId, SecretId, TenantId, TokenId,

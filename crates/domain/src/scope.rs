@@ -35,6 +35,8 @@ pub enum Scope {
     Tokens(Access),
     /// `audit:…`
     Audit(Access),
+    /// `webhooks:…`: who is told of what happens.
+    Webhooks(Access),
     /// `routes:read`: the feed and resolving, without passwords; also a router's own report.
     RoutesRead,
     /// `routes:secrets`: routes with the passwords in them; includes `routes:read`.
@@ -56,6 +58,7 @@ impl Scope {
                 Self::Migrations(access),
                 Self::Tokens(access),
                 Self::Audit(access),
+                Self::Webhooks(access),
             ]);
         }
         scopes.extend([Self::RoutesRead, Self::RoutesSecrets, Self::Admin]);
@@ -75,6 +78,7 @@ impl Scope {
                     | (Self::Migrations(Access::Write), Self::Migrations(Access::Read))
                     | (Self::Tokens(Access::Write), Self::Tokens(Access::Read))
                     | (Self::Audit(Access::Write), Self::Audit(Access::Read))
+                    | (Self::Webhooks(Access::Write), Self::Webhooks(Access::Read))
                     | (Self::RoutesSecrets, Self::RoutesRead)
             )
     }
@@ -90,6 +94,7 @@ impl fmt::Display for Scope {
             Self::Migrations(access) => ("migrations", access),
             Self::Tokens(access) => ("tokens", access),
             Self::Audit(access) => ("audit", access),
+            Self::Webhooks(access) => ("webhooks", access),
             Self::RoutesRead => return formatter.write_str("routes:read"),
             Self::RoutesSecrets => return formatter.write_str("routes:secrets"),
             Self::Admin => return formatter.write_str("admin"),
@@ -109,7 +114,7 @@ impl FromStr for Scope {
         Self::all().into_iter().find(|scope| scope.to_string() == text).ok_or_else(|| {
             InvalidName::new(
                 "scope",
-                "use tenants, clusters, plans, operations, migrations, tokens or audit with :read or :write, \
+                "use tenants, clusters, plans, operations, migrations, tokens, audit or webhooks with :read or :write, \
                  routes:read, routes:secrets, or admin",
                 text,
             )

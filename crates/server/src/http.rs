@@ -28,6 +28,7 @@ mod routers;
 mod routes_feed;
 mod tenants;
 mod tokens;
+mod webhooks;
 
 mod docs;
 mod health;

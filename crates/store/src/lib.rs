@@ -39,6 +39,8 @@ mod tenants;
 mod tokens;
 mod transaction;
 mod warm_homes;
+mod webhook_deliveries;
+mod webhooks;
 
 pub use audit_log::{AuditEntry, AuditFilter, AuditRecord, AuditVerdict};
 pub use bases::{BaseState, RetiredTemplate, SharedDatabase, Template};
@@ -65,3 +67,5 @@ pub use tenants::{NewTenant, TenantChange, TenantFilter, TenantRef};
 pub use tokens::{NewToken, TokenRecord};
 pub use transaction::Tx;
 pub use warm_homes::{ClaimedHome, WarmPool};
+pub use webhook_deliveries::{Attempt, AttemptEnd, ClaimRules, ClaimedDelivery, DeliveryRecord};
+pub use webhooks::{NewWebhook, WebhookChange, WebhookFigures, WebhookRecord};

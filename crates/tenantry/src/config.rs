@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use tenantry_api::SecretText;
+use tenantry_control::webhooks::WebhookConfig;
 use tenantry_control::{ControlConfig, WarmPoolConfig};
 use tenantry_domain::{OperationKind, Region, Secret};
 use tenantry_fleet::FleetConfig;
@@ -37,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) control: ControlSection,
     /// How clusters are managed.
     pub(crate) fleet: FleetSection,
+    /// How webhooks are told of events.
+    pub(crate) webhooks: WebhooksSection,
     /// Logs.
     pub(crate) telemetry: TelemetryConfig,
 }
@@ -107,6 +110,35 @@ pub(crate) struct ControlSection {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(transparent)]
 struct Deadline(#[serde(with = "duration")] Duration);
+
+/// The section `webhooks`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WebhooksSection {
+    /// Deliveries that this replica makes at the same time.
+    concurrency: usize,
+    /// Of those, to one webhook.
+    concurrency_per_webhook: usize,
+    /// For one attempt.
+    #[serde(with = "duration")]
+    timeout: Duration,
+    /// The pause after a first failed attempt; it doubles with each.
+    #[serde(with = "duration")]
+    backoff: Duration,
+    /// How long after it was queued a delivery is given up.
+    #[serde(with = "duration")]
+    give_up_after: Duration,
+    /// How long nothing is taken until a webhook is disabled.
+    #[serde(with = "duration")]
+    disable_after: Duration,
+    /// How long ended deliveries are kept for looking at.
+    #[serde(with = "duration")]
+    kept: Duration,
+    /// Whether receivers may be on this machine, without encryption even.
+    allow_loopback: bool,
+    /// Whether receivers may have private addresses.
+    allow_private_networks: bool,
+}
 
 /// The section `fleet`.
 #[derive(Debug, Clone, Deserialize)]
@@ -186,6 +218,7 @@ impl Config {
                 size_max: section.warm_pool_max,
                 refill_concurrency: section.warm_pool_concurrency,
             },
+            webhooks: self.webhooks.slice(),
             ..ControlConfig::new(Uuid::now_v7())
         }
     }
@@ -215,6 +248,10 @@ impl Config {
             ("control.rollout_concurrency", section.rollout_concurrency == 0),
             ("control.warm_pool_max", section.warm_pool_max > 0 && section.warm_pool_max < section.warm_pool_min),
             ("control.warm_pool_concurrency", section.warm_pool_max > 0 && section.warm_pool_concurrency == 0),
+            ("webhooks.concurrency", self.webhooks.concurrency == 0),
+            ("webhooks.concurrency_per_webhook", self.webhooks.concurrency_per_webhook == 0),
+            ("webhooks.timeout", self.webhooks.timeout < Duration::from_millis(100)),
+            ("webhooks.backoff", self.webhooks.backoff.is_zero()),
             ("catalog.pool_size", self.catalog.pool_size < 2),
             ("catalog.connect_timeout", self.catalog.connect_timeout.is_zero()),
             ("fleet.connect_timeout", self.fleet.connect_timeout.is_zero()),
@@ -222,6 +259,22 @@ impl Config {
         match numbers.into_iter().find(|(_, is_too_small)| *is_too_small) {
             Some((setting, _)) => Err(ConfigError::setting(format!("`{setting}` is too small; raise it"))),
             None => Ok(self.server.check()?),
+        }
+    }
+}
+
+impl WebhooksSection {
+    fn slice(&self) -> WebhookConfig {
+        WebhookConfig {
+            concurrency: self.concurrency,
+            concurrency_per_webhook: self.concurrency_per_webhook,
+            timeout: self.timeout,
+            backoff: self.backoff,
+            give_up_after: self.give_up_after,
+            disable_after: self.disable_after,
+            kept: self.kept,
+            allow_loopback: self.allow_loopback,
+            allow_private_networks: self.allow_private_networks,
         }
     }
 }
@@ -343,6 +396,23 @@ impl Default for ControlSection {
             warm_pool_min: WarmPoolConfig::SMALL.size_min,
             warm_pool_max: WarmPoolConfig::SMALL.size_max,
             warm_pool_concurrency: WarmPoolConfig::SMALL.refill_concurrency,
+        }
+    }
+}
+
+impl Default for WebhooksSection {
+    fn default() -> Self {
+        let webhooks = WebhookConfig::default();
+        Self {
+            concurrency: webhooks.concurrency,
+            concurrency_per_webhook: webhooks.concurrency_per_webhook,
+            timeout: webhooks.timeout,
+            backoff: webhooks.backoff,
+            give_up_after: webhooks.give_up_after,
+            disable_after: webhooks.disable_after,
+            kept: webhooks.kept,
+            allow_loopback: webhooks.allow_loopback,
+            allow_private_networks: webhooks.allow_private_networks,
         }
     }
 }

@@ -42,6 +42,8 @@ impl Serve {
             .env("TENANTRY__CONTROL__LEASE", "1s")
             // Tests count what is on their servers.
             .env("TENANTRY__CONTROL__WARM_POOL_MAX", "0")
+            .env("TENANTRY__WEBHOOKS__ALLOW_LOOPBACK", "true")
+            .env("TENANTRY__WEBHOOKS__TIMEOUT", "1s")
             .env("TENANTRY__TELEMETRY__LOG_FORMAT", "json")
             .env("TENANTRY__TELEMETRY__LOG_FILTER", "debug,hyper=info,h2=info")
             .envs(settings.iter().copied())

@@ -14,3 +14,4 @@ mod plans;
 mod rollouts;
 mod routes;
 mod warm_pool;
+mod webhooks;

@@ -21,6 +21,7 @@ mod routers;
 mod routes;
 mod tenants;
 mod tokens;
+mod webhooks;
 
 use std::sync::Arc;
 

@@ -7,6 +7,7 @@ mod idempotency_keys;
 mod plan_changes;
 pub(crate) mod templates;
 mod warm_pool;
+mod webhook_upkeep;
 
 use std::time::Duration;
 
@@ -44,8 +45,13 @@ pub const PLAN_CHANGES: &str = "plan_changes";
 pub const ROLE_CHANGES: &str = "role_changes";
 
 /// All of them.
-const RECONCILERS: &[Reconciler] =
-    &[idempotency_keys::RECONCILER, plan_changes::RECONCILER, templates::RECONCILER, warm_pool::RECONCILER];
+const RECONCILERS: &[Reconciler] = &[
+    idempotency_keys::RECONCILER,
+    plan_changes::RECONCILER,
+    templates::RECONCILER,
+    warm_pool::RECONCILER,
+    webhook_upkeep::RECONCILER,
+];
 
 /// The names of all reconcilers.
 pub fn names() -> impl Iterator<Item = &'static str> {

@@ -146,7 +146,35 @@ where
         let Some((name, text)) = params.iter().last() else {
             return Err(Refusal::internal("a route without a parameter takes one"));
         };
-        text.parse().map(Self).map_err(|error: T::Err| Refusal::invalid(format!("{{{name}}}"), error.to_string()))
+        parsed(name, text).map(Self)
+    }
+}
+
+fn parsed<T: FromStr<Err: fmt::Display>>(name: &str, text: &str) -> Result<T, Refusal> {
+    text.parse().map_err(|error: T::Err| Refusal::invalid(format!("{{{name}}}"), error.to_string()))
+}
+
+/// Both names in a path that has two, parsed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Paths<A, B>(pub(crate) A, pub(crate) B);
+
+impl<A, B, S> FromRequestParts<S> for Paths<A, B>
+where
+    A: FromStr<Err: fmt::Display>,
+    B: FromStr<Err: fmt::Display>,
+    S: Send + Sync,
+{
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let params = RawPathParams::from_request_parts(parts, state)
+            .await
+            .map_err(|_| Refusal::new(Code::InvalidRequest, "The path is no UTF-8."))?;
+        let mut params = params.iter();
+        match (params.next(), params.next()) {
+            (Some((first, one)), Some((second, other))) => Ok(Self(parsed(first, one)?, parsed(second, other)?)),
+            _ => Err(Refusal::internal("a route without two parameters takes two")),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::openapi::{Base, openapi_document};
 use super::security_headers::guard;
 use super::state::Shared;
 use super::{audit_log, clusters, docs, health, metrics, migration_sets, operations, plans, rollouts};
-use super::{auth, idempotency, limits, route_resolve, routers, routes_feed, tenants, tokens};
+use super::{auth, idempotency, limits, route_resolve, routers, routes_feed, tenants, tokens, webhooks};
 
 /// Calls whose POST is done once under an `Idempotency-Key`.
 fn remembered() -> OpenApiRouter<Shared> {
@@ -45,6 +45,12 @@ fn remembered() -> OpenApiRouter<Shared> {
         .routes(routes!(rollouts::retry))
         .routes(routes!(tokens::create, tokens::list))
         .routes(routes!(tokens::delete))
+        .routes(routes!(webhooks::create, webhooks::list))
+        .routes(routes!(webhooks::show, webhooks::update, webhooks::delete))
+        .routes(routes!(webhooks::rotate_secret))
+        .routes(routes!(webhooks::test))
+        .routes(routes!(webhooks::deliveries))
+        .routes(routes!(webhooks::redeliver))
         .routes(routes!(audit_log::list))
 }
 

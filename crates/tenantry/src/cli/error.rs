@@ -52,6 +52,12 @@ pub(crate) enum CliError {
     /// The rollout ended otherwise than wished, or waits for a person.
     #[error("rollout {} {}{}", .0.id, ended(.0.state.as_str()), failures_after_colon(.0))]
     Rollout(Box<Rollout>),
+    /// What was asked for was done and shown, but it is not what was hoped for.
+    #[error("{message}")]
+    Unsuccessful {
+        /// In what way.
+        message: String,
+    },
     /// A replica could not be started, or ended by itself.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -103,6 +109,7 @@ impl CliError {
             Self::StillRunning { interrupted: true, .. } => ExitStatus::Interrupted,
             Self::OutputClosed => ExitStatus::Done,
             Self::Usage { .. }
+            | Self::Unsuccessful { .. }
             | Self::File { .. }
             | Self::Client(_)
             | Self::MigrationSet(_)
@@ -146,6 +153,7 @@ impl CliError {
             },
             Self::StillRunning { resume, .. } => Some(format!("`{resume}` waits for it again")),
             Self::Usage { .. }
+            | Self::Unsuccessful { .. }
             | Self::File { .. }
             | Self::MigrationSet(_)
             | Self::Linted { .. }
@@ -211,6 +219,7 @@ impl CliError {
                 ClientError::Unexpected { .. } => "unexpected_answer",
             },
             Self::Usage { .. } => "usage",
+            Self::Unsuccessful { .. } => "unsuccessful",
             Self::File { .. } => "file",
             Self::MigrationSet(_) | Self::Linted { .. } => "migration_refused",
             Self::Operation(_) => "operation_failed",

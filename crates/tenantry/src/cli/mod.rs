@@ -14,6 +14,7 @@ pub(crate) mod plan;
 pub(crate) mod psql;
 pub(crate) mod tenant;
 pub(crate) mod token;
+pub(crate) mod webhook;
 
 mod arguments;
 mod catalog_token;
@@ -107,6 +108,9 @@ enum Command {
     /// API tokens: create, list, revoke
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Webhooks: create, list, show, update, delete, test, deliveries, redeliver
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
     /// The audit log: who did what
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -130,6 +134,7 @@ impl Command {
             Self::Operation(command) => command.run(context).await,
             Self::Migrate(command) => command.run(context).await,
             Self::Token(command) => command.run(context).await,
+            Self::Webhook(command) => command.run(context).await,
             Self::Audit(command) => command.run(context).await,
             Self::Psql(arguments) => arguments.run(context).await,
             Self::Health(arguments) => arguments.run(context).await,

@@ -39,7 +39,7 @@ impl Cell {
     pub(crate) fn state(word: impl ToString) -> Self {
         let text = word.to_string();
         let tone = match text.as_str() {
-            "active" | "succeeded" | "applied" | "already" => Tone::Good,
+            "active" | "succeeded" | "applied" | "already" | "delivered" => Tone::Good,
             "failed" | "parked" | "aborted" | "suspended" => Tone::Bad,
             "deleted" | "cancelled" | "skipped" => Tone::Faint,
             _ => Tone::Busy,

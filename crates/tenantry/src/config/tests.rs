@@ -53,6 +53,7 @@ fn unknown_keys_are_refused_in_every_section() {
         "[control]\ndeadlines = { provisioning = \"5m\" }",
         "[control]\nplace_on_catalog_server = true",
         "[fleet]\nextension = []",
+        "[webhooks]\nallow_all = true",
         "[telemetry]\nlevel = \"info\"",
     ] {
         assert!(load(text, &[]).is_err(), "{text}");

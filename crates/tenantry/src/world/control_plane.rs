@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tenantry_control::provider::ClusterProvider;
+use tenantry_control::webhooks::WebhookConfig;
 use tenantry_control::{Control, ControlConfig};
 use tenantry_fleet::{Fleet, FleetConfig};
 use tenantry_runtime::Telemetry;
@@ -38,6 +39,7 @@ pub(super) async fn assemble(store: Store, provider: Arc<LocalProvider>) -> Resu
     let config = ControlConfig {
         default_region: Some(catalog::region()?),
         place_on_catalog_server: true,
+        webhooks: WebhookConfig { allow_loopback: true, ..WebhookConfig::default() },
         ..ControlConfig::new(Uuid::now_v7())
     };
     let providers: Vec<Arc<dyn ClusterProvider>> = vec![provider];
