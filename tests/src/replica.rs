@@ -23,6 +23,15 @@ pub struct Replica {
 
 impl Replica {
     pub(crate) async fn start(store: Store, config: ControlConfig, server: ServerConfig) -> Self {
+        Self::start_as(store, config, server, true).await
+    }
+
+    /// A door without workers: what is asked for is recorded, and nothing is done.
+    pub(crate) async fn start_idle(store: Store, config: ControlConfig, server: ServerConfig) -> Self {
+        Self::start_as(store, config, server, false).await
+    }
+
+    async fn start_as(store: Store, config: ControlConfig, server: ServerConfig, works: bool) -> Self {
         let fleet = Fleet::new(FleetConfig::default());
         let control = Control::new(store, fleet, config, Vec::new()).await.expect("a control plane");
         let server = Server::bind(server, control.clone(), telemetry()).expect("a door");
@@ -30,7 +39,11 @@ impl Replica {
         let stop = CancellationToken::new();
         let working = tokio::spawn({
             let (control, stop) = (control.clone(), stop.clone());
-            async move { control.run(stop).await }
+            async move {
+                if works {
+                    control.run(stop).await;
+                }
+            }
         });
         let serving = tokio::spawn({
             let stop = stop.clone();

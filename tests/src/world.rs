@@ -4,6 +4,7 @@ mod builder;
 mod catalog;
 mod clusters;
 mod end;
+mod replicas;
 
 use std::time::Duration;
 
@@ -88,21 +89,6 @@ impl World<'_> {
     /// The server behind the cluster `main`.
     pub fn server(&self) -> &Server {
         self.homes.server()
-    }
-
-    /// The replicas that run.
-    pub fn replicas(&self) -> &[Replica] {
-        &self.replicas
-    }
-
-    /// Takes a replica out, to be crashed or stopped.
-    pub fn take_replica(&mut self, index: usize) -> Replica {
-        self.replicas.remove(index)
-    }
-
-    /// Goes on over another door.
-    pub fn use_door(&mut self, url: &str) {
-        self.client = client(url, &self.token);
     }
 
     /// A token with some scopes, bound to one tenant or to none.

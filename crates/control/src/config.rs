@@ -32,6 +32,9 @@ pub struct ControlConfig {
     pub place_on_catalog_server: bool,
     /// How webhooks are told of events.
     pub webhooks: WebhookConfig,
+    /// Where tests break it.
+    #[cfg(feature = "failpoints")]
+    pub failpoints: tenantry_fleet::failpoints::Failpoints,
 }
 
 /// How many homes are kept ready on each shared cluster, so that a tenant with a database of its own finds one made.
@@ -75,6 +78,8 @@ impl ControlConfig {
             default_region: None,
             place_on_catalog_server: false,
             webhooks: WebhookConfig::default(),
+            #[cfg(feature = "failpoints")]
+            failpoints: tenantry_fleet::failpoints::Failpoints::from_environment(),
         }
     }
 }

@@ -37,4 +37,13 @@ pub mod webhooks;
 pub use caller::Caller;
 pub use config::{ControlConfig, WarmPoolConfig};
 pub use control::Control;
+#[cfg(feature = "failpoints")]
+pub use engine::failpoints::KindSteps;
 pub use error::ControlError;
+
+/// The version of this build. One with failpoints says so: it is for tests alone.
+pub const VERSION: &str = if cfg!(feature = "failpoints") {
+    concat!(env!("CARGO_PKG_VERSION"), " with failpoints")
+} else {
+    env!("CARGO_PKG_VERSION")
+};

@@ -105,6 +105,7 @@ impl Fleet {
             connect_timeout: config.connect_timeout,
             statement_timeout: config.statement_timeout,
             lock_timeout: config.lock_timeout,
+            idle_timeout: None,
         };
         Session::open(login).await
     }

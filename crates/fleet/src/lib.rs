@@ -16,6 +16,8 @@ mod config;
 mod database;
 mod drop_database;
 mod error;
+#[cfg(feature = "failpoints")]
+pub mod failpoints;
 mod fence;
 mod fleet;
 mod health;

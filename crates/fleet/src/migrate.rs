@@ -26,6 +26,9 @@ use ledger::Ledger;
 const HISTORY: &str = "refinery_schema_history";
 /// How far a `-- no-transaction` file has come.
 const PROGRESS: &str = "tenantry_migration_progress";
+/// A migrator's session asks one thing after the other. One that falls silent belongs to a worker that is stopped: its
+/// socket stays open, and the session's lock would keep every successor out for as long as that lasts.
+const IDLE_MAX: Duration = Duration::from_secs(5);
 /// What tenants may read but not write.
 pub(crate) const HISTORY_TABLES: [&str; 2] = [HISTORY, PROGRESS];
 
@@ -197,6 +200,7 @@ impl Fleet {
             connect_timeout: self.config().connect_timeout,
             statement_timeout: options.statement_timeout,
             lock_timeout: options.lock_timeout,
+            idle_timeout: Some(IDLE_MAX),
         };
         Session::open(login).await
     }

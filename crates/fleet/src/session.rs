@@ -30,6 +30,8 @@ pub(crate) struct Login<'a> {
     pub(crate) connect_timeout: Duration,
     pub(crate) statement_timeout: Duration,
     pub(crate) lock_timeout: Duration,
+    /// After which the server ends a session that asks for nothing; absent where sessions are kept.
+    pub(crate) idle_timeout: Option<Duration>,
 }
 
 /// A connection. Dropped in the middle of a statement, it asks the server to stop, so that no backend works for nobody.
@@ -63,9 +65,10 @@ impl Session {
             .options(format!(
                 "-c search_path=pg_catalog -c client_min_messages=warning -c client_encoding=UTF8 -c DateStyle=ISO \
                  -c statement_timeout={} -c lock_timeout={} -c idle_in_transaction_session_timeout=60000 \
-                 -c client_connection_check_interval=2000",
+                 -c idle_session_timeout={} -c client_connection_check_interval=2000",
                 login.statement_timeout.as_millis(),
                 login.lock_timeout.as_millis(),
+                login.idle_timeout.unwrap_or_default().as_millis(),
             ));
         let patience = login.statement_timeout + GRACE;
         let connecting = async {
@@ -130,7 +133,10 @@ impl Session {
 
     /// Sends statements at once and waits until all are done. `what` completes "could not …".
     pub(crate) async fn batch(&mut self, what: &str, sql: &str) -> Result<(), FleetError> {
-        self.messages(sql).await.map(drop).map_err(|failure| failure.sorted(what))
+        self.messages(sql).await.map_err(|failure| failure.sorted(what))?;
+        #[cfg(feature = "failpoints")]
+        self.lose_reply_to(what).await?;
+        Ok(())
     }
 
     /// Sends statements at once and returns every row of every answer.
@@ -160,7 +166,10 @@ impl Session {
             Err(elapsed) => Err(StatementFailure::Silent(elapsed)),
         };
         self.settle(&result);
-        result.map_err(|failure| failure.sorted(what))
+        result.map_err(|failure| failure.sorted(what))?;
+        #[cfg(feature = "failpoints")]
+        self.lose_reply_to(what).await?;
+        Ok(())
     }
 
     /// Sends statements at once and returns the raw answer.
@@ -193,6 +202,19 @@ impl Session {
         };
         self.settle(&result);
         result.map_err(|failure| (answered, failure))
+    }
+
+    /// Behaves as if the connection had ended after the server had done what it was asked to, where a test says so.
+    #[cfg(feature = "failpoints")]
+    async fn lose_reply_to(&mut self, what: &str) -> Result<(), FleetError> {
+        use crate::failpoints::{of_statement, pass};
+
+        if pass(&of_statement(what, "replied")).await.is_none() {
+            return Ok(());
+        }
+        self.driver.abort();
+        self.failed = true;
+        Err(FleetError::Unknown { source: "a failpoint cut the connection".into() })
     }
 
     fn settle<T>(&mut self, result: &Result<T, StatementFailure>) {

@@ -8,7 +8,8 @@ use std::time::SystemTime;
 /// The built binary of this checkout, in the profile of the tests.
 ///
 /// Cargo tells its path to the tests of the binary's own package only. It lies beside the folder of the test programs;
-/// where it is missing or older than a source file, as after `cargo test -p tenantry-tests`, it is built here.
+/// where it is missing, older than a source file or without failpoints, as after `cargo test -p tenantry-tests` or
+/// `cargo build`, it is built here.
 pub fn tenantry() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(find)
@@ -21,7 +22,7 @@ fn find() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
     let newest = ["crates", "migrations", "tenant-migrations", "Cargo.lock"].map(|name| newest(&workspace.join(name)));
     let built = modified(&binary);
-    if built.is_none() || built < newest.into_iter().flatten().max() {
+    if built.is_none() || built < newest.into_iter().flatten().max() || !has_failpoints(&binary) {
         build(workspace, &profile);
     }
     assert!(binary.is_file(), "`{}` is missing although it was built", binary.display());
@@ -37,8 +38,15 @@ fn build(workspace: &Path, profile: &Path) {
     let mut command = Command::new(cargo);
     // As a part of the workspace, so that its dependencies have the features that they have already.
     command.args(["build", "--quiet", "--workspace", "--bin", "tenantry", "--profile", name]);
+    command.args(["--features", "tenantry-control/failpoints"]);
     let status = command.current_dir(workspace).status().expect("cargo");
     assert!(status.success(), "the binary cannot be built; see above");
+}
+
+/// Its version says so.
+fn has_failpoints(binary: &Path) -> bool {
+    let said = Command::new(binary).arg("--version").output();
+    said.is_ok_and(|said| String::from_utf8_lossy(&said.stdout).contains("failpoints"))
 }
 
 /// When anything below a path was last changed.

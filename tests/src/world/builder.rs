@@ -1,15 +1,13 @@
 //! Choices for a world.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use tenantry_api::{Cluster, RegisterCluster};
 use tenantry_control::{ControlConfig, WarmPoolConfig};
-use tenantry_domain::{ClusterLimits, DisplayName, Region, Scope, ScopeSet, Tenancy};
-use tenantry_server::ServerConfig;
+use tenantry_domain::{ClusterLimits, DisplayName, Scope, ScopeSet, Tenancy};
 use tenantry_testkit::{Namespace, Server};
-use uuid::Uuid;
 
+use super::replicas::{replica_config, server_config};
 use super::{Managed, World, catalog, client, clusters};
 use crate::admin::{Admin, AdminLogin};
 use crate::files::{self, Files};
@@ -137,14 +135,10 @@ impl<'s> WorldBuilder<'s> {
         let (_, token) = first.expect("a first token");
         let mut replicas = Vec::new();
         for _ in 0..self.replicas.max(1) {
-            let mut config = ControlConfig::new(Uuid::now_v7());
-            config.default_region = Some(Region::parse("local").expect("a region"));
-            config.place_on_catalog_server = std::ptr::eq(catalog_on, homes_on);
+            let mut config = replica_config(std::ptr::eq(catalog_on, homes_on));
             config.warm_pool = self.warm_pool;
             (self.configure)(&mut config);
-            let listen = "127.0.0.1:0".parse().expect("an address");
-            let server = ServerConfig { listen, shutdown_grace: Duration::from_secs(5), ..ServerConfig::default() };
-            replicas.push(Replica::start(store.clone(), config, server).await);
+            replicas.push(Replica::start(store.clone(), config, server_config()).await);
         }
         let client = client(&replicas[0].url(), &token);
         let admin = AdminLogin::make(homes_on, &homes, self.admin).await;

@@ -7,6 +7,8 @@
 //!
 //! Start reading at [`step`] (what a kind of work is), then [`kinds`] (which there are), [`run`] (one operation) and [`worker`] (all of them).
 
+#[cfg(feature = "failpoints")]
+pub(crate) mod failpoints;
 pub(crate) mod kinds;
 pub(crate) mod run;
 pub(crate) mod step;

@@ -10,7 +10,9 @@ use tenantry_store::{NewEvent, Operation};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use super::step::{Effect, Kind, StepError, Work};
+#[cfg(feature = "failpoints")]
+use super::failpoints;
+use super::step::{Effect, Kind, Step, StepError, StepResult, Work};
 
 /// Attempts after which trouble counts as more than everyday.
 const EVERYDAY_ATTEMPTS: u32 = 3;
@@ -44,7 +46,7 @@ pub(crate) async fn run<K: Kind>(work: &Work<'_>) -> Result<(), StepError> {
         if is_overdue(work) {
             return give_up::<K>(work, &mut progress, step.name).await;
         }
-        let performed = match timeout(work.control.config().step_timeout, (step.perform)(work, &mut progress)).await {
+        let performed = match timeout(work.control.config().step_timeout, perform(work, step, &mut progress)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(StepError::Again {
                 reason: format!("step `{}` took longer than its time", step.name),
@@ -59,13 +61,29 @@ pub(crate) async fn run<K: Kind>(work: &Work<'_>) -> Result<(), StepError> {
             Err(error) => Err(error),
         };
         match committed {
-            Ok(Committed::Yes) => attempt = 0,
+            Ok(Committed::Yes) => {
+                attempt = 0;
+                #[cfg(feature = "failpoints")]
+                failpoints::pass(work, step.name, "committed").await?;
+            }
             Ok(Committed::Cancelled) => return begin_undo::<K>(work, &mut progress, cancelled()).await,
             Err(StepError::LeaseLost) => return Err(StepError::LeaseLost),
             Err(error) => return stumble::<K>(work, &mut progress, step.name, attempt, error).await,
         }
     }
     Ok(())
+}
+
+/// What the step does outside the catalog.
+async fn perform<P>(work: &Work<'_>, step: &Step<P>, progress: &mut P) -> StepResult {
+    #[cfg(feature = "failpoints")]
+    failpoints::pass(work, step.name, "before").await?;
+    let effect = (step.perform)(work, progress).await?;
+    #[cfg(feature = "failpoints")]
+    if failpoints::pass(work, step.name, "performed").await? == Some(tenantry_fleet::failpoints::Action::Repeat) {
+        (step.perform)(work, progress).await?;
+    }
+    Ok(effect)
 }
 
 /// Whether a step's outcome was committed.
@@ -197,7 +215,7 @@ async fn undo_for<K: Kind>(
     attempts: u32,
 ) -> Result<(), StepError> {
     let reason = reason_of(cause);
-    match K::undo(work, progress).await {
+    match undo_once::<K>(work, progress).await {
         Ok(()) => {}
         Err(StepError::LeaseLost) => return Err(StepError::LeaseLost),
         Err(error) => {
@@ -225,6 +243,15 @@ async fn undo_for<K: Kind>(
     K::record_end(work, progress, &reason, &mut tx).await?;
     tx.commit().await?;
     info!(operation_id = %work.operation.id, reason, state = %state, "walked back");
+    Ok(())
+}
+
+async fn undo_once<K: Kind>(work: &Work<'_>, progress: &mut K::Progress) -> Result<(), StepError> {
+    #[cfg(feature = "failpoints")]
+    failpoints::pass(work, failpoints::UNDO, "before").await?;
+    K::undo(work, progress).await?;
+    #[cfg(feature = "failpoints")]
+    failpoints::pass(work, failpoints::UNDO, "performed").await?;
     Ok(())
 }
 

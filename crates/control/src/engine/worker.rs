@@ -118,7 +118,10 @@ async fn carry_out(control: &Control, claimed: Claimed, abort: &CancellationToke
 }
 
 async fn dispatch(work: &Work<'_>) -> Result<(), StepError> {
-    with_kind!(work.operation.kind, K => run_kind::<K>(work).await)
+    let carried_out = async { with_kind!(work.operation.kind, K => run_kind::<K>(work).await) };
+    #[cfg(feature = "failpoints")]
+    let carried_out = work.control.config().failpoints.within(work.operation.id.to_string(), carried_out);
+    carried_out.await
 }
 
 /// Returns when the lease is lost.

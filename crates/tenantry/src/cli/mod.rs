@@ -61,7 +61,7 @@ const STYLES: Styles = Styles::styled()
 
 /// Every customer gets a PostgreSQL home of its own; thousands of homes are run as if they were one.
 #[derive(Debug, Parser)]
-#[command(name = "tenantry", version, styles = STYLES, propagate_version = true, max_term_width = 120)]
+#[command(name = "tenantry", version = tenantry_control::VERSION, styles = STYLES, propagate_version = true, max_term_width = 120)]
 #[command(after_help = examples!(
     "tenantry tenant create acme                         # a tenant with every default, ready when it returns",
     "tenantry tenant list --status active --output json  # for programs",

@@ -1,0 +1,156 @@
+//! Many cases at once: each on a tenant of its own, armed before anybody works.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::time::Duration;
+
+use tenantry_api::{Operation, Tenant};
+use tenantry_domain::{Isolation, OperationId, OperationKind, OperationState, TenantStatus};
+use tenantry_testkit::eventually;
+use tenantry_tests::World;
+
+use super::arming::Arming;
+use super::case::{Case, Ending};
+use super::scenario::{Scenario, create};
+
+/// The tenants of a matrix and the failpoints of its world.
+pub(crate) struct Batches<'w, 's> {
+    pub(crate) world: &'w mut World<'s>,
+    pub(crate) arming: Arming,
+    tenants: Vec<Tenant>,
+    counts: HashMap<OperationKind, usize>,
+}
+
+/// A case under way.
+pub(crate) struct Broken {
+    pub(crate) case: Case,
+    pub(crate) tenant: Tenant,
+    pub(crate) operation: OperationId,
+}
+
+impl<'w, 's> Batches<'w, 's> {
+    pub(crate) fn new(world: &'w mut World<'s>) -> Self {
+        Self { world, arming: Arming::new(), tenants: Vec::new(), counts: HashMap::new() }
+    }
+
+    /// Asks for the work of each case on a tenant of its own, and arms its points. Nobody may be at work meanwhile.
+    pub(crate) async fn begin(&mut self, scenario: &Scenario, isolation: Isolation, cases: Vec<Case>) -> Vec<Broken> {
+        let mut broken = Vec::new();
+        for case in cases {
+            let (tenant, operation) = match scenario.from {
+                None => create(self.world, &format!("t{}", uuid::Uuid::now_v7().simple()), isolation).await,
+                Some(status) => {
+                    let tenant = self.take(status, isolation);
+                    let operation = scenario.begin(self.world, &tenant).await;
+                    (tenant, operation)
+                }
+            };
+            for (point, action) in &case.armed {
+                self.arming.arm(point, operation.id, *action);
+            }
+            broken.push(Broken { case, tenant, operation: operation.id });
+        }
+        broken
+    }
+
+    /// Waits until each has ended as it must, thaws who slept, and lets a person say "again" where that is due.
+    pub(crate) async fn settle(&self, broken: &[Broken]) {
+        for case in broken {
+            self.settle_one(case).await;
+        }
+    }
+
+    async fn settle_one(&self, broken: &Broken) {
+        let Broken { case, operation, .. } = broken;
+        let ended = self.settled(*operation).await;
+        let state = match case.ending {
+            Ending::Done => OperationState::Succeeded,
+            Ending::WalkedBack => OperationState::Failed,
+            Ending::Parked => OperationState::Parked,
+        };
+        assert_eq!(ended.state, state, "{case:?}: {ended:?}");
+        // Who sleeps wakes up only now, when somebody else has done the work.
+        self.let_go(std::slice::from_ref(broken));
+        if case.ending == Ending::Parked {
+            self.world.client().retry_operation(*operation).await.expect("a parked operation is taken up again");
+            let ended = self.settled(*operation).await;
+            assert_eq!(ended.state, OperationState::Succeeded, "{case:?}: {ended:?}");
+        }
+    }
+
+    async fn settled(&self, operation: OperationId) -> Operation {
+        let ended = self.world.client().wait_for_operation(operation, Duration::from_mins(2)).await;
+        ended.expect("an operation")
+    }
+
+    /// Once nobody is at work any more: every point was passed, and every tenant is usable or gone.
+    pub(crate) async fn check(&mut self, scenario: &Scenario, broken: Vec<Broken>) {
+        let mut counted = 0;
+        for Broken { case, tenant, operation } in broken {
+            let missed = case.armed.iter().find(|(point, _)| !self.arming.is_taken(point, operation));
+            assert!(missed.is_none() || case.may_be_missed(), "{case:?}: {missed:?} was not passed");
+            counted += if missed.is_none() { case.count() } else { 0 };
+            let now = self.world.show(&tenant).await;
+            let wanted = if case.ending == Ending::WalkedBack { scenario.walked_back } else { scenario.to };
+            assert_eq!(now.status, wanted, "{case:?}: {now:?}");
+            if now.status == TenantStatus::Active {
+                let session = self.world.connect(&now).await;
+                assert_eq!(session.one::<i64>("SELECT count(*) FROM notes").await, 1, "{case:?}");
+            }
+            self.tenants.push(now);
+        }
+        self.world.assert_nothing_orphaned().await;
+        *self.counts.entry(scenario.kind).or_default() += counted;
+    }
+
+    /// A tenant that was made before.
+    fn take(&mut self, status: TenantStatus, isolation: Isolation) -> Tenant {
+        let fits = |tenant: &Tenant| tenant.status == status && tenant.isolation == isolation;
+        let index = self.tenants.iter().position(fits).expect("a tenant; make more of them");
+        self.tenants.swap_remove(index)
+    }
+
+    /// Makes sure that there are so many tenants in a state. Somebody must be at work.
+    pub(crate) async fn stock(&mut self, scenario: &Scenario, isolation: Isolation, wanted: usize) {
+        let Some(from) = scenario.from else { return };
+        let fits = |tenant: &&Tenant| tenant.status == from && tenant.isolation == isolation;
+        let missing = wanted.saturating_sub(self.tenants.iter().filter(fits).count());
+        let mut begun = Vec::new();
+        for _ in 0..missing {
+            begun.push(create(self.world, &format!("t{}", uuid::Uuid::now_v7().simple()), isolation).await);
+        }
+        for (tenant, operation) in begun {
+            let ended = self.settled(operation.id).await;
+            assert_eq!(ended.state, OperationState::Succeeded, "{ended:?}");
+            self.tenants.push(self.world.show(&tenant).await);
+        }
+    }
+
+    /// Lets go whoever waits at a point.
+    pub(crate) fn let_go(&self, broken: &[Broken]) {
+        for Broken { case, operation, .. } in broken {
+            for (point, _) in &case.armed {
+                self.arming.let_go(point, *operation);
+            }
+        }
+    }
+
+    /// Waits until every point is reached.
+    pub(crate) async fn all_taken(&self, broken: &[Broken]) {
+        for Broken { case, operation, .. } in broken {
+            for (point, _) in &case.armed {
+                eventually(&format!("{point} is passed"), async || self.arming.is_taken(point, *operation)).await;
+            }
+        }
+    }
+
+    /// Says how many cases there were.
+    pub(crate) fn report(&self, how: &str) {
+        let mut counts: Vec<_> = self.counts.iter().collect();
+        counts.sort_by_key(|(kind, _)| kind.as_str());
+        for (kind, count) in counts {
+            // Past the harness, which would keep it to itself.
+            let _ = writeln!(std::io::stderr(), "crash matrix: {kind}: {count} cases, {how}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! PostgreSQL itself ends, in order or not, while every operation stands in the middle of a step.
+
+use tenantry_domain::Isolation;
+use tenantry_fleet::failpoints::Action;
+use tenantry_testkit::Server;
+use tenantry_tests::World;
+
+use super::batch::Batches;
+use super::case::at_each_step;
+use super::scenario::SCENARIOS;
+use super::within_one_process::start_working;
+
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Restart,
+    Kill,
+}
+
+async fn end_and_begin(server: &Server, how: End) {
+    if matches!(how, End::Kill) {
+        server.cluster().kill().await.expect("a server that can be killed");
+    }
+    server.cluster().restart().await.expect("a server that starts again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_outlives_its_servers() {
+    let (catalog, homes) = (Server::own().await, Server::own().await);
+    let mut world = World::builder().catalog_on(&catalog).homes_on(&homes).start().await;
+    let mut batches = Batches::new(&mut world);
+    for scenario in SCENARIOS {
+        for (victim, how) in
+            [(&homes, End::Kill), (&homes, End::Restart), (&catalog, End::Kill), (&catalog, End::Restart)]
+        {
+            let cases = at_each_step(&scenario.steps(), &["before", "performed"], Action::Pause);
+            for isolation in [Isolation::Database, Isolation::Schema] {
+                batches.stock(scenario, isolation, cases.len()).await;
+            }
+            batches.world.rest().await;
+            let mut broken = Vec::new();
+            for isolation in [Isolation::Database, Isolation::Schema] {
+                broken.extend(batches.begin(scenario, isolation, cases.clone()).await);
+            }
+            start_working(&mut batches).await;
+            batches.all_taken(&broken).await;
+            end_and_begin(victim, how).await;
+            batches.let_go(&broken);
+            batches.settle(&broken).await;
+            batches.world.rest().await;
+            batches.check(scenario, broken).await;
+            start_working(&mut batches).await;
+        }
+    }
+    batches.report("PostgreSQL of the catalog or the cluster restarted or killed");
+    drop(batches);
+    world.end().await;
+}

@@ -1,0 +1,101 @@
+//! Workers that die, fail and sleep, as tasks of this process; and answers of clusters that are lost.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tenantry_domain::Isolation;
+use tenantry_tests::World;
+
+use super::batch::Batches;
+use super::case::{Case, Ending, around_each_step, lost_replies};
+use super::scenario::{SCENARIOS, Scenario};
+
+const LEASE: Duration = Duration::from_secs(1);
+/// More than can sleep at the same time.
+const WORKERS: usize = 24;
+
+pub(crate) async fn start_working(batches: &mut Batches<'_, '_>) {
+    let failpoints = batches.arming.failpoints();
+    for _ in 0..2 {
+        let failpoints = failpoints.clone();
+        let configure = |config: &mut tenantry_control::ControlConfig| {
+            config.failpoints = failpoints;
+            config.lease = LEASE;
+            config.workers = WORKERS;
+            // As many as there are answers to be lost in one step.
+            config.attempts_max = 24;
+        };
+        batches.world.add_replica(configure).await;
+    }
+}
+
+/// All cases of one kind, side by side.
+async fn run(batches: &mut Batches<'_, '_>, scenario: &Scenario, isolation: Isolation, cases: Vec<Case>) {
+    batches.stock(scenario, isolation, cases.len()).await;
+    batches.world.rest().await;
+    let broken = batches.begin(scenario, isolation, cases).await;
+    start_working(batches).await;
+    batches.settle(&broken).await;
+    // Stopped in good order: whoever woke up late is through with what it tried.
+    batches.world.rest().await;
+    batches.check(scenario, broken).await;
+    start_working(batches).await;
+}
+
+/// The points of the statements that a kind sends, found by watching it once.
+async fn watched(batches: &mut Batches<'_, '_>, scenario: &Scenario, isolation: Isolation) -> BTreeSet<String> {
+    batches.stock(scenario, isolation, 1).await;
+    batches.world.rest().await;
+    batches.arming.record();
+    let untouched = Case { armed: Vec::new(), ending: Ending::Done };
+    let watched = batches.begin(scenario, isolation, vec![untouched]).await;
+    start_working(batches).await;
+    batches.settle(&watched).await;
+    let recorded = batches.arming.recorded(watched[0].operation);
+    batches.world.rest().await;
+    batches.check(scenario, watched).await;
+    start_working(batches).await;
+    recorded
+}
+
+async fn every_kind(isolation: Isolation) {
+    let mut world = World::start().await;
+    let mut batches = Batches::new(&mut world);
+    // The first home of a cluster comes with what homes are made from.
+    let with_base = watched(&mut batches, &SCENARIOS[0], isolation).await;
+    let mut without_base = None;
+    for scenario in SCENARIOS {
+        let mut cases = around_each_step(&scenario.steps());
+        let statements = watched(&mut batches, scenario, isolation).await;
+        cases.extend(lost_replies(&statements));
+        without_base.get_or_insert(statements);
+        run(&mut batches, scenario, isolation, cases).await;
+    }
+    batches.report(&format!("isolation {isolation}, within one process"));
+    drop(batches);
+    world.end().await;
+    lose_replies_about_the_base(isolation, with_base.difference(&without_base.unwrap_or_default())).await;
+}
+
+/// Every statement with which a template or a shared database is made, each lost once, on the way to one home.
+async fn lose_replies_about_the_base(isolation: Isolation, points: impl Iterator<Item = &String>) {
+    let mut world = World::start().await;
+    let mut batches = Batches::new(&mut world);
+    let lost = lost_replies(points);
+    assert!(!lost.is_empty());
+    let armed = lost.into_iter().flat_map(|case| case.armed).collect();
+    run(&mut batches, &SCENARIOS[0], isolation, vec![Case { armed, ending: Ending::Done }]).await;
+    batches.report(&format!("isolation {isolation}, answers about its base"));
+    drop(batches);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_survives_every_way_to_break_its_work() {
+    every_kind(Isolation::Database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_survives_every_way_to_break_its_work() {
+    every_kind(Isolation::Schema).await;
+}
