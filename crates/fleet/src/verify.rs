@@ -38,6 +38,7 @@ impl Fleet {
             connect_timeout: config.connect_timeout,
             statement_timeout: config.statement_timeout,
             lock_timeout: config.lock_timeout,
+            idle_timeout: None,
         };
         let attach = format!("SELECT tenantry.attach({}, {});", literal(&check.tenant.to_string()), check.generation);
         Session::open(login).await?.batch("attach to the home", &attach).await

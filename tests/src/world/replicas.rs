@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tenantry_control::ControlConfig;
+use tenantry_control::{ControlConfig, WarmPoolConfig};
 use tenantry_domain::Region;
 use tenantry_server::ServerConfig;
 use uuid::Uuid;
@@ -52,6 +52,7 @@ impl World<'_> {
 pub(super) fn replica_config(place_on_catalog_server: bool) -> ControlConfig {
     let mut config = ControlConfig::new(Uuid::now_v7());
     config.default_region = Some(Region::parse("local").expect("a region"));
+    config.warm_pool = WarmPoolConfig::OFF;
     config.place_on_catalog_server = place_on_catalog_server;
     config
 }

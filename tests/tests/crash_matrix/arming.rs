@@ -1,7 +1,7 @@
 //! The directory that arms failpoints.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tempfile::TempDir;
 use tenantry_domain::OperationId;
@@ -30,22 +30,36 @@ impl Arming {
 
     /// Arms a point for one operation, once.
     pub(crate) fn arm(&self, point: &str, operation: OperationId, action: Action) {
-        let armed = self.armed(point, operation);
+        self.arm_for_any(&scoped(point, operation), action);
+    }
+
+    /// Arms a point for whichever operation passes it first.
+    pub(crate) fn arm_for_any(&self, point: &str, action: Action) {
+        let armed = self.directory.path().join(point);
         let unarmed = armed.with_extension("new");
         std::fs::write(&unarmed, action.as_str()).expect("a file is written");
         // In place as a whole, or not at all.
         std::fs::rename(unarmed, armed).expect("a file is renamed");
     }
 
+    /// Whether the action was taken by any.
+    pub(crate) fn is_taken_by_any(&self, point: &str) -> bool {
+        !self.directory.path().join(point).exists()
+    }
+
+    /// Lets go whoever took it and waits there.
+    pub(crate) fn let_go_any(&self, point: &str) {
+        let _ = std::fs::remove_file(self.directory.path().join(format!("{point}{TAKEN}")));
+    }
+
     /// Whether the action was taken.
     pub(crate) fn is_taken(&self, point: &str, operation: OperationId) -> bool {
-        !self.armed(point, operation).exists()
+        self.is_taken_by_any(&scoped(point, operation))
     }
 
     /// Lets go whoever waits at a point.
     pub(crate) fn let_go(&self, point: &str, operation: OperationId) {
-        let taken = format!("{point}@{operation}{TAKEN}");
-        let _ = std::fs::remove_file(self.directory.path().join(taken));
+        self.let_go_any(&scoped(point, operation));
     }
 
     /// From now on, points that are passed are taken down.
@@ -60,8 +74,8 @@ impl Arming {
         let passed = text.lines().filter_map(|line| line.split_once(' ')).filter(|(by, _)| *by == scope);
         passed.map(|(_, point)| point.to_owned()).collect()
     }
+}
 
-    fn armed(&self, point: &str, operation: OperationId) -> PathBuf {
-        self.directory.path().join(format!("{point}@{operation}"))
-    }
+fn scoped(point: &str, operation: OperationId) -> String {
+    format!("{point}@{operation}")
 }

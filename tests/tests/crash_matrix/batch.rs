@@ -1,7 +1,6 @@
 //! Many cases at once: each on a tenant of its own, armed before anybody works.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::time::Duration;
 
 use tenantry_api::{Operation, Tenant};
@@ -12,6 +11,7 @@ use tenantry_tests::World;
 use super::arming::Arming;
 use super::case::{Case, Ending};
 use super::scenario::{Scenario, create};
+use super::within_one_process::say;
 
 /// The tenants of a matrix and the failpoints of its world.
 pub(crate) struct Batches<'w, 's> {
@@ -37,12 +37,12 @@ impl<'w, 's> Batches<'w, 's> {
     pub(crate) async fn begin(&mut self, scenario: &Scenario, isolation: Isolation, cases: Vec<Case>) -> Vec<Broken> {
         let mut broken = Vec::new();
         for case in cases {
-            let (tenant, operation) = match scenario.from {
-                None => create(self.world, &format!("t{}", uuid::Uuid::now_v7().simple()), isolation).await,
-                Some(status) => {
-                    let tenant = self.take(status, isolation);
-                    let operation = scenario.begin(self.world, &tenant).await;
-                    (tenant, operation)
+            let (tenant, operation) = match scenario.begin {
+                None => create(self.world, isolation).await,
+                Some(begin) => {
+                    let tenant = self.take(scenario.from, isolation);
+                    let begun = begin(self.world.client(), &tenant).await;
+                    (tenant, begun.unwrap_or_else(|error| panic!("{}: {error}", scenario.kind)))
                 }
             };
             for (point, action) in &case.armed {
@@ -112,12 +112,14 @@ impl<'w, 's> Batches<'w, 's> {
 
     /// Makes sure that there are so many tenants in a state. Somebody must be at work.
     pub(crate) async fn stock(&mut self, scenario: &Scenario, isolation: Isolation, wanted: usize) {
-        let Some(from) = scenario.from else { return };
-        let fits = |tenant: &&Tenant| tenant.status == from && tenant.isolation == isolation;
+        if scenario.begin.is_none() {
+            return;
+        }
+        let fits = |tenant: &&Tenant| tenant.status == scenario.from && tenant.isolation == isolation;
         let missing = wanted.saturating_sub(self.tenants.iter().filter(fits).count());
         let mut begun = Vec::new();
         for _ in 0..missing {
-            begun.push(create(self.world, &format!("t{}", uuid::Uuid::now_v7().simple()), isolation).await);
+            begun.push(create(self.world, isolation).await);
         }
         for (tenant, operation) in begun {
             let ended = self.settled(operation.id).await;
@@ -149,8 +151,7 @@ impl<'w, 's> Batches<'w, 's> {
         let mut counts: Vec<_> = self.counts.iter().collect();
         counts.sort_by_key(|(kind, _)| kind.as_str());
         for (kind, count) in counts {
-            // Past the harness, which would keep it to itself.
-            let _ = writeln!(std::io::stderr(), "crash matrix: {kind}: {count} cases, {how}");
+            say(&format!("crash matrix: {kind}: {count} cases, {how}"));
         }
     }
 }

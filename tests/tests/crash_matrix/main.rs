@@ -11,4 +11,5 @@ mod case;
 mod processes;
 mod scenario;
 mod servers;
+mod upkeep;
 mod within_one_process;

@@ -10,7 +10,7 @@ use tenantry_tests::{Serve, World};
 
 use super::batch::Batches;
 use super::case::at_each_step;
-use super::scenario::SCENARIOS;
+use super::scenario::{SCENARIOS, steps_of};
 use super::within_one_process::start_working;
 
 const BOTH: [Isolation; 2] = [Isolation::Database, Isolation::Schema];
@@ -38,7 +38,7 @@ async fn processes_are_killed_at_every_point() {
     let mut world = World::builder().homes_on(&homes).start().await;
     let mut batches = Batches::new(&mut world);
     for scenario in SCENARIOS {
-        let cases = at_each_step(&scenario.steps(), &["before", "performed", "committed"], Action::Kill);
+        let cases = at_each_step(&steps_of(scenario.kind), &["before", "performed", "committed"], Action::Kill);
         for isolation in BOTH {
             batches.stock(scenario, isolation, cases.len()).await;
         }
@@ -70,7 +70,7 @@ async fn a_process_that_slept_through_its_lease_changes_nothing_when_it_wakes() 
     let mut world = World::builder().homes_on(&homes).start().await;
     let mut batches = Batches::new(&mut world);
     for scenario in SCENARIOS {
-        let cases = at_each_step(&scenario.steps(), &["before", "performed"], Action::Stop);
+        let cases = at_each_step(&steps_of(scenario.kind), &["before", "performed"], Action::Stop);
         for isolation in BOTH {
             batches.stock(scenario, isolation, cases.len()).await;
         }

@@ -1,58 +1,60 @@
 //! Kinds of work as a person asks for them: from what a tenant begins, and what it is in the end.
 
-use tenantry_api::{CreateTenant, Operation, Tenant};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use tenantry_api::{Client, ClientError, CreateTenant, Operation, Tenant};
 use tenantry_control::KindSteps;
 use tenantry_domain::{Isolation, OperationKind, Slug, TenantStatus};
 use tenantry_tests::World;
 
-/// One kind of work.
-#[derive(Debug, Clone, Copy)]
+/// One kind of work that is asked for on a tenant.
+#[derive(Clone, Copy)]
 pub(crate) struct Scenario {
     pub(crate) kind: OperationKind,
-    /// What the tenant is before; nothing before its first work.
-    pub(crate) from: Option<TenantStatus>,
+    /// What the tenant is before.
+    pub(crate) from: TenantStatus,
+    /// How the work is asked for. The first kind of all makes its tenants.
+    pub(crate) begin: Option<Begin>,
     /// What it is once the work is done.
     pub(crate) to: TenantStatus,
     /// What it is once the work is walked back.
     pub(crate) walked_back: TenantStatus,
 }
 
+type Begin = for<'a> fn(&'a Client, &'a Tenant) -> BoxFuture<'a, Result<Operation, ClientError>>;
+
 /// In the order of a tenant's life, so that each finds the tenants that it needs.
 pub(crate) const SCENARIOS: &[Scenario] = &[
     Scenario {
         kind: OperationKind::Provision,
-        from: None,
+        from: TenantStatus::Provisioning,
+        begin: None,
         to: TenantStatus::Active,
         walked_back: TenantStatus::Failed,
     },
     Scenario {
         kind: OperationKind::Delete,
-        from: Some(TenantStatus::Active),
+        from: TenantStatus::Active,
+        begin: Some(|client, tenant| {
+            async move { Ok(client.delete_tenant(&tenant.id.into(), None).await?.operation) }.boxed()
+        }),
         to: TenantStatus::Deleted,
         walked_back: TenantStatus::Active,
     },
 ];
 
-impl Scenario {
-    /// Its steps.
-    pub(crate) fn steps(self) -> KindSteps {
-        KindSteps::all().into_iter().find(|steps| steps.kind == self.kind).expect("a kind that is known")
-    }
+/// What nobody asks for: see [`upkeep`](super::upkeep).
+pub(crate) const UPKEEP: &[OperationKind] = &[OperationKind::PrepareHome, OperationKind::DropHome];
 
-    /// Asks for the work on a tenant.
-    pub(crate) async fn begin(self, world: &World<'_>, tenant: &Tenant) -> Operation {
-        let client = world.client();
-        let begun = match self.kind {
-            OperationKind::Delete => client.delete_tenant(&tenant.id.into(), None).await,
-            OperationKind::Provision => panic!("there is no tenant to provision; create one"),
-        };
-        begun.unwrap_or_else(|error| panic!("{}: {error}", tenant.slug)).operation
-    }
+/// The steps of a kind.
+pub(crate) fn steps_of(kind: OperationKind) -> KindSteps {
+    KindSteps::all().into_iter().find(|steps| steps.kind == kind).expect("a kind that is known")
 }
 
 /// Asks for a tenant.
-pub(crate) async fn create(world: &World<'_>, slug: &str, isolation: Isolation) -> (Tenant, Operation) {
-    let create = CreateTenant { isolation: Some(isolation), ..CreateTenant::new(Slug::parse(slug).expect("a slug")) };
+pub(crate) async fn create(world: &World<'_>, isolation: Isolation) -> (Tenant, Operation) {
+    let slug = format!("t{}", uuid::Uuid::now_v7().simple());
+    let create = CreateTenant { isolation: Some(isolation), ..CreateTenant::new(Slug::parse(&slug).expect("a slug")) };
     let begun = world.client().create_tenant(&create, None).await.unwrap_or_else(|error| panic!("{slug}: {error}"));
     (begun.tenant, begun.operation)
 }
@@ -60,6 +62,7 @@ pub(crate) async fn create(world: &World<'_>, slug: &str, isolation: Isolation) 
 #[test]
 fn every_kind_of_work_has_a_scenario() {
     for kind in OperationKind::ALL {
-        assert!(SCENARIOS.iter().any(|scenario| scenario.kind == *kind), "{kind} is in no scenario; add one");
+        let is_there = SCENARIOS.iter().any(|scenario| scenario.kind == *kind) || UPKEEP.contains(kind);
+        assert!(is_there, "{kind} is in no scenario; add one");
     }
 }

@@ -7,7 +7,7 @@ use tenantry_tests::World;
 
 use super::batch::Batches;
 use super::case::at_each_step;
-use super::scenario::SCENARIOS;
+use super::scenario::{SCENARIOS, steps_of};
 use super::within_one_process::start_working;
 
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +32,7 @@ async fn work_outlives_its_servers() {
         for (victim, how) in
             [(&homes, End::Kill), (&homes, End::Restart), (&catalog, End::Kill), (&catalog, End::Restart)]
         {
-            let cases = at_each_step(&scenario.steps(), &["before", "performed"], Action::Pause);
+            let cases = at_each_step(&steps_of(scenario.kind), &["before", "performed"], Action::Pause);
             for isolation in [Isolation::Database, Isolation::Schema] {
                 batches.stock(scenario, isolation, cases.len()).await;
             }

@@ -1,32 +1,44 @@
 //! Workers that die, fail and sleep, as tasks of this process; and answers of clusters that are lost.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::time::Duration;
 
+use tenantry_control::ControlConfig;
 use tenantry_domain::Isolation;
 use tenantry_tests::World;
 
+use super::arming::Arming;
 use super::batch::Batches;
 use super::case::{Case, Ending, around_each_step, lost_replies};
-use super::scenario::{SCENARIOS, Scenario};
+use super::scenario::{SCENARIOS, Scenario, steps_of};
 
 const LEASE: Duration = Duration::from_secs(1);
 /// More than can sleep at the same time.
 const WORKERS: usize = 24;
 
 pub(crate) async fn start_working(batches: &mut Batches<'_, '_>) {
-    let failpoints = batches.arming.failpoints();
+    start_working_with(batches.world, &batches.arming, |_| ()).await;
+}
+
+/// Two replicas with failpoints and short leases.
+pub(crate) async fn start_working_with(world: &mut World<'_>, arming: &Arming, configure: impl Fn(&mut ControlConfig)) {
     for _ in 0..2 {
-        let failpoints = failpoints.clone();
-        let configure = |config: &mut tenantry_control::ControlConfig| {
-            config.failpoints = failpoints;
+        let change = |config: &mut ControlConfig| {
+            config.failpoints = arming.failpoints();
             config.lease = LEASE;
             config.workers = WORKERS;
             // As many as there are answers to be lost in one step.
             config.attempts_max = 24;
+            configure(config);
         };
-        batches.world.add_replica(configure).await;
+        world.add_replica(change).await;
     }
+}
+
+/// Says something past the harness, which would keep it to itself.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// All cases of one kind, side by side.
@@ -65,7 +77,7 @@ async fn every_kind(isolation: Isolation) {
     let with_base = watched(&mut batches, &SCENARIOS[0], isolation).await;
     let mut without_base = None;
     for scenario in SCENARIOS {
-        let mut cases = around_each_step(&scenario.steps());
+        let mut cases = around_each_step(&steps_of(scenario.kind));
         let statements = watched(&mut batches, scenario, isolation).await;
         cases.extend(lost_replies(&statements));
         without_base.get_or_insert(statements);
