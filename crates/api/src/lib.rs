@@ -26,6 +26,7 @@ pub mod route;
 pub mod router;
 mod schema;
 pub mod secret;
+pub mod secrets;
 pub mod tenant;
 pub mod token;
 pub mod webhook;
@@ -50,6 +51,7 @@ pub use rollout::{
 pub use route::{ResolveQuery, Route, RouteCredential};
 pub use router::{ClusterDemand, Router, RouterReport};
 pub use secret::SecretText;
+pub use secrets::SecretsStatus;
 pub use tenant::{CreateTenant, ListTenants, Tenant, TenantWithOperation, UpdateTenant};
 pub use token::{CreateToken, CreatedToken, Token};
 pub use webhook::{

@@ -50,6 +50,8 @@ impl Control {
         config: ControlConfig,
         providers: Vec<Arc<dyn ClusterProvider>>,
     ) -> Result<Self, ControlError> {
+        store.adopt_master_keys().await?;
+        store.report_replica(config.replica).await?;
         let catalog_server = store.system_identifier().await?;
         let keep_off = (!config.place_on_catalog_server).then_some(catalog_server);
         let registered: Arc<dyn ClusterProvider> = Arc::new(RegisteredProvider::new(store.clone(), keep_off.clone()));

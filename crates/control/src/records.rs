@@ -2,8 +2,8 @@
 
 pub use tenantry_migration_set::Finding;
 pub use tenantry_store::{
-    AuditFilter, AuditRecord, ClusterChange, ClusterFilter, ClusterRef, ClusterRoute, DeliveryRecord,
-    MigrationSetRecord, Operation, OperationEvent, OperationFilter, PAGE_MAX, Page, PageRequest, RolloutCounts,
-    RolloutRecord, RolloutTarget, RouteChange, RouterRecord, RouterReport, StoredMigration, TenantChange, TenantFilter,
-    TenantRef, TokenRecord, WebhookChange, WebhookRecord,
+    AuditFilter, AuditRecord, ClusterChange, ClusterFilter, ClusterRef, ClusterRoute, DeliveryRecord, MasterKeyRecord,
+    MigrationSetRecord, Operation, OperationEvent, OperationFilter, PAGE_MAX, Page, PageRequest, ReplicaRecord,
+    RolloutCounts, RolloutRecord, RolloutTarget, RouteChange, RouterRecord, RouterReport, StoredMigration,
+    TenantChange, TenantFilter, TenantRef, TokenRecord, WebhookChange, WebhookRecord,
 };

@@ -4,6 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control::Control;
 use crate::engine::worker;
+use crate::presence;
 use crate::reconcilers;
 use crate::rollouts::runner;
 use crate::webhooks;
@@ -14,10 +15,11 @@ impl Control {
     pub async fn run(&self, stop: CancellationToken) {
         tokio::join!(
             self.signals().run(self.store(), &stop),
-            worker::run(self, &stop),
+            Box::pin(worker::run(self, &stop)),
             runner::run(self, &stop),
-            reconcilers::run(self, &stop),
+            Box::pin(reconcilers::run(self, &stop)),
             Box::pin(webhooks::dispatch::run(self, &stop)),
+            presence::run(self, &stop),
             self.token_use().run(self.store(), &stop),
         );
     }

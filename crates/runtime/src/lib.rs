@@ -10,11 +10,13 @@ pub mod configuration;
 mod crypto;
 pub mod duration;
 mod error;
+mod hardening;
 pub mod shutdown;
 pub mod telemetry;
 
 pub use configuration::{Loaded, load};
 pub use crypto::install_crypto;
 pub use error::RuntimeError;
+pub use hardening::forbid_core_dumps;
 pub use shutdown::Shutdown;
 pub use telemetry::{LogFormat, Telemetry, TelemetryConfig};

@@ -26,6 +26,7 @@ mod rollouts;
 mod route_resolve;
 mod routers;
 mod routes_feed;
+mod secrets;
 mod tenants;
 mod tokens;
 mod webhooks;

@@ -13,8 +13,9 @@ use uuid::Uuid;
 
 use crate::cursor::{Page, PageRequest};
 use crate::error::StoreError;
+use crate::keyring::KeyOwner;
 use crate::row::{count, execute, get, json, parsed, query, query_opt, time, to_json};
-use crate::secrets::{self, insert_secrets, open_secret};
+use crate::secrets::{self, OpenKeys, insert_secrets, open_secret};
 use crate::store::Store;
 use crate::transaction::Tx;
 /// A cluster as somebody names it.
@@ -185,17 +186,18 @@ impl Store {
     /// One cluster with the credential to manage it.
     pub async fn cluster_access(&self, id: ClusterId) -> Result<ClusterAccess, StoreError> {
         let sql = format!(
-            "SELECT c.*, {} FROM cluster c JOIN secret admin ON admin.id = c.admin_secret WHERE c.id = $1",
+            "SELECT c.*, {} FROM cluster c JOIN sealed_secret admin ON admin.id = c.admin_secret WHERE c.id = $1",
             secrets::columns("admin")
         );
         let row = query_opt(&*self.client().await?, &sql, &[&id.as_uuid()])
             .await?
             .ok_or_else(|| ClusterRef::Id(id).not_found())?;
+        let keys = OpenKeys::of(self.keyring(), std::slice::from_ref(&row), &["admin"]).await?;
         Ok(ClusterAccess {
             cluster: read(&row)?,
             admin_user: get(&row, "admin_user")?,
             system_identifier: get(&row, "system_identifier")?,
-            admin_password: open_secret(self.keyring(), &row, "admin")?
+            admin_password: open_secret(&keys, &row, "admin")?
                 .ok_or_else(|| StoreError::internal("the cluster lacks its secret"))?,
             admin_database: DatabaseName::parse(get(&row, "admin_database")?).map_err(StoreError::internal)?,
         })
@@ -218,7 +220,9 @@ impl Tx {
     /// Records a cluster; routers hear of it at the commit.
     pub async fn insert_cluster(&mut self, new: &NewCluster) -> Result<(), StoreError> {
         let client = self.client()?;
-        let [secret] = insert_secrets(client, self.keyring(), [("cluster_admin", &new.admin_password)]).await?;
+        let [secret] =
+            insert_secrets(client, self.keyring(), KeyOwner::Platform, [("cluster_admin", &new.admin_password)])
+                .await?;
         let inserted = client
             .execute(
                 "INSERT INTO cluster (id, name, region, tenancy, provider, host, port, tls_mode, tls_ca, admin_user,
@@ -267,7 +271,8 @@ impl Tx {
         let client = self.client()?;
         let secret = match &change.admin_password {
             Some(password) => {
-                let [secret] = insert_secrets(client, self.keyring(), [("cluster_admin", password)]).await?;
+                let [secret] =
+                    insert_secrets(client, self.keyring(), KeyOwner::Platform, [("cluster_admin", password)]).await?;
                 Some(secret)
             }
             None => None,

@@ -8,9 +8,10 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::error::StoreError;
+use crate::keyring::KeyOwner;
 use crate::resources::NewResource;
 use crate::row::{execute, get, parsed, query_opt};
-use crate::secrets::{self, insert_secrets, open_secret};
+use crate::secrets::{self, OpenKeys, insert_secrets, open_secret};
 use crate::store::Store;
 use crate::transaction::Tx;
 /// Where a home stands.
@@ -88,9 +89,9 @@ impl Store {
     pub async fn home(&self, id: HomeId) -> Result<HomeRecord, StoreError> {
         let sql = format!(
             "SELECT h.*, {}, {}, {} FROM home h
-             LEFT JOIN secret login ON login.id = h.login_secret
-             LEFT JOIN secret read_only ON read_only.id = h.read_only_secret
-             LEFT JOIN secret migrator ON migrator.id = h.migrator_secret
+             LEFT JOIN sealed_secret login ON login.id = h.login_secret
+             LEFT JOIN sealed_secret read_only ON read_only.id = h.read_only_secret
+             LEFT JOIN sealed_secret migrator ON migrator.id = h.migrator_secret
              WHERE h.id = $1 AND h.state <> 'released'",
             secrets::columns("login"),
             secrets::columns("read_only"),
@@ -99,8 +100,10 @@ impl Store {
         let row = query_opt(&*self.client().await?, &sql, &[&id.as_uuid()])
             .await?
             .ok_or_else(|| StoreError::NotFound { what: "home", name: id.to_string() })?;
+        let aliases = ["login", "read_only", "migrator"];
+        let keys = OpenKeys::of(self.keyring(), std::slice::from_ref(&row), &aliases).await?;
         let secret = |alias| {
-            open_secret(self.keyring(), &row, alias)?
+            open_secret(&keys, &row, alias)?
                 .ok_or_else(|| StoreError::internal(format!("home {id} lacks its {alias} secret")))
         };
         Ok(HomeRecord {
@@ -135,7 +138,8 @@ impl Tx {
         let (client, keyring) = (self.client()?, self.keyring());
         let secrets =
             [("login", &new.secrets.login), ("read_only", &new.secrets.read_only), ("migrator", &new.secrets.migrator)];
-        let [login, read_only, migrator] = insert_secrets(client, keyring, secrets).await?;
+        let [login, read_only, migrator] =
+            insert_secrets(client, keyring, KeyOwner::Home(new.home.id), secrets).await?;
         let home = &new.home;
         execute(
             client,
@@ -176,7 +180,8 @@ impl Tx {
         Ok(())
     }
 
-    /// The home is gone, and its passwords with it.
+    /// The home is gone, and with it its data key: whatever was sealed for it is unreadable from now on, in every copy of
+    /// a secret too.
     pub async fn home_released(&self, id: HomeId) -> Result<(), StoreError> {
         execute(
             self.client()?,
@@ -187,10 +192,12 @@ impl Tx {
                                                login_secret = NULL, read_only_secret = NULL,
                                                migrator_secret = NULL, next_login_secret = NULL,
                                                next_read_only_secret = NULL, roles_due = false
-                               WHERE id = $1)
-             DELETE FROM secret USING old
-             WHERE secret.id IN (old.login_secret, old.read_only_secret, old.migrator_secret, old.next_login_secret,
-                                 old.next_read_only_secret)",
+                               WHERE id = $1),
+                  shredded AS (DELETE FROM data_key WHERE home = $1 RETURNING id)
+             DELETE FROM secret
+              WHERE id IN (SELECT unnest(ARRAY[login_secret, read_only_secret, migrator_secret, next_login_secret,
+                                               next_read_only_secret]) FROM old)
+                 OR data_key IN (SELECT id FROM shredded)",
             &[&id.as_uuid()],
         )
         .await?;

@@ -54,16 +54,15 @@ impl Store {
         let client = self.client().await?;
         let there =
             query_one(&client, "SELECT to_regclass('refinery_schema_history') IS NOT NULL AS there", &[]).await?;
-        let applied: Option<i64> = if get::<bool>(&there, "there")? {
-            let row =
-                client.query_one("SELECT max(version)::bigint AS version FROM refinery_schema_history", &[]).await?;
-            get(&row, "version")?
+        let applied: Vec<i64> = if get::<bool>(&there, "there")? {
+            let rows = client.query("SELECT version::bigint AS version FROM refinery_schema_history", &[]).await?;
+            rows.iter().map(|row| get(row, "version")).collect::<Result<_, _>>()?
         } else {
-            None
+            Vec::new()
         };
         let runner = migrations::runner();
         let mut pending: Vec<_> =
-            runner.get_migrations().iter().filter(|it| it.version() > applied.unwrap_or(0)).collect();
+            runner.get_migrations().iter().filter(|migration| !applied.contains(&migration.version())).collect();
         // They are embedded in the order of their file names, in which V10 comes before V2.
         pending.sort_by_key(|migration| migration.version());
         Ok(pending.into_iter().map(ToString::to_string).collect())

@@ -16,7 +16,7 @@ use crate::clusters::read_endpoint;
 use crate::error::StoreError;
 use crate::homes::parse_slot;
 use crate::row::{get, json, parsed, query, query_one, query_opt};
-use crate::secrets::{Keyring, columns, open_secret};
+use crate::secrets::{OpenKeys, columns, open_secret};
 use crate::store::Store;
 /// How somebody names the route that they want.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,8 +127,9 @@ impl Store {
         for row in &clusters {
             items.push(RouteChange::Cluster(read_cluster(row)?));
         }
+        let keys = self.route_keys(&routes, with_secrets).await?;
         for row in &routes {
-            items.push(read_change(self.keyring(), row, with_secrets)?);
+            items.push(read_change(keys.as_ref(), row)?);
         }
         items.retain(|item| item.version() <= complete);
         items.sort_by_key(RouteChange::version);
@@ -157,8 +158,9 @@ impl Store {
         let after = after.map_or_else(Uuid::nil, TenantId::as_uuid);
         let rows = query(&*self.client().await?, &sql, &[&after, &limit.clamp(1, 10_000)]).await?;
         let mut routes = Vec::with_capacity(rows.len());
+        let keys = self.route_keys(&rows, with_secrets).await?;
         for row in &rows {
-            if let RouteChange::Route(route) = read_change(self.keyring(), row, with_secrets)? {
+            if let RouteChange::Route(route) = read_change(keys.as_ref(), row)? {
                 routes.push(*route);
             }
         }
@@ -182,10 +184,21 @@ impl Store {
                 (query_opt(&client, &select(condition), &[&host.as_str()]).await?, not_found(host))
             }
         };
-        match row.as_ref().map(|row| read_change(self.keyring(), row, with_secrets)).transpose()? {
+        let keys = self.route_keys(row.as_slice(), with_secrets).await?;
+        match row.as_ref().map(|row| read_change(keys.as_ref(), row)).transpose()? {
             Some(RouteChange::Route(route)) => Ok(*route),
             Some(RouteChange::Removed { .. } | RouteChange::Cluster(_)) | None => Err(missing),
         }
+    }
+}
+
+impl Store {
+    /// What opens the passwords of these rows, where they are wanted.
+    async fn route_keys(&self, rows: &[Row], with_secrets: bool) -> Result<Option<OpenKeys<'_>>, StoreError> {
+        if !with_secrets {
+            return Ok(None);
+        }
+        OpenKeys::of(self.keyring(), rows, &["login", "read_only"]).await.map(Some)
     }
 }
 
@@ -212,8 +225,8 @@ fn select_routes(whose: Whose, with_secrets: bool, condition: &str) -> String {
     let (secrets, join) = if with_secrets {
         (
             format!(", {}, {}", columns("login"), columns("read_only")),
-            "LEFT JOIN secret login ON login.id = h.login_secret
-             LEFT JOIN secret read_only ON read_only.id = h.read_only_secret",
+            "LEFT JOIN sealed_secret login ON login.id = h.login_secret
+             LEFT JOIN sealed_secret read_only ON read_only.id = h.read_only_secret",
         )
     } else {
         (String::new(), "")
@@ -239,7 +252,7 @@ fn read_cluster(row: &Row) -> Result<ClusterRoute, StoreError> {
     })
 }
 
-fn read_change(keyring: &Keyring, row: &Row, with_secrets: bool) -> Result<RouteChange, StoreError> {
+fn read_change(keys: Option<&OpenKeys<'_>>, row: &Row) -> Result<RouteChange, StoreError> {
     let version = FeedVersion(get(row, "version")?);
     let tenant = TenantId::new(get(row, "tenant")?);
     if get::<&str>(row, "state")? == "removed" {
@@ -254,18 +267,18 @@ fn read_change(keyring: &Keyring, row: &Row, with_secrets: bool) -> Result<Route
         hosts: hosts.into_iter().map(str::parse).collect::<Result<_, _>>().map_err(StoreError::internal)?,
         state: parsed(row, "state")?,
         generation: Generation(get(row, "generation")?),
-        target: read_target(keyring, row, with_secrets)?,
+        target: read_target(keys, row)?,
         limits: limits.overridden_by(json::<Overrides>(row, "overrides")?.limits),
         pooling: Pooling::Own,
         schema_version: SchemaVersion(get(row, "schema_version")?),
     })))
 }
 
-fn read_target(keyring: &Keyring, row: &Row, with_secrets: bool) -> Result<Option<RouteTarget>, StoreError> {
+fn read_target(keys: Option<&OpenKeys<'_>>, row: &Row) -> Result<Option<RouteTarget>, StoreError> {
     let Some(home) = get::<Option<Uuid>>(row, "home")?.map(HomeId::new) else { return Ok(None) };
     let names = HomeNames::of(home);
     let slot = parse_slot(get(row, "login_slot")?)?;
-    let password = |alias| if with_secrets { open_secret(keyring, row, alias) } else { Ok(None) };
+    let password = |alias| keys.map_or(Ok(None), |keys| open_secret(keys, row, alias));
     Ok(Some(RouteTarget {
         cluster: ClusterId::new(get(row, "cluster")?),
         database: get::<String>(row, "database_name")?.try_into().map_err(StoreError::internal)?,

@@ -15,9 +15,9 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::StoreError;
+use crate::keyring::Keyring;
 use crate::listener::Listener;
 use crate::row::{get, query_one};
-use crate::secrets::Keyring;
 use crate::transaction::Tx;
 
 /// How to reach the catalog.

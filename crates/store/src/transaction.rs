@@ -8,7 +8,7 @@ use tracing::debug;
 
 use crate::error::StoreError;
 use crate::feed_changes::FeedChanges;
-use crate::secrets::Keyring;
+use crate::keyring::Keyring;
 
 /// The longest that a rollback may take before its connection is given up.
 const ROLLBACK_MAX: Duration = Duration::from_secs(5);

@@ -13,7 +13,7 @@ use crate::cursor::{Page, PageRequest};
 use crate::error::StoreError;
 use crate::filter::Filter;
 use crate::row::{execute, get, parsed, query, query_one, query_opt, time};
-use crate::secrets::{columns, open_secret};
+use crate::secrets::{OpenKeys, columns, open_secret};
 use crate::store::Store;
 use crate::transaction::Tx;
 
@@ -200,8 +200,8 @@ impl Store {
              )
              SELECT claimed.*, e.kind, e.at, e.about, e.detail, w.url, {}, {}
                FROM claimed JOIN webhook_event e ON e.id = claimed.event JOIN webhook w ON w.id = claimed.webhook
-               JOIN secret newest ON newest.id = w.secret
-               LEFT JOIN secret previous ON previous.id = w.previous_secret AND w.previous_until > now()
+               JOIN sealed_secret newest ON newest.id = w.secret
+               LEFT JOIN sealed_secret previous ON previous.id = w.previous_secret AND w.previous_until > now()
               ORDER BY claimed.sequence",
             columns("newest"),
             columns("previous"),
@@ -220,26 +220,8 @@ impl Store {
             ],
         )
         .await?;
-        rows.iter().map(|row| self.read_claimed(row, rules.owner)).collect()
-    }
-
-    fn read_claimed(&self, row: &Row, owner: Uuid) -> Result<ClaimedDelivery, StoreError> {
-        let secrets = [open_secret(self.keyring(), row, "newest")?, open_secret(self.keyring(), row, "previous")?];
-        Ok(ClaimedDelivery {
-            id: DeliveryId::new(get(row, "id")?),
-            webhook: WebhookId::new(get(row, "webhook")?),
-            owner,
-            url: get(row, "url")?,
-            secrets: secrets.into_iter().flatten().collect(),
-            attempt: attempts(row)?,
-            queued_at: time(row, "queued_at")?,
-            event: EventId::new(get(row, "event")?),
-            sequence: get(row, "sequence")?,
-            kind: parsed(row, "kind")?,
-            at: time(row, "at")?,
-            about: get(row, "about")?,
-            detail: get(row, "detail")?,
-        })
+        let keys = OpenKeys::of(self.keyring(), &rows, &["newest", "previous"]).await?;
+        rows.iter().map(|row| read_claimed(&keys, row, rules.owner)).collect()
     }
 
     /// When the next delivery becomes due that is not due yet.
@@ -381,5 +363,24 @@ fn read(row: &Row) -> Result<DeliveryRecord, StoreError> {
         response: get(row, "response")?,
         duration_ms: duration.map_err(StoreError::internal)?,
         finished_at: get(row, "finished_at")?,
+    })
+}
+
+fn read_claimed(keys: &OpenKeys<'_>, row: &Row, owner: Uuid) -> Result<ClaimedDelivery, StoreError> {
+    let secrets = [open_secret(keys, row, "newest")?, open_secret(keys, row, "previous")?];
+    Ok(ClaimedDelivery {
+        id: DeliveryId::new(get(row, "id")?),
+        webhook: WebhookId::new(get(row, "webhook")?),
+        owner,
+        url: get(row, "url")?,
+        secrets: secrets.into_iter().flatten().collect(),
+        attempt: attempts(row)?,
+        queued_at: time(row, "queued_at")?,
+        event: EventId::new(get(row, "event")?),
+        sequence: get(row, "sequence")?,
+        kind: parsed(row, "kind")?,
+        at: time(row, "at")?,
+        about: get(row, "about")?,
+        detail: get(row, "detail")?,
     })
 }

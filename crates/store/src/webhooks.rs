@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::cursor::{Page, PageRequest};
 use crate::error::StoreError;
+use crate::keyring::KeyOwner;
 use crate::row::{count, execute, get, query, query_one, query_opt, time};
 use crate::secrets::insert_secrets;
 use crate::store::Store;
@@ -88,7 +89,8 @@ pub struct WebhookFigures {
 impl Tx {
     /// Records a webhook.
     pub async fn insert_webhook(&self, new: &NewWebhook) -> Result<WebhookRecord, StoreError> {
-        let [secret] = insert_secrets(self.client()?, self.keyring(), [(PURPOSE, &new.secret)]).await?;
+        let [secret] =
+            insert_secrets(self.client()?, self.keyring(), KeyOwner::Platform, [(PURPOSE, &new.secret)]).await?;
         let row = query_one(
             self.client()?,
             "INSERT INTO webhook (id, url, description, events, secret) VALUES ($1, $2, $3, $4, $5) RETURNING *",
@@ -135,7 +137,7 @@ impl Tx {
         overlap: Duration,
     ) -> Result<WebhookRecord, StoreError> {
         let client = self.client()?;
-        let [secret] = insert_secrets(client, self.keyring(), [(PURPOSE, secret)]).await?;
+        let [secret] = insert_secrets(client, self.keyring(), KeyOwner::Platform, [(PURPOSE, secret)]).await?;
         let held = "SELECT previous_secret FROM webhook WHERE id = $1";
         let dropped: Option<Uuid> = query_opt(client, held, &[&id.as_uuid()])
             .await?

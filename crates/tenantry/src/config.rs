@@ -2,7 +2,7 @@
 //!
 //! `TENANTRY__CATALOG__URL` sets `url` in the section `catalog`. Unknown keys are refused. Each room gets its own slice;
 //! what a setting means is written there. Secrets may be given in files of their own (`url_file`, `master_key_file`),
-//! as secret stores mount them.
+//! as secret stores mount them; master keys may also come from a program (`master_key_command`).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,6 +20,8 @@ use tenantry_runtime::{Loaded, RuntimeError, TelemetryConfig, duration};
 use tenantry_server::{ServerConfig, ServerError};
 use tenantry_store::{Keyring, StoreConfig, StoreError};
 use uuid::Uuid;
+
+use crate::master_keys::{self, KeyCommandError};
 
 /// The variable that names the configuration file where no argument does.
 pub(crate) const FILE_VARIABLE: &str = "TENANTRY_CONFIG";
@@ -68,13 +70,21 @@ pub(crate) struct CatalogSection {
 }
 
 /// The section `secrets`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct SecretsSection {
     /// `version:key` pairs joined by commas; a key is 64 hexadecimal digits. The highest version seals.
     master_keys: Option<SecretText>,
     /// A file that holds the same, in place of `master_keys`.
     master_key_file: Option<PathBuf>,
+    /// A program and its arguments that prints the same, in place of both. In the environment: joined by commas.
+    #[serde(deserialize_with = "list")]
+    master_key_command: Vec<String>,
+    /// How long that program may take.
+    #[serde(with = "duration")]
+    master_key_timeout: Duration,
+    /// Whether a crash may write this program's memory, with every key in it, to a file.
+    pub(crate) core_dumps: bool,
 }
 
 /// The section `control`.
@@ -188,6 +198,9 @@ pub(crate) enum ConfigError {
     /// The master keys are not what they should be.
     #[error(transparent)]
     Keys(#[from] StoreError),
+    /// The program that prints the master keys did not.
+    #[error(transparent)]
+    KeyCommand(#[from] KeyCommandError),
     /// The door's settings contradict each other.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -252,6 +265,7 @@ impl Config {
             ("webhooks.concurrency_per_webhook", self.webhooks.concurrency_per_webhook == 0),
             ("webhooks.timeout", self.webhooks.timeout < Duration::from_millis(100)),
             ("webhooks.backoff", self.webhooks.backoff.is_zero()),
+            ("secrets.master_key_timeout", self.secrets.master_key_timeout.is_zero()),
             ("catalog.pool_size", self.catalog.pool_size < 2),
             ("catalog.connect_timeout", self.catalog.connect_timeout.is_zero()),
             ("fleet.connect_timeout", self.fleet.connect_timeout.is_zero()),
@@ -304,12 +318,22 @@ impl CatalogSection {
 
 impl SecretsSection {
     /// The master keys.
-    pub(crate) fn keyring(&self) -> Result<Keyring, ConfigError> {
-        let keys = one_of(
-            ("secrets.master_keys", "TENANTRY__SECRETS__MASTER_KEYS", self.master_keys.as_ref()),
-            ("secrets.master_key_file", self.master_key_file.as_deref()),
-        )?;
-        Ok(Keyring::parse(&keys)?)
+    pub(crate) async fn keyring(&self) -> Result<Keyring, ConfigError> {
+        let (value, file) = (self.master_keys.as_ref(), self.master_key_file.as_deref());
+        let Some((program, arguments)) = self.master_key_command.split_first() else {
+            let keys = one_of(
+                ("secrets.master_keys", "TENANTRY__SECRETS__MASTER_KEYS", value),
+                ("secrets.master_key_file", file),
+            )?;
+            return Ok(Keyring::parse(&keys)?);
+        };
+        if value.is_some() || file.is_some() {
+            return Err(ConfigError::setting(
+                "`secrets.master_key_command` is given beside `master_keys` or `master_key_file`; keep one of them"
+                    .to_owned(),
+            ));
+        }
+        Ok(Keyring::parse(&master_keys::printed_by(program, arguments, self.master_key_timeout).await?)?)
     }
 }
 
@@ -378,6 +402,18 @@ impl Default for CatalogSection {
             connect_timeout: store.connect_timeout,
             statement_timeout: store.statement_timeout,
             start_timeout: Duration::from_mins(1),
+        }
+    }
+}
+
+impl Default for SecretsSection {
+    fn default() -> Self {
+        Self {
+            master_keys: None,
+            master_key_file: None,
+            master_key_command: Vec::new(),
+            master_key_timeout: Duration::from_secs(10),
+            core_dumps: false,
         }
     }
 }

@@ -12,6 +12,7 @@ mod data_directory;
 mod demo;
 mod dev;
 mod local_provider;
+mod master_keys;
 mod serve;
 mod world;
 

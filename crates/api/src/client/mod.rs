@@ -19,6 +19,7 @@ mod request;
 mod rollouts;
 mod routers;
 mod routes;
+mod secrets;
 mod tenants;
 mod tokens;
 mod webhooks;

@@ -4,6 +4,7 @@
 //! each, under a lease in the catalog; a pass is bounded in time and in how much it does, and the next one goes on.
 
 mod idempotency_keys;
+pub(crate) mod master_keys;
 mod plan_changes;
 pub(crate) mod templates;
 mod warm_pool;
@@ -47,6 +48,7 @@ pub const ROLE_CHANGES: &str = "role_changes";
 /// All of them.
 const RECONCILERS: &[Reconciler] = &[
     idempotency_keys::RECONCILER,
+    master_keys::RECONCILER,
     plan_changes::RECONCILER,
     templates::RECONCILER,
     warm_pool::RECONCILER,

@@ -13,7 +13,7 @@ use super::openapi::{Base, openapi_document};
 use super::security_headers::guard;
 use super::state::Shared;
 use super::{audit_log, clusters, docs, health, metrics, migration_sets, operations, plans, rollouts};
-use super::{auth, idempotency, limits, route_resolve, routers, routes_feed, tenants, tokens, webhooks};
+use super::{auth, idempotency, limits, route_resolve, routers, routes_feed, secrets, tenants, tokens, webhooks};
 
 /// Calls whose POST is done once under an `Idempotency-Key`.
 fn remembered() -> OpenApiRouter<Shared> {
@@ -51,6 +51,8 @@ fn remembered() -> OpenApiRouter<Shared> {
         .routes(routes!(webhooks::test))
         .routes(routes!(webhooks::deliveries))
         .routes(routes!(webhooks::redeliver))
+        .routes(routes!(secrets::show))
+        .routes(routes!(secrets::rotate))
         .routes(routes!(audit_log::list))
 }
 

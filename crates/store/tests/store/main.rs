@@ -13,5 +13,6 @@ mod operations;
 mod reconcilers;
 mod rollouts;
 mod routes;
+mod secrets;
 mod tenants;
 mod tokens;

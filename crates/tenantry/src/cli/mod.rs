@@ -12,6 +12,7 @@ pub(crate) mod migrate;
 pub(crate) mod operation;
 pub(crate) mod plan;
 pub(crate) mod psql;
+pub(crate) mod secrets;
 pub(crate) mod tenant;
 pub(crate) mod token;
 pub(crate) mod webhook;
@@ -111,6 +112,9 @@ enum Command {
     /// Webhooks: create, list, show, update, delete, test, deliveries, redeliver
     #[command(subcommand)]
     Webhook(webhook::WebhookCommand),
+    /// What seals the passwords in the catalog: status, rotate-master, new-key
+    #[command(subcommand)]
+    Secrets(secrets::SecretsCommand),
     /// The audit log: who did what
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -135,6 +139,7 @@ impl Command {
             Self::Migrate(command) => command.run(context).await,
             Self::Token(command) => command.run(context).await,
             Self::Webhook(command) => command.run(context).await,
+            Self::Secrets(command) => command.run(context).await,
             Self::Audit(command) => command.run(context).await,
             Self::Psql(arguments) => arguments.run(context).await,
             Self::Health(arguments) => arguments.run(context).await,

@@ -86,7 +86,7 @@ fn look_at_settings(config: &Config, findings: &mut Findings) {
 
 /// Whether the catalog can be reached, and how far it is. Changes nothing.
 async fn look_at_catalog(config: &Config, no_migrate: bool, findings: &mut Findings) -> Option<Store> {
-    let keyring = match config.secrets.keyring() {
+    let keyring = match config.secrets.keyring().await {
         Ok(keyring) => {
             findings.good("master keys", "readable".to_owned());
             Some(keyring)

@@ -56,9 +56,14 @@ impl ServeArguments {
 
     async fn serve(self) -> Result<(), ServeError> {
         let config = Config::load(self.config.as_deref())?.value;
+        // Before any key is read.
+        let hardened = if config.secrets.core_dumps { Ok(()) } else { tenantry_runtime::forbid_core_dumps() };
         // Everything that can be wrong without asking anybody is found before anybody is asked.
         config.check()?;
         let telemetry = Telemetry::install(&config.telemetry)?;
+        if let Err(error) = hardened {
+            tracing::warn!(%error, "core dumps cannot be forbidden; a crash may write secrets to a file");
+        }
         let shutdown = Shutdown::on_signals().map_err(ServeError::Signals)?;
         let assembled = async {
             let store = reach(&config).await?;
@@ -80,7 +85,7 @@ async fn reach(config: &Config) -> Result<Store, ServeError> {
     let start = Instant::now();
     let mut pause = PAUSE_FIRST;
     loop {
-        match Store::connect(&store, config.secrets.keyring()?).await {
+        match Store::connect(&store, config.secrets.keyring().await?).await {
             Err(error) if error.is_retryable() && start.elapsed() + pause < config.catalog.start_timeout => {
                 tracing::warn!(error = %chain(&error), "the catalog is not there yet; trying again");
                 tokio::time::sleep(pause).await;
