@@ -27,6 +27,7 @@ pub mod router;
 mod schema;
 pub mod secret;
 pub mod secrets;
+pub mod seed;
 pub mod tenant;
 pub mod token;
 pub mod webhook;
@@ -52,6 +53,7 @@ pub use route::{ResolveQuery, Route, RouteCredential};
 pub use router::{ClusterDemand, Router, RouterReport};
 pub use secret::SecretText;
 pub use secrets::SecretsStatus;
+pub use seed::{PushSeed, Seed};
 pub use tenant::{CreateTenant, ListTenants, Tenant, TenantWithOperation, UpdateTenant};
 pub use token::{CreateToken, CreatedToken, Token};
 pub use webhook::{

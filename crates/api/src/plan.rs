@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tenantry_domain::{Effective, Isolation, LimitValue, Limits, Origin, PlanName, Price, TenantId};
+use tenantry_domain::{Effective, Isolation, LimitValue, Limits, Origin, PlanName, Price, SeedName, TenantId};
 use utoipa::ToSchema;
 
 use crate::patch::{LimitsPatch, Patch, merge, never_null};
@@ -33,6 +33,9 @@ pub struct Plan {
     /// Price fields, for showing and for billing elsewhere.
     #[schema(schema_with = schema::price)]
     pub price: Price,
+    /// The name of the seed that homes of new tenants are filled with.
+    #[schema(value_type = Option<String>)]
+    pub seed: Option<SeedName>,
     /// Made at.
     pub created_at: Timestamp,
     /// Last changed at.
@@ -49,6 +52,7 @@ impl From<tenantry_domain::Plan> for Plan {
             features: plan.features,
             limits: plan.limits,
             price: plan.price,
+            seed: plan.seed,
             created_at: plan.created_at,
             updated_at: plan.updated_at,
         }
@@ -81,6 +85,10 @@ pub struct CreatePlan {
     #[serde(default)]
     #[schema(schema_with = schema::price, required = false)]
     pub price: Price,
+    /// The name of the seed that homes of new tenants are filled with; none unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub seed: Option<SeedName>,
 }
 
 /// Changes a plan. Absent fields stay. Tenants get new limits as they are; a new isolation holds for new tenants only.
@@ -107,6 +115,10 @@ pub struct UpdatePlan {
     #[serde(skip_serializing_if = "Patch::is_keep")]
     #[schema(schema_with = schema::price, required = false)]
     pub price: Patch<Price>,
+    /// The name of another seed for new tenants; null for none.
+    #[serde(skip_serializing_if = "Patch::is_keep")]
+    #[schema(value_type = Option<String>)]
+    pub seed: Patch<SeedName>,
 }
 
 impl UpdatePlan {

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tenantry_domain::{
-    ClusterId, DisplayName, Generation, HostName, Isolation, Labels, Overrides, PlanName, Region, SchemaVersion, Slug,
-    TenantId, TenantStatus,
+    ClusterId, DisplayName, Generation, HostName, Isolation, Labels, Overrides, PlanName, Region, SchemaVersion,
+    SeedRef, Slug, TenantId, TenantStatus,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -146,6 +146,10 @@ pub struct CreateTenant {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub cluster: Option<ClusterRef>,
+    /// What its home is filled with before anybody is let in: a seed by name or digest; the plan's unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub seed: Option<SeedRef>,
 }
 
 impl CreateTenant {
@@ -162,6 +166,7 @@ impl CreateTenant {
             overrides: Overrides::default(),
             trial_ends_at: None,
             cluster: None,
+            seed: None,
         }
     }
 }

@@ -29,6 +29,7 @@ pub mod rollouts;
 pub mod routers;
 pub mod routes;
 pub mod secrets;
+pub mod seeds;
 pub mod signals;
 pub mod tenants;
 mod token_use;

@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tenantry_domain::plan::{DEFAULT_PLAN, check_features, check_quotas};
-use tenantry_domain::{Access, EffectivePlan, Isolation, Limits, Overrides, Plan, PlanName, Price, Scope, TenantId};
+use tenantry_domain::{
+    Access, EffectivePlan, Isolation, Limits, Overrides, Plan, PlanName, Price, Scope, SeedName, TenantId,
+};
 use tenantry_store::{AuditEntry, Page, PageRequest, TenantRef};
 
 use crate::caller::Caller;
 use crate::control::Control;
 use crate::error::ControlError;
 use crate::reconcilers;
+use crate::seeds;
 use crate::tenants;
 
 /// The wish for a new plan.
@@ -29,6 +32,8 @@ pub struct CreatePlan {
     pub limits: Limits,
     /// Price fields.
     pub price: Price,
+    /// What homes of new tenants are filled with.
+    pub seed: Option<SeedName>,
 }
 
 /// What changes about a plan; absent means "stays".
@@ -44,6 +49,8 @@ pub struct PlanChange {
     pub limits: Option<Limits>,
     /// All price fields anew.
     pub price: Option<Price>,
+    /// Another seed for new tenants, or none.
+    pub seed: Option<Option<SeedName>>,
 }
 
 /// A new plan, for tenants to take up.
@@ -56,12 +63,14 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreatePlan) -> Res
         features: wish.features,
         limits: wish.limits,
         price: wish.price,
+        seed: wish.seed,
         // The catalog's clock decides.
         created_at: Timestamp::UNIX_EPOCH,
         updated_at: Timestamp::UNIX_EPOCH,
     };
     check(&plan)?;
     let tx = control.store().begin().await?;
+    seeds::check_of_plan(&tx, plan.seed.as_ref()).await?;
     let plan = tx.insert_plan(&plan).await?;
     tx.audit(&AuditEntry { after: Some(summary(&plan)), ..caller.does("plan.create", target(&plan.name)) }).await?;
     tx.commit().await?;
@@ -99,9 +108,13 @@ pub async fn update(
         features: change.features.unwrap_or_else(|| before.features.clone()),
         limits: change.limits.unwrap_or(before.limits),
         price: change.price.unwrap_or_else(|| before.price.clone()),
+        seed: change.seed.clone().unwrap_or_else(|| before.seed.clone()),
         ..before.clone()
     };
     check(&wanted)?;
+    if wanted.seed != before.seed {
+        seeds::check_of_plan(&tx, wanted.seed.as_ref()).await?;
+    }
     let limits_changed = wanted.limits != before.limits;
     let after = tx.update_plan(&wanted, limits_changed).await?;
     let (before, summary) = (Some(summary(&before)), Some(summary(&after)));
@@ -189,5 +202,6 @@ fn summary(plan: &Plan) -> Value {
         "features": plan.features,
         "limits": plan.limits,
         "price": plan.price,
+        "seed": plan.seed,
     })
 }

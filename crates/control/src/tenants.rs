@@ -6,7 +6,7 @@ use tenantry_domain::Generation;
 use tenantry_domain::plan::DEFAULT_PLAN;
 use tenantry_domain::{
     Access, DisplayName, EventKind, Isolation, Labels, OperationId, OperationKind, Overrides, PlanName, Region,
-    RouteState, Scope, Slug, Tenant, TenantId, TenantStatus,
+    RouteState, Scope, SeedRef, Slug, Tenant, TenantId, TenantStatus,
 };
 use tenantry_store::{
     AuditEntry, ClusterRef, NewEvent, NewOperation, NewTenant, Operation, Page, PageRequest, TenantChange,
@@ -20,6 +20,7 @@ use crate::error::ControlError;
 use crate::operations::delete_tenant::{DeleteProgress, DeleteTenant};
 use crate::operations::provision_tenant::ProvisionTenant;
 use crate::operations::reserve_home;
+use crate::seeds;
 use crate::{plans, reconcilers};
 
 /// The wish for a new tenant. Only the slug has no default.
@@ -45,6 +46,8 @@ pub struct CreateTenant {
     pub trial_ends_at: Option<Timestamp>,
     /// The only cluster that will do.
     pub cluster: Option<ClusterRef>,
+    /// What its home is filled with; absent means what the plan says.
+    pub seed: Option<SeedRef>,
 }
 
 /// How deep tenants may be nested.
@@ -80,6 +83,7 @@ pub async fn create(
         None => None,
     };
     check_region(&mut tx, control, &region).await?;
+    let seed = seeds::choose(&tx, wish.seed.as_ref(), plan.seed).await?;
     let name = match wish.name {
         Some(name) => name,
         None => DisplayName::parse(wish.slug.as_str())?,
@@ -105,7 +109,7 @@ pub async fn create(
         kind: OperationKind::Provision,
         tenant: Some(id),
         cluster: None,
-        input: json!({ "isolation": tenant.isolation, "cluster": pin }),
+        input: json!({ "isolation": tenant.isolation, "cluster": pin, "seed": seed }),
         progress: Value::Null,
         idempotency_key,
         code_version: ProvisionTenant::CODE_VERSION,

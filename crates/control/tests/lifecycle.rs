@@ -113,6 +113,7 @@ fn wish(slug: &str, isolation: Isolation) -> CreateTenant {
         overrides: Overrides::default(),
         trial_ends_at: None,
         cluster: None,
+        seed: None,
     }
 }
 

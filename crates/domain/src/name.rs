@@ -92,6 +92,10 @@ name_type! {
     PlanName, "plan name", "use 1 to 63 of a-z, 0-9 and hyphen, no hyphen at either end", is_dns_label
 }
 name_type! {
+    /// The name of a seed. Several may bear it; it stands for the newest.
+    SeedName, "seed name", "use 1 to 63 of a-z, 0-9 and hyphen, no hyphen at either end", is_dns_label
+}
+name_type! {
     /// The name of a cluster, unique.
     ClusterName, "cluster name", "use 1 to 63 of a-z, 0-9 and hyphen, no hyphen at either end", is_dns_label
 }

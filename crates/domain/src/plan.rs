@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::isolation::Isolation;
 use crate::limits::{LimitOutOfRange, LimitValue, Limits, Overrides};
-use crate::name::{InvalidName, PlanName};
+use crate::name::{InvalidName, PlanName, SeedName};
 use crate::word::words;
 
 /// Price fields, for showing and for billing elsewhere.
@@ -66,6 +66,8 @@ pub struct Plan {
     pub limits: Limits,
     /// Price fields.
     pub price: Price,
+    /// What homes of new tenants are filled with, unless they name another seed.
+    pub seed: Option<SeedName>,
     /// Made at.
     pub created_at: Timestamp,
     /// Last changed at.
@@ -250,6 +252,7 @@ mod tests {
             features: vec!["sso".to_owned(), "export".to_owned()],
             limits: Limits { connections: Some(10), pool_size: Some(4), ..Limits::default() },
             price: Price::default(),
+            seed: None,
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,
         }

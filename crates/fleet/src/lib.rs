@@ -48,7 +48,7 @@ pub use error::{FleetError, MigrationFailure};
 pub use fence::Fence;
 pub use fleet::Fleet;
 pub use home::HomeSpec;
-pub use migrate::{Applied, AppliedMigration, ApplyOptions};
+pub use migrate::{Applied, AppliedMigration, ApplyOptions, SeedFile};
 pub use observe::{ObservedBackend, ObservedDatabase, ObservedHome};
 pub use password::random_password;
 pub use register::Inspection;

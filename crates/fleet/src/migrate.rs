@@ -7,6 +7,7 @@
 mod failure;
 mod guard;
 mod ledger;
+mod seed;
 mod statements;
 
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use crate::quote::{ident, literal};
 use crate::session::{Login, Session};
 use crate::target::ClusterTarget;
 use ledger::Ledger;
+pub use seed::SeedFile;
 
 /// refinery's name for its table, so that stock refinery can read a home's history.
 const HISTORY: &str = "refinery_schema_history";
@@ -29,8 +31,10 @@ const PROGRESS: &str = "tenantry_migration_progress";
 /// A migrator's session asks one thing after the other. One that falls silent belongs to a worker that is stopped: its
 /// socket stays open, and the session's lock would keep every successor out for as long as that lasts.
 const IDLE_MAX: Duration = Duration::from_secs(5);
+/// What the home was filled with.
+const SEED: &str = "tenantry_seed";
 /// What tenants may read but not write.
-pub(crate) const HISTORY_TABLES: [&str; 2] = [HISTORY, PROGRESS];
+pub(crate) const HISTORY_TABLES: [&str; 3] = [HISTORY, PROGRESS, SEED];
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]

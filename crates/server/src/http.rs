@@ -27,6 +27,7 @@ mod route_resolve;
 mod routers;
 mod routes_feed;
 mod secrets;
+mod seeds;
 mod tenants;
 mod tokens;
 mod webhooks;

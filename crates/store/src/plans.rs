@@ -12,6 +12,9 @@ use crate::row::{execute, get, json, parsed, query, query_one, query_opt, time, 
 use crate::store::Store;
 use crate::transaction::Tx;
 
+/// The column that another table holds.
+const SEED: &str = "(SELECT seed FROM plan_seed WHERE plan_seed.plan = plan.name) AS seed";
+
 impl Store {
     /// One plan.
     pub async fn plan(&self, name: &PlanName) -> Result<Plan, StoreError> {
@@ -22,7 +25,7 @@ impl Store {
     pub async fn plans(&self, page: &PageRequest) -> Result<Page<Plan>, StoreError> {
         let rows = query(
             &*self.client().await?,
-            "SELECT * FROM plan WHERE $1::text IS NULL OR name > $1 ORDER BY name LIMIT $2",
+            &format!("SELECT *, {SEED} FROM plan WHERE $1::text IS NULL OR name > $1 ORDER BY name LIMIT $2"),
             &[&page.after_name(), &page.probe()],
         )
         .await?;
@@ -46,8 +49,10 @@ impl Tx {
     pub async fn insert_plan(&self, new: &Plan) -> Result<Plan, StoreError> {
         let row = query_opt(
             self.client()?,
-            "INSERT INTO plan (name, isolation, quotas, features, limits, price) VALUES ($1, $2, $3, $4, $5, $6)
-             ON CONFLICT (name) DO NOTHING RETURNING *",
+            &format!(
+                "INSERT INTO plan (name, isolation, quotas, features, limits, price) VALUES ($1, $2, $3, $4, $5, $6)
+             ON CONFLICT (name) DO NOTHING RETURNING *, {SEED}"
+            ),
             &[
                 &new.name.as_str(),
                 &new.isolation.as_str(),
@@ -59,17 +64,22 @@ impl Tx {
         )
         .await?;
         let taken = || StoreError::NameTaken { what: "plan", name: new.name.to_string() };
-        row.as_ref().map(read).transpose()?.ok_or_else(taken)
+        let plan = row.as_ref().map(read).transpose()?.ok_or_else(taken)?;
+        self.set_plan_seed(&new.name, new.seed.as_ref()).await?;
+        Ok(Plan { seed: new.seed.clone(), ..plan })
     }
 
     /// Writes all values of a plan but its name. Where `limits_changed`, its tenants are to be told from the first on.
     pub async fn update_plan(&self, plan: &Plan, limits_changed: bool) -> Result<Plan, StoreError> {
+        self.set_plan_seed(&plan.name, plan.seed.as_ref()).await?;
         let row = query_one(
             self.client()?,
-            "UPDATE plan SET isolation = $2, quotas = $3, features = $4, limits = $5, price = $6,
+            &format!(
+                "UPDATE plan SET isolation = $2, quotas = $3, features = $4, limits = $5, price = $6,
                     told_upto = CASE WHEN $7 THEN '00000000-0000-0000-0000-000000000000' ELSE told_upto END,
                     updated_at = clock_timestamp()
-              WHERE name = $1 RETURNING *",
+              WHERE name = $1 RETURNING *, {SEED}"
+            ),
             &[
                 &plan.name.as_str(),
                 &plan.isolation.as_str(),
@@ -134,7 +144,8 @@ async fn plan(client: &ClientWrapper, name: &PlanName) -> Result<Plan, StoreErro
 }
 
 async fn select(client: &ClientWrapper, name: &PlanName, lock: &str) -> Result<Plan, StoreError> {
-    let row = query_opt(client, &format!("SELECT * FROM plan WHERE name = $1 {lock}"), &[&name.as_str()]).await?;
+    let row =
+        query_opt(client, &format!("SELECT *, {SEED} FROM plan WHERE name = $1 {lock}"), &[&name.as_str()]).await?;
     row.as_ref().map(read).transpose()?.ok_or_else(|| StoreError::NotFound { what: "plan", name: name.to_string() })
 }
 
@@ -146,6 +157,7 @@ fn read(row: &Row) -> Result<Plan, StoreError> {
         features: get(row, "features")?,
         limits: json(row, "limits")?,
         price: json(row, "price")?,
+        seed: get::<Option<&str>>(row, "seed")?.map(str::parse).transpose().map_err(StoreError::internal)?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
     })

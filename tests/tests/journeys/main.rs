@@ -13,5 +13,6 @@ mod placement;
 mod plans;
 mod rollouts;
 mod routes;
+mod seeds;
 mod warm_pool;
 mod webhooks;

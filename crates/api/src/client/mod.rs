@@ -20,6 +20,7 @@ mod rollouts;
 mod routers;
 mod routes;
 mod secrets;
+mod seeds;
 mod tenants;
 mod tokens;
 mod webhooks;

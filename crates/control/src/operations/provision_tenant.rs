@@ -3,9 +3,10 @@
 use futures::future::BoxFuture;
 use serde_json::json;
 use tenantry_domain::{
-    ClusterLimits, EventKind, Generation, Isolation, Limits, RouteState, SchemaVersion, Tenancy, Tenant, TenantId,
+    ClusterLimits, EventKind, Generation, Isolation, Limits, RouteState, SchemaVersion, SeedId, SeedRef, Tenancy,
+    Tenant, TenantId,
 };
-use tenantry_fleet::{ApplyOptions, ClusterTarget, FleetError, HomeSpec, RoleSecrets, Stamp};
+use tenantry_fleet::{ApplyOptions, ClusterTarget, FleetError, HomeSpec, RoleSecrets, SeedFile, Stamp};
 use tenantry_store::{HomeRecord, NewEvent, Operation, StoreError, TenantRef, Tx};
 use tracing::warn;
 
@@ -18,6 +19,7 @@ use crate::engine::step::{Effect, step};
 use crate::engine::{Kind, Step, StepError, StepResult, Work};
 use crate::migration_sets;
 use crate::provider::{AcquiredCluster, ClusterRequest};
+use crate::seeds;
 use crate::warm_pool;
 
 /// The kind `provision`.
@@ -31,6 +33,7 @@ impl Kind for ProvisionTenant {
         step!("ensure_base", ensure_base, nothing),
         step!("ensure_home", ensure_home, record_home_objects),
         step!("migrate", migrate, nothing),
+        step!("seed", seed, record_seed),
         step!("publish_route", publish_route, record_publish_route),
     ];
     const PIVOT: Option<&'static str> = Some("publish_route");
@@ -228,6 +231,39 @@ async fn migrate(work: &Work<'_>, progress: &mut ProvisionProgress) -> StepResul
         work.control.fleet().apply(&site.target, &site.home.home, &site.home.secrets.migrator, &set, &options).await?;
     progress.schema_version = applied.to;
     Ok(Effect::Changed)
+}
+
+/// Fills the home, where a seed was chosen. The home itself tells whether it was filled, so a repetition does nothing.
+async fn seed(work: &Work<'_>, progress: &mut ProvisionProgress) -> StepResult {
+    let Some(id) = seed_of(work)? else { return Ok(Effect::None) };
+    let site = Site::load(work, progress).await?;
+    let seed = work.control.store().seed(&SeedRef::Id(id)).await?;
+    let checked = seeds::check(&seed.name, &seed.sql)?;
+    let file = seeds::file_name(&seed.name);
+    let file = SeedFile { digest: seed.id.as_str(), file: &file, checked: &checked };
+    let filled = work
+        .control
+        .fleet()
+        .seed(&site.target, &site.home.home, &site.home.secrets.migrator, file, &seeds::limits())
+        .await;
+    match filled.map_err(StepError::from) {
+        Ok(_) => Ok(Effect::Changed),
+        // Nobody else is in the home: what takes too long now takes too long each time, and is not waited out for long.
+        Err(StepError::Again { reason, after, is_busy: _ }) => Err(StepError::Again { reason, after, is_busy: false }),
+        Err(error) => Err(error),
+    }
+}
+
+fn seed_of(work: &Work<'_>) -> Result<Option<SeedId>, StepError> {
+    let seed = work.operation.input.get("seed").cloned().unwrap_or_default();
+    serde_json::from_value(seed)
+        .map_err(|error| StepError::Failed { reason: format!("its seed does not parse: {error}") })
+}
+
+async fn record_seed(work: &Work<'_>, progress: &ProvisionProgress, tx: &mut Tx) -> Result<(), StepError> {
+    let detail = json!({ "home": progress.home, "seed": seed_of(work)? });
+    tx.record_event(work.operation.id, "home_filled", Some("seed"), &detail).await?;
+    Ok(())
 }
 
 async fn publish_route(_: &Work<'_>, _: &mut ProvisionProgress) -> StepResult {

@@ -137,7 +137,7 @@ CREATE TABLE {table} (version int8 PRIMARY KEY, name varchar(255), applied_on va
 ///
 /// Only the last of several files waits for the disk: write-ahead log is flushed in order, so that commit makes those
 /// before it durable too. After a crash in between, file and history row are missing together.
-fn mark(migration: &Migration, is_last: bool) -> String {
+pub(super) fn mark(migration: &Migration, is_last: bool) -> String {
     let hurry = if is_last { "" } else { ", pg_catalog.set_config('synchronous_commit', 'off', true)" };
     format!("SELECT pg_catalog.set_config('tenantry.migration', '{}', true){hurry};\n", migration.version)
 }

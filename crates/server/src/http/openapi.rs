@@ -142,6 +142,8 @@ mod tests {
         ("/v1/operations/{operation}/events", &["get"]),
         ("/v1/migration-sets", &["get", "post"]),
         ("/v1/migration-sets/{set}", &["get"]),
+        ("/v1/seeds", &["get", "post"]),
+        ("/v1/seeds/{seed}", &["delete", "get"]),
         ("/v1/rollouts", &["get", "post"]),
         ("/v1/rollouts/{rollout}", &["get"]),
         ("/v1/rollouts/{rollout}/pause", &["post"]),

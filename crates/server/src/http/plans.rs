@@ -47,6 +47,7 @@ pub(crate) async fn create(
         features: body.features,
         limits: body.limits,
         price: body.price,
+        seed: body.seed,
     };
     let plan = plans::create(&control, &caller, wish).await?;
     let location = [(LOCATION, format!("/v1/plans/{}", plan.name))];
@@ -134,6 +135,7 @@ pub(crate) async fn update(
             features: body.features.clone(),
             limits: Some(body.limits(current.limits)),
             price: body.price.clone().into_change().map(Option::unwrap_or_default),
+            seed: body.seed.clone().into_change(),
         };
         match plans::update(&control, &caller, &plan, change, Some(version)).await {
             Ok(plan) => return Ok(tagged(plan)),

@@ -13,7 +13,9 @@ use super::openapi::{Base, openapi_document};
 use super::security_headers::guard;
 use super::state::Shared;
 use super::{audit_log, clusters, docs, health, metrics, migration_sets, operations, plans, rollouts};
-use super::{auth, idempotency, limits, route_resolve, routers, routes_feed, secrets, tenants, tokens, webhooks};
+use super::{
+    auth, idempotency, limits, route_resolve, routers, routes_feed, secrets, seeds, tenants, tokens, webhooks,
+};
 
 /// Calls whose POST is done once under an `Idempotency-Key`.
 fn remembered() -> OpenApiRouter<Shared> {
@@ -61,6 +63,8 @@ fn large() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(migration_sets::push, migration_sets::list))
         .routes(routes!(migration_sets::show))
+        .routes(routes!(seeds::push, seeds::list))
+        .routes(routes!(seeds::show, seeds::retire))
 }
 
 /// What routers call. Their reports replace one another and come every few seconds: remembering each would cost more

@@ -68,6 +68,7 @@ pub(crate) async fn create(
         overrides: body.overrides,
         trial_ends_at: body.trial_ends_at,
         cluster: body.cluster.map(convert::cluster_ref),
+        seed: body.seed,
     };
     let begun = tenants::create(&control, &caller, wish, None).await?;
     let location = [(LOCATION, format!("/v1/tenants/{}", begun.0.id))];

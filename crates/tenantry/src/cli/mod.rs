@@ -13,6 +13,7 @@ pub(crate) mod operation;
 pub(crate) mod plan;
 pub(crate) mod psql;
 pub(crate) mod secrets;
+pub(crate) mod seed;
 pub(crate) mod tenant;
 pub(crate) mod token;
 pub(crate) mod webhook;
@@ -106,6 +107,9 @@ enum Command {
     /// Fleet migrations: lint, push, apply, status, watch, pause, resume, abort, retry
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),
+    /// SQL that fills new homes once: push, list, show, retire
+    #[command(subcommand)]
+    Seed(seed::SeedCommand),
     /// API tokens: create, list, revoke
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -137,6 +141,7 @@ impl Command {
             Self::Plan(command) => command.run(context).await,
             Self::Operation(command) => command.run(context).await,
             Self::Migrate(command) => command.run(context).await,
+            Self::Seed(command) => command.run(context).await,
             Self::Token(command) => command.run(context).await,
             Self::Webhook(command) => command.run(context).await,
             Self::Secrets(command) => command.run(context).await,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::json;
 use tenantry_api::{Client, CreatePlan, ListQuery, Patch, Plan, UpdatePlan};
-use tenantry_domain::{Isolation, PlanName, Price};
+use tenantry_domain::{Isolation, PlanName, Price, SeedName};
 
 use super::arguments::{Assignment, read_assignments, words};
 use super::error::CliError;
@@ -67,6 +67,9 @@ pub(crate) struct CreateArguments {
     /// A product feature that is on; may be repeated
     #[arg(long = "feature", value_name = "NAME")]
     features: Vec<String>,
+    /// The name of the seed that homes of new tenants are filled with
+    #[arg(long)]
+    seed: Option<SeedName>,
     #[command(flatten)]
     price: PriceArguments,
 }
@@ -75,7 +78,7 @@ pub(crate) struct CreateArguments {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("plan_change").required(true).multiple(true).args([
     "isolation", "limits", "removed_limits", "quotas", "removed_quotas", "added_features", "removed_features",
-    "currency", "monthly_minor", "yearly_minor", "setup_minor",
+    "seed", "no_seed", "currency", "monthly_minor", "yearly_minor", "setup_minor",
 ]))]
 pub(crate) struct UpdateArguments {
     /// Its name
@@ -101,6 +104,12 @@ pub(crate) struct UpdateArguments {
     /// A feature to switch off; may be repeated
     #[arg(long = "remove-feature", value_name = "NAME")]
     removed_features: Vec<String>,
+    /// The name of another seed for new tenants
+    #[arg(long)]
+    seed: Option<SeedName>,
+    /// Give new tenants no seed
+    #[arg(long, conflicts_with = "seed")]
+    no_seed: bool,
     #[command(flatten)]
     price: PriceArguments,
 }
@@ -160,6 +169,7 @@ async fn create(context: &Context, client: &Client, arguments: CreateArguments) 
         features: arguments.features,
         limits: read_assignments("--limit", &arguments.limits, &[])?,
         price: arguments.price.over(Price::default()),
+        seed: arguments.seed,
     };
     context.output.object(&client.create_plan(&create).await?)
 }
@@ -188,6 +198,11 @@ async fn update(context: &Context, client: &Client, arguments: UpdateArguments) 
         features: (features != current.value.features).then_some(features),
         limits,
         price: if price == current.value.price { Patch::Keep } else { Patch::Set(price) },
+        seed: match (arguments.seed, arguments.no_seed) {
+            (Some(seed), _) => Patch::Set(seed),
+            (None, true) => Patch::Clear,
+            (None, false) => Patch::Keep,
+        },
     };
     context.output.object(&client.update_plan(&arguments.plan, &update, current.etag.as_deref()).await?.value)
 }
@@ -228,6 +243,7 @@ impl Tabular for Plan {
             ("temporary tables", Cell::optional(limits.temporary_tables)),
             ("quotas", Cell::joined(self.quotas.iter().map(|(name, value)| format!("{name}={value}")))),
             ("features", Cell::joined(&self.features)),
+            ("seed", Cell::optional(self.seed.as_ref())),
             ("price, smallest unit", Cell::joined(price)),
             ("created", Cell::time(self.created_at)),
             ("updated", Cell::time(self.updated_at)),

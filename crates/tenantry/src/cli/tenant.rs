@@ -12,7 +12,8 @@ use tenantry_api::{
     Tenant, TenantRef, TenantWithOperation, UpdateTenant,
 };
 use tenantry_domain::{
-    DisplayName, Isolation, Labels, LimitValue, Origin, Overrides, PlanName, Region, SchemaVersion, Slug, TenantStatus,
+    DisplayName, Isolation, Labels, LimitValue, Origin, Overrides, PlanName, Region, SchemaVersion, SeedRef, Slug,
+    TenantStatus,
 };
 
 use super::arguments::{Assignment, future, map_of, read_assignments, words};
@@ -91,6 +92,9 @@ pub(crate) struct CreateArguments {
     /// What it has to itself; the plan's unless given
     #[arg(long, value_parser = words::<Isolation>(Isolation::ALL.map(Isolation::as_str)))]
     isolation: Option<Isolation>,
+    /// The seed that its home is filled with, by name or digest; the plan's unless given
+    #[arg(long)]
+    seed: Option<SeedRef>,
     /// The cluster to place it on, by name or id; chosen unless given
     #[arg(long)]
     cluster: Option<ClusterRef>,
@@ -246,6 +250,7 @@ async fn create(context: &Context, client: &Client, arguments: CreateArguments) 
         },
         trial_ends_at: arguments.trial_ends,
         cluster: arguments.cluster,
+        seed: arguments.seed,
     };
     let begun = client.create_tenant(&create, None).await?;
     finish(context, client, begun, &arguments.waiting).await
