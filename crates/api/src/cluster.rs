@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 use tenantry_domain::{
-    ClusterHealth, ClusterId, ClusterLimits, ClusterName, ClusterState, ClusterUsage, DatabaseName, Endpoint,
-    InvalidName, ProviderKind, Region, RoleName, Tenancy, TlsMode,
+    Check, ClusterHealth, ClusterId, ClusterLimits, ClusterName, ClusterState, ClusterUsage, DatabaseName, Endpoint,
+    InvalidName, Isolation, ProviderKind, Region, RoleName, Slug, Tenancy, TenantId, TlsMode,
 };
 use utoipa::{IntoParams, ToSchema};
 
 use crate::patch::{Patch, never_null};
+use crate::placement::PlacementCluster;
 use crate::query::PageLimit;
 use crate::schema;
 use crate::secret::SecretText;
@@ -242,6 +243,70 @@ pub struct ListClusters {
     /// The `next` of the page before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
+}
+
+/// What registering a server would come to. Nothing was changed, on it or here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClusterPreview {
+    /// Whether it would be taken in: no check failed.
+    pub is_accepted: bool,
+    /// `server_version_num`; null where it was not reached.
+    pub server_version: Option<i32>,
+    /// `max_connections`; null where it was not reached.
+    pub connections_max: Option<u32>,
+    /// Every check, in the order in which they were made.
+    #[schema(schema_with = schema::checks)]
+    pub checks: Vec<Check>,
+}
+
+/// How to drain a cluster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub struct DrainQuery {
+    /// Only plans; the cluster goes on taking new homes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[param(value_type = Option<bool>)]
+    pub dry_run: bool,
+    /// Most tenants in the answer, 1 to 500; 100 unless given. Those that cannot go come first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 500)]
+    pub limit: Option<PageLimit>,
+}
+
+/// Where each tenant of a cluster would go. Only a plan: nothing moves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DrainPlan {
+    /// The cluster, as it is now.
+    pub cluster: Cluster,
+    /// How many tenants live there; 10,000 are looked at.
+    pub tenants: u32,
+    /// How many of them have a place elsewhere.
+    pub placeable: u32,
+    /// Each tenant, those that cannot go first.
+    pub moves: Vec<DrainMove>,
+    /// Whether there are more tenants than `moves` shows.
+    pub is_truncated: bool,
+}
+
+/// Where one tenant would go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DrainMove {
+    /// Who.
+    #[schema(value_type = Uuid)]
+    pub tenant: TenantId,
+    /// Its slug.
+    #[schema(value_type = String, example = "acme")]
+    pub slug: Slug,
+    /// What it has to itself.
+    #[schema(schema_with = schema::isolation)]
+    pub isolation: Isolation,
+    /// Whether it can go.
+    pub is_possible: bool,
+    /// The registered cluster it would go to; null where there is none, or a provider would start one.
+    pub to: Option<PlacementCluster>,
+    /// Why it cannot go; null where it can.
+    pub reason: Option<String>,
 }
 
 #[cfg(test)]

@@ -17,10 +17,12 @@ pub mod migration_set;
 pub mod operation;
 pub mod page;
 pub mod patch;
+pub mod placement;
 pub mod plan;
 pub mod problem;
 pub mod query;
 pub mod reference;
+pub mod region_group;
 pub mod rollout;
 pub mod route;
 pub mod router;
@@ -35,17 +37,24 @@ pub mod webhook;
 pub use audit_log::{AuditEntry, ListAuditLog};
 #[cfg(feature = "client")]
 pub use client::{Client, ClientConfig, ClientError};
-pub use cluster::{Cluster, ListClusters, RegisterCluster, UpdateCluster};
+pub use cluster::{
+    Cluster, ClusterPreview, DrainMove, DrainPlan, DrainQuery, ListClusters, RegisterCluster, UpdateCluster,
+};
 pub use feed::{FeedCluster, FeedEvent, FeedQuery};
 pub use health::Readiness;
 pub use migration_set::{Migration, MigrationFile, MigrationSet, PushMigrationSet};
 pub use operation::{DecideOperation, ListOperationEvents, ListOperations, Operation, OperationEvent};
 pub use page::{ListQuery, Page};
 pub use patch::{LabelsPatch, LimitsPatch, OverridesPatch, Patch};
+pub use placement::{
+    ConsideredCluster, ExplainPlacement, ExplainPlacementQuery, Placement, PlacementCluster, PlacementRefusal,
+    ProviderOffer,
+};
 pub use plan::{CreatePlan, EffectiveFeature, EffectiveLimit, EffectivePlan, EffectiveQuota, Plan, UpdatePlan};
 pub use problem::{Code, InvalidBody, Problem, ProblemDetail, parse_body};
-pub use query::{CommaSeparated, PageLimit, WaitQuery, WaitSeconds};
+pub use query::{CommaSeparated, DryRunQuery, PageLimit, WaitQuery, WaitSeconds};
 pub use reference::{ClusterRef, TenantRef};
+pub use region_group::{PutRegionGroup, RegionGroup};
 pub use rollout::{
     CreateRollout, ErrorBudget, ListTargets, Rollout, RolloutCounts, RolloutLimits, RolloutTarget, RolloutWave,
 };
@@ -54,7 +63,10 @@ pub use router::{ClusterDemand, Router, RouterReport};
 pub use secret::SecretText;
 pub use secrets::SecretsStatus;
 pub use seed::{PushSeed, Seed};
-pub use tenant::{CreateTenant, ListTenants, Tenant, TenantWithOperation, UpdateTenant};
+pub use tenant::{
+    CreateTenant, CreateTenantAnswer, CreateTenantQuery, ListTenants, Tenant, TenantPreview, TenantWithOperation,
+    UpdateTenant,
+};
 pub use token::{CreateToken, CreatedToken, Token};
 pub use webhook::{
     CreateWebhook, ListDeliveries, RotateWebhookSecret, UpdateWebhook, Webhook, WebhookDelivery, WebhookWithSecret,

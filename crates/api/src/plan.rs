@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tenantry_domain::{Effective, Isolation, LimitValue, Limits, Origin, PlanName, Price, SeedName, TenantId};
+use tenantry_domain::{
+    Affinity, Effective, Isolation, LimitValue, Limits, Origin, PlanName, Price, SeedName, TenantId,
+};
 use utoipa::ToSchema;
 
 use crate::patch::{LimitsPatch, Patch, merge, never_null};
@@ -36,6 +38,10 @@ pub struct Plan {
     /// The name of the seed that homes of new tenants are filled with.
     #[schema(value_type = Option<String>)]
     pub seed: Option<SeedName>,
+    /// Whom its tenants should live beside, and whom not, unless they say so themselves.
+    #[serde(default)]
+    #[schema(schema_with = schema::affinity)]
+    pub affinity: Affinity,
     /// Made at.
     pub created_at: Timestamp,
     /// Last changed at.
@@ -53,6 +59,7 @@ impl From<tenantry_domain::Plan> for Plan {
             limits: plan.limits,
             price: plan.price,
             seed: plan.seed,
+            affinity: plan.affinity,
             created_at: plan.created_at,
             updated_at: plan.updated_at,
         }
@@ -89,6 +96,10 @@ pub struct CreatePlan {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub seed: Option<SeedName>,
+    /// Whom its tenants should live beside, and whom not, unless they say so themselves.
+    #[serde(default, skip_serializing_if = "Affinity::is_empty")]
+    #[schema(schema_with = schema::affinity, required = false)]
+    pub affinity: Affinity,
 }
 
 /// Changes a plan. Absent fields stay. Tenants get new limits as they are; a new isolation holds for new tenants only.
@@ -119,6 +130,10 @@ pub struct UpdatePlan {
     #[serde(skip_serializing_if = "Patch::is_keep")]
     #[schema(value_type = Option<String>)]
     pub seed: Patch<SeedName>,
+    /// Whom tenants to come should live beside, and whom not, anew as a whole; null removes it.
+    #[serde(skip_serializing_if = "Patch::is_keep")]
+    #[schema(schema_with = schema::affinity, required = false)]
+    pub affinity: Patch<Affinity>,
 }
 
 impl UpdatePlan {

@@ -89,6 +89,17 @@ pub struct WaitQuery {
     pub wait: Option<WaitSeconds>,
 }
 
+/// For calls that can say what they would do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub struct DryRunQuery {
+    /// Checks and answers what it would come to, and changes nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[param(value_type = Option<bool>)]
+    pub dry_run: bool,
+}
+
 /// Several values in one parameter, separated by commas: `status=active,suspended`. Empty text is no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommaSeparated<T>(pub Vec<T>);

@@ -1,8 +1,8 @@
 //! OpenAPI schemas of domain types, which know nothing of OpenAPI.
 
 use tenantry_domain::{
-    ClusterState, DeliveryState, EventKind, Isolation, Limits, OperationKind, OperationState, Origin, Pooling,
-    ProviderKind, RolloutState, RouteState, Scope, TargetState, Tenancy, TenantStatus, TlsMode,
+    ClusterState, DeliveryState, EventKind, HealthState, Isolation, Limits, OperationKind, OperationState, Origin,
+    Pooling, ProviderKind, RolloutState, RouteState, Scope, TargetState, Tenancy, TenantStatus, TlsMode, Verdict,
 };
 use utoipa::openapi::schema::{
     AdditionalProperties, ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat, Type,
@@ -21,6 +21,7 @@ words! {
     cluster_state => ClusterState,
     delivery_state => DeliveryState,
     event => EventKind,
+    health_state => HealthState,
     isolation => Isolation,
     operation_kind => OperationKind,
     operation_state => OperationState,
@@ -33,6 +34,7 @@ words! {
     tenancy => Tenancy,
     tenant_status => TenantStatus,
     tls_mode => TlsMode,
+    verdict => Verdict,
 }
 
 fn enumeration<T: Into<serde_json::Value>>(words: impl Iterator<Item = T>) -> Object {
@@ -124,7 +126,37 @@ pub(crate) fn cluster_limits() -> Object {
         .property("databases", number())
         .property("schemas_per_database", number())
         .property("concurrent_creations", number())
+        .property("connections", number())
+        .property("disk_bytes", number())
         .build()
+}
+
+/// Whom a tenant should live beside, and whom not.
+pub(crate) fn affinity() -> Object {
+    let apart = ObjectBuilder::new()
+        .property("label", ObjectBuilder::new().schema_type(Type::String).max_length(Some(63)))
+        .required("label")
+        .property("required", ObjectBuilder::new().schema_type(Type::Boolean))
+        .additional_properties(Some(AdditionalProperties::FreeForm(false)));
+    ObjectBuilder::new()
+        .property("apart", apart)
+        .property("with_parent", ObjectBuilder::new().schema_type(Type::Boolean))
+        .additional_properties(Some(AdditionalProperties::FreeForm(false)))
+        .build()
+}
+
+/// Checks on a server.
+pub(crate) fn checks() -> Array {
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let check = ObjectBuilder::new()
+        .property("name", text())
+        .required("name")
+        .property("verdict", verdict())
+        .required("verdict")
+        .property("found", text())
+        .required("found")
+        .property("advice", text());
+    ArrayBuilder::new().items(check).build()
 }
 
 /// What lives on a cluster.
@@ -137,19 +169,45 @@ pub(crate) fn cluster_usage() -> Object {
         .required("databases")
         .property("warm", number())
         .required("warm")
+        .property("connections", number())
+        .required("connections")
+        .property("disk_bytes", nullable(Type::Integer))
         .build()
 }
 
 /// What was last seen of a cluster.
 pub(crate) fn cluster_health() -> Object {
-    let time = ObjectBuilder::new()
-        .schema_type(utoipa::openapi::schema::SchemaType::from_iter([Type::String, Type::Null]))
-        .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
+    let time = || nullable(Type::String).format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
+    let number = || ObjectBuilder::new().schema_type(Type::Integer);
+    let observed = ObjectBuilder::new()
+        .schema_type(utoipa::openapi::schema::SchemaType::from_iter([Type::Object, Type::Null]))
+        .property("server_version", number())
+        .property("in_recovery", ObjectBuilder::new().schema_type(Type::Boolean))
+        .property("connections_max", number())
+        .property("connections_reserved", number())
+        .property("connections_open", number())
+        .property("databases", number())
+        .property("disk_bytes", number())
+        .property("disk_measured_at", time())
+        .property("clock_ahead_ms", number());
     ObjectBuilder::new()
-        .property("seen_at", time)
+        .property("state", health_state())
+        .required("state")
+        .property("seen_at", time())
+        .property("checked_at", time())
+        .property("failures", number())
+        .required("failures")
+        .property("error", nullable(Type::String))
+        .property("observed", observed)
+        .property("checks", checks())
+        .required("checks")
         .property("findings", ArrayBuilder::new().items(ObjectBuilder::new().schema_type(Type::String)))
         .required("findings")
         .build()
+}
+
+fn nullable(kind: Type) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(utoipa::openapi::schema::SchemaType::from_iter([kind, Type::Null]))
 }
 
 /// Price fields of a plan.

@@ -3,14 +3,15 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tenantry_domain::{
-    ClusterId, DisplayName, Generation, HostName, Isolation, Labels, Overrides, PlanName, Region, SchemaVersion,
-    SeedRef, Slug, TenantId, TenantStatus,
+    Affinity, ClusterId, DisplayName, Generation, HostName, Isolation, Labels, Overrides, PlanName, Region,
+    SchemaVersion, SeedRef, Slug, TenantId, TenantStatus,
 };
 use utoipa::{IntoParams, ToSchema};
 
 use crate::operation::Operation;
 use crate::patch::{LabelsPatch, OverridesPatch, Patch, never_null};
-use crate::query::{CommaSeparated, PageLimit};
+use crate::placement::Placement;
+use crate::query::{CommaSeparated, PageLimit, WaitSeconds};
 use crate::reference::{ClusterRef, TenantRef};
 use crate::schema;
 
@@ -53,6 +54,10 @@ pub struct Tenant {
     /// Its own limits, quotas and features, in place of the plan's.
     #[schema(schema_with = schema::overrides)]
     pub overrides: Overrides,
+    /// Whom it should live beside, and whom not, in place of what its plan wishes.
+    #[serde(default)]
+    #[schema(schema_with = schema::affinity)]
+    pub affinity: Affinity,
     /// The highest migration applied; 0 for none.
     #[schema(value_type = i64)]
     pub schema_version: SchemaVersion,
@@ -85,6 +90,7 @@ impl Tenant {
             labels: tenant.labels,
             hosts,
             overrides: tenant.overrides,
+            affinity: tenant.affinity,
             schema_version: tenant.schema_version,
             generation: tenant.generation,
             created_at: tenant.created_at,
@@ -150,6 +156,51 @@ pub struct CreateTenant {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub seed: Option<SeedRef>,
+    /// Whom it should live beside, and whom not, in place of what the plan wishes.
+    #[serde(default, skip_serializing_if = "Affinity::is_empty")]
+    #[schema(schema_with = schema::affinity)]
+    pub affinity: Affinity,
+}
+
+/// How to create a tenant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub struct CreateTenantQuery {
+    /// Holds the answer until the work is finished or parked, for so many seconds at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<u8>, maximum = 60)]
+    pub wait: Option<WaitSeconds>,
+    /// Checks and decides everything, answers what it came to, and records nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[param(value_type = Option<bool>)]
+    pub dry_run: bool,
+}
+
+/// What creating a tenant would come to. Nothing of it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TenantPreview {
+    /// Its name in URLs and hosts; it is free now.
+    #[schema(value_type = String, example = "acme")]
+    pub slug: Slug,
+    /// Its name for people.
+    #[schema(value_type = String)]
+    pub name: DisplayName,
+    /// The tenant above it.
+    #[schema(value_type = Option<Uuid>)]
+    pub parent: Option<TenantId>,
+    /// Where its home would go, under which plan and limits, or why nowhere.
+    pub placement: Placement,
+}
+
+/// What `POST /v1/tenants` answers with where nothing was created: for the documentation.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum CreateTenantAnswer {
+    /// The tenant could not be provisioned.
+    Begun(Box<TenantWithOperation>),
+    /// It was a dry run.
+    Preview(Box<TenantPreview>),
 }
 
 impl CreateTenant {
@@ -167,6 +218,7 @@ impl CreateTenant {
             trial_ends_at: None,
             cluster: None,
             seed: None,
+            affinity: Affinity::default(),
         }
     }
 }

@@ -1,129 +1,24 @@
 //! Clusters as admins see them.
 
+mod drain;
+mod register;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tenantry_domain::{
-    Access, Cluster, ClusterId, ClusterLimits, ClusterName, ClusterState, DatabaseName, Endpoint, ProviderKind, Region,
-    Scope, Secret, Tenancy, TenantId, TlsMode,
-};
-use tenantry_fleet::{ClusterTarget, Inspection};
-use tenantry_store::{AuditEntry, ClusterChange, ClusterFilter, ClusterRef, NewCluster, Page, PageRequest, Tx};
+use tenantry_domain::{Access, Cluster, ClusterId, ClusterState, Endpoint, Scope, TlsMode};
+use tenantry_store::{AuditEntry, ClusterChange, ClusterFilter, ClusterRef, Page, PageRequest, Tx};
 
 use crate::caller::Caller;
-use crate::control::{Control, new_id};
+use crate::control::Control;
 use crate::error::ControlError;
 use crate::operations::cluster_target::{cluster_target, target_of};
 use crate::warm_pool;
 
-/// The wish to take a server in.
-#[derive(Debug, Clone)]
-pub struct RegisterCluster {
-    /// Its name.
-    pub name: ClusterName,
-    /// Where its data is.
-    pub region: Region,
-    /// Whether several tenants may share it.
-    pub tenancy: Tenancy,
-    /// Where it listens.
-    pub endpoint: Endpoint,
-    /// The admin's role: a superuser, or one with `CREATEDB` and `CREATEROLE`.
-    pub user: String,
-    /// The admin's password.
-    pub password: Secret,
-    /// Where the admin logs in; absent means `postgres`.
-    pub database: Option<DatabaseName>,
-    /// How connections are protected; absent means `disable` for a server on this machine, else `verify_full`.
-    pub tls_mode: Option<TlsMode>,
-    /// PEM of the authority.
-    pub tls_ca: Option<String>,
-    /// How much it takes.
-    pub limits: ClusterLimits,
-}
-
-/// A cluster to be looked at and recorded, with everything decided.
-#[derive(Debug, Clone)]
-pub(crate) struct ClusterToRegister {
-    pub(crate) id: ClusterId,
-    pub(crate) name: ClusterName,
-    pub(crate) region: Region,
-    pub(crate) tenancy: Tenancy,
-    pub(crate) provider: ProviderKind,
-    pub(crate) endpoint: Endpoint,
-    pub(crate) tls_mode: TlsMode,
-    pub(crate) tls_ca: Option<String>,
-    pub(crate) user: String,
-    pub(crate) password: Secret,
-    pub(crate) database: DatabaseName,
-    pub(crate) limits: ClusterLimits,
-    pub(crate) claimed_by: Option<TenantId>,
-}
-
-/// Looks at a server, closes `PUBLIC`'s access to its databases, and records it. What its provider forbids to close is
-/// told in the cluster's health.
-pub async fn register(control: &Control, caller: &Caller, wish: RegisterCluster) -> Result<Cluster, ControlError> {
-    caller.require_fleet_wide(Scope::Clusters(Access::Write))?;
-    let is_local = wish.endpoint.is_local();
-    let tls_mode = wish.tls_mode.unwrap_or(if is_local { TlsMode::Disable } else { TlsMode::VerifyFull });
-    check_tls(tls_mode, &wish.endpoint)?;
-    let database = match wish.database {
-        Some(database) => database,
-        None => DatabaseName::parse("postgres")?,
-    };
-    let cluster = ClusterToRegister {
-        id: ClusterId::new(new_id()),
-        name: wish.name,
-        region: wish.region,
-        tenancy: wish.tenancy,
-        provider: ProviderKind::Registered,
-        endpoint: wish.endpoint,
-        tls_mode,
-        tls_ca: wish.tls_ca,
-        user: wish.user,
-        password: wish.password,
-        database,
-        limits: wish.limits,
-        claimed_by: None,
-    };
-    let (inspection, findings) = take_in(control, &cluster).await?;
-    let must_be_empty = cluster.tenancy == Tenancy::Dedicated && !inspection.existing_user_databases.is_empty();
-    if must_be_empty && !control.config().place_on_catalog_server {
-        return Err(ControlError::invalid(
-            "/tenancy",
-            format!(
-                "a dedicated cluster must be empty, but the server has the databases {}; drop them or register it as shared",
-                inspection.existing_user_databases.join(", ")
-            ),
-        ));
-    }
-    let mut tx = control.store().begin().await?;
-    let id = cluster.id;
-    tx.insert_cluster(&new_cluster(cluster, inspection, findings)).await?;
-    tx.poke_reconciler(warm_pool::NAME).await?;
-    let recorded = tx.cluster(&ClusterRef::Id(id)).await?;
-    audit(&mut tx, caller, "cluster.register", id, None, Some(summary(&recorded))).await?;
-    tx.commit().await?;
-    Ok(recorded)
-}
-
-/// Records a cluster that a provider started, unless it is recorded already; its doors are closed either way.
-pub(crate) async fn ensure_started_cluster(
-    control: &Control,
-    cluster: ClusterToRegister,
-) -> Result<ClusterId, ControlError> {
-    let id = cluster.id;
-    let (inspection, findings) = take_in(control, &cluster).await?;
-    match control.store().cluster(&ClusterRef::Id(id)).await {
-        Ok(_) => return Ok(id),
-        Err(tenantry_store::StoreError::NotFound { .. }) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let mut tx = control.store().begin().await?;
-    tx.insert_cluster(&new_cluster(cluster, inspection, findings)).await?;
-    tx.commit().await?;
-    Ok(id)
-}
+pub use drain::{DrainMove, DrainPlan, drain};
+pub(crate) use register::{ClusterToRegister, ensure_started_cluster, observation};
+pub use register::{RegisterCluster, RegistrationPreview, preview, register};
 
 /// A page of clusters, oldest first.
 pub async fn list(
@@ -276,51 +171,6 @@ async fn set_state(
     tx.poke_reconciler(warm_pool::NAME).await?;
     tx.commit().await?;
     Ok(after)
-}
-
-/// Looks at the server, refuses one that cannot serve, and closes its doors.
-async fn take_in(control: &Control, cluster: &ClusterToRegister) -> Result<(Inspection, Vec<String>), ControlError> {
-    let mut target = ClusterTarget::unseen(
-        cluster.id,
-        cluster.endpoint.clone(),
-        cluster.tls_mode,
-        cluster.tls_ca.clone(),
-        cluster.user.clone(),
-        cluster.password.clone(),
-        cluster.database.clone(),
-    );
-    let inspection = control.fleet().inspect(&target).await?;
-    let obstacles = inspection.obstacles();
-    if !obstacles.is_empty() {
-        let reason = format!("the server cannot be used: {}", obstacles.join("; "));
-        return Err(ControlError::InvalidRequest { reason, pointer: None });
-    }
-    target.server_version = inspection.server_version;
-    target.locale = inspection.locale.clone();
-    let findings = control.fleet().prepare_cluster(&target).await?;
-    Ok((inspection, findings))
-}
-
-fn new_cluster(cluster: ClusterToRegister, inspection: Inspection, findings: Vec<String>) -> NewCluster {
-    NewCluster {
-        id: cluster.id,
-        name: cluster.name,
-        region: cluster.region,
-        tenancy: cluster.tenancy,
-        provider: cluster.provider,
-        endpoint: cluster.endpoint,
-        tls_mode: cluster.tls_mode,
-        tls_ca: cluster.tls_ca,
-        admin_user: cluster.user,
-        admin_password: cluster.password,
-        admin_database: cluster.database,
-        system_identifier: inspection.system_identifier,
-        server_version: inspection.server_version,
-        locale: inspection.locale,
-        limits: cluster.limits,
-        findings,
-        claimed_by: cluster.claimed_by,
-    }
 }
 
 /// What the audit log keeps of a cluster: no credential.

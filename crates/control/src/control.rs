@@ -92,12 +92,13 @@ impl Control {
         &self.inner.config
     }
 
-    pub(crate) fn providers(&self) -> &[Arc<dyn ClusterProvider>] {
-        &self.inner.providers
-    }
-
     pub(crate) fn provider(&self, kind: ProviderKind) -> Option<&Arc<dyn ClusterProvider>> {
         self.inner.providers.iter().find(|provider| provider.kind() == kind)
+    }
+
+    /// The providers that start clusters, in the order in which they are asked.
+    pub(crate) fn starters(&self) -> Vec<Arc<dyn ClusterProvider>> {
+        self.inner.providers.iter().filter(|provider| provider.starts_clusters()).cloned().collect()
     }
 
     pub(crate) fn token_use(&self) -> &TokenUse {

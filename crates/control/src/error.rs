@@ -54,6 +54,12 @@ pub enum ControlError {
         /// Why each candidate was refused.
         reason: String,
     },
+    /// Somebody else took the last place of the cluster in the same moment; a new attempt decides anew.
+    #[error("others are being placed at the same time, and took the place that was meant; try again")]
+    Outrun {
+        /// Which limit of the cluster was reached.
+        limit: &'static str,
+    },
     /// The wish contradicts where the data may be.
     #[error("{reason}")]
     ResidencyViolation {
@@ -124,6 +130,10 @@ impl From<StoreError> for ControlError {
                 Self::Conflict { reason: format!("the {what} name `{name}` is taken; choose another") }
             }
             StoreError::Conflict { reason } => Self::Conflict { reason },
+            StoreError::Full { limit } => Self::Outrun { limit },
+            StoreError::Residency => {
+                Self::ResidencyViolation { reason: "the data would leave the regions that it must stay in".to_owned() }
+            }
             StoreError::Invalid { reason } => Self::InvalidRequest { reason, pointer: None },
             busy @ StoreError::Busy { .. } => Self::Unavailable {
                 reason: "the catalog is busy".to_owned(),

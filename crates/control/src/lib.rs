@@ -10,6 +10,7 @@
 
 pub mod audit_log;
 pub mod caller;
+pub mod candidates;
 pub mod clusters;
 pub mod config;
 pub mod control;
@@ -19,11 +20,13 @@ pub mod idempotency;
 pub mod migration_sets;
 pub mod operations;
 pub mod placement;
+pub mod placements;
 pub mod plans;
 mod presence;
 pub mod provider;
 pub mod reconcilers;
 pub mod records;
+pub mod region_groups;
 mod replica;
 pub mod rollouts;
 pub mod routers;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tenantry_domain::plan::{DEFAULT_PLAN, check_features, check_quotas};
 use tenantry_domain::{
-    Access, EffectivePlan, Isolation, Limits, Overrides, Plan, PlanName, Price, Scope, SeedName, TenantId,
+    Access, Affinity, EffectivePlan, Isolation, Limits, Overrides, Plan, PlanName, Price, Scope, SeedName, TenantId,
 };
 use tenantry_store::{AuditEntry, Page, PageRequest, TenantRef};
 
@@ -34,6 +34,8 @@ pub struct CreatePlan {
     pub price: Price,
     /// What homes of new tenants are filled with.
     pub seed: Option<SeedName>,
+    /// Whom its tenants should live beside, and whom not, unless they say so themselves.
+    pub affinity: Affinity,
 }
 
 /// What changes about a plan; absent means "stays".
@@ -51,6 +53,8 @@ pub struct PlanChange {
     pub price: Option<Price>,
     /// Another seed for new tenants, or none.
     pub seed: Option<Option<SeedName>>,
+    /// Whom tenants to come should live beside, and whom not, anew.
+    pub affinity: Option<Affinity>,
 }
 
 /// A new plan, for tenants to take up.
@@ -64,6 +68,7 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreatePlan) -> Res
         limits: wish.limits,
         price: wish.price,
         seed: wish.seed,
+        affinity: wish.affinity,
         // The catalog's clock decides.
         created_at: Timestamp::UNIX_EPOCH,
         updated_at: Timestamp::UNIX_EPOCH,
@@ -109,6 +114,7 @@ pub async fn update(
         limits: change.limits.unwrap_or(before.limits),
         price: change.price.unwrap_or_else(|| before.price.clone()),
         seed: change.seed.clone().unwrap_or_else(|| before.seed.clone()),
+        affinity: change.affinity.unwrap_or_else(|| before.affinity.clone()),
         ..before.clone()
     };
     check(&wanted)?;
@@ -203,5 +209,6 @@ fn summary(plan: &Plan) -> Value {
         "limits": plan.limits,
         "price": plan.price,
         "seed": plan.seed,
+        "affinity": plan.affinity,
     })
 }

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tenantry_domain::{
-    ClusterId, ClusterName, DatabaseName, Endpoint, Isolation, ProviderKind, Region, Secret, TenantId, TlsMode,
+    ClusterId, ClusterName, DatabaseName, Endpoint, ProviderKind, Region, Secret, TenantId, TlsMode,
 };
-use tenantry_store::{Store, Tx};
+use tenantry_store::Store;
 
+use crate::candidates::candidates;
 use crate::error::ControlError;
-use crate::placement::{self, Candidate, Wish};
+use crate::placement::{self, Wish};
 
 /// A wish for a whole PostgreSQL server.
 #[derive(Debug, Clone)]
@@ -19,10 +20,8 @@ pub struct ClusterRequest {
     pub cluster: ClusterId,
     /// Who it is for.
     pub tenant: TenantId,
-    /// Where the data must be.
-    pub region: Region,
-    /// The only registered cluster that will do, if one was named.
-    pub pin: Option<ClusterId>,
+    /// Where the data may be, and whatever else was asked for.
+    pub wish: Wish,
 }
 
 /// A server that a provider started.
@@ -30,6 +29,8 @@ pub struct ClusterRequest {
 pub struct StartedCluster {
     /// Its name in the catalog.
     pub name: ClusterName,
+    /// Where its data is.
+    pub region: Region,
     /// Where it listens.
     pub endpoint: Endpoint,
     /// How connections to it are protected.
@@ -58,17 +59,18 @@ pub trait ClusterProvider: Debug + Send + Sync {
     /// What it is called in the catalog.
     fn kind(&self) -> ProviderKind;
 
+    /// Whether it makes the clusters that it yields, and so takes them down again. One that does not hands out what is
+    /// registered.
+    fn starts_clusters(&self) -> bool;
+
     /// Whether it could serve the wish now; says why not otherwise.
-    fn offers<'a>(
-        &'a self,
-        region: &'a Region,
-        pin: Option<ClusterId>,
-    ) -> BoxFuture<'a, Result<Result<(), String>, ControlError>>;
+    fn offers<'a>(&'a self, wish: &'a Wish) -> BoxFuture<'a, Result<Result<(), String>, ControlError>>;
 
     /// Yields a cluster for the tenant alone.
     fn acquire<'a>(&'a self, request: &'a ClusterRequest) -> BoxFuture<'a, Result<AcquiredCluster, ControlError>>;
 
-    /// Takes a started cluster down with all that is on it. A claimed one is only let go, by the catalog.
+    /// Takes a started cluster down with all that is on it; content where it knows of none. A claimed one is only let go,
+    /// by the catalog.
     fn release(&self, cluster: ClusterId) -> BoxFuture<'_, Result<(), ControlError>>;
 }
 
@@ -92,14 +94,14 @@ impl ClusterProvider for RegisteredProvider {
         ProviderKind::Registered
     }
 
-    fn offers<'a>(
-        &'a self,
-        region: &'a Region,
-        pin: Option<ClusterId>,
-    ) -> BoxFuture<'a, Result<Result<(), String>, ControlError>> {
+    fn starts_clusters(&self) -> bool {
+        false
+    }
+
+    fn offers<'a>(&'a self, wish: &'a Wish) -> BoxFuture<'a, Result<Result<(), String>, ControlError>> {
         Box::pin(async move {
             let tx = self.store.begin().await?;
-            let decision = placement::choose(&wish(region, pin), &candidates(&tx, self.keep_off.as_deref()).await?);
+            let decision = placement::choose(wish, &candidates(&tx, self.keep_off.as_deref(), wish).await?);
             tx.commit().await?;
             Ok(if decision.chosen.is_some() { Ok(()) } else { Err(decision.explain()) })
         })
@@ -108,12 +110,12 @@ impl ClusterProvider for RegisteredProvider {
     fn acquire<'a>(&'a self, request: &'a ClusterRequest) -> BoxFuture<'a, Result<AcquiredCluster, ControlError>> {
         Box::pin(async move {
             let tx = self.store.begin().await?;
-            let candidates = candidates(&tx, self.keep_off.as_deref()).await?;
+            let candidates = candidates(&tx, self.keep_off.as_deref(), &request.wish).await?;
             let ours = candidates.iter().find(|it| it.cluster.claimed_by == Some(request.tenant));
             let cluster = if let Some(ours) = ours {
                 ours.cluster.id
             } else {
-                let decision = placement::choose(&wish(&request.region, request.pin), &candidates);
+                let decision = placement::choose(&request.wish, &candidates);
                 let Some(chosen) = decision.chosen else {
                     return Err(ControlError::NoCapacity { reason: decision.explain() });
                 };
@@ -134,21 +136,4 @@ impl ClusterProvider for RegisteredProvider {
     fn release(&self, _cluster: ClusterId) -> BoxFuture<'_, Result<(), ControlError>> {
         Box::pin(async { Ok(()) })
     }
-}
-
-fn wish(region: &Region, pin: Option<ClusterId>) -> Wish {
-    Wish { region: region.clone(), isolation: Isolation::Cluster, pin }
-}
-
-/// Every cluster as the planner sees it; the server of the system identifier `keep_off` takes no tenants.
-pub(crate) async fn candidates(tx: &Tx, keep_off: Option<&str>) -> Result<Vec<Candidate>, ControlError> {
-    let rows = tx.placement_candidates().await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Candidate {
-            holds_catalog: keep_off == Some(row.system_identifier.as_str()),
-            has_open_shared_database: row.has_open_shared_database,
-            cluster: row.cluster,
-        })
-        .collect())
 }

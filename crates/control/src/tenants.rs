@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use tenantry_domain::Generation;
 use tenantry_domain::plan::DEFAULT_PLAN;
 use tenantry_domain::{
-    Access, DisplayName, EventKind, Isolation, Labels, OperationId, OperationKind, Overrides, PlanName, Region,
-    RouteState, Scope, SeedRef, Slug, Tenant, TenantId, TenantStatus,
+    Access, Affinity, ClusterId, DisplayName, EventKind, Isolation, Labels, Limits, OperationId, OperationKind,
+    Overrides, Plan, PlanName, Region, RouteState, Scope, SeedId, SeedRef, Slug, Tenant, TenantId, TenantStatus,
 };
 use tenantry_store::{
     AuditEntry, ClusterRef, NewEvent, NewOperation, NewTenant, Operation, Page, PageRequest, TenantChange,
@@ -14,6 +14,7 @@ use tenantry_store::{
 };
 
 use crate::caller::Caller;
+use crate::candidates::{HomePlan, Newcomer, plan_home};
 use crate::control::{Control, new_id};
 use crate::engine::Kind;
 use crate::error::ControlError;
@@ -48,10 +49,25 @@ pub struct CreateTenant {
     pub cluster: Option<ClusterRef>,
     /// What its home is filled with; absent means what the plan says.
     pub seed: Option<SeedRef>,
+    /// Whom it should live beside, and whom not, in place of what the plan wishes.
+    pub affinity: Affinity,
+}
+
+/// What creating a tenant would come to.
+#[derive(Debug, Clone)]
+pub struct TenantPreview {
+    /// The tenant as it would be recorded; its id is not kept.
+    pub tenant: Tenant,
+    /// What it may use at most, its own limits in place of its plan's.
+    pub limits: Limits,
+    /// Where its home would go, or why nowhere.
+    pub home: HomePlan,
 }
 
 /// How deep tenants may be nested.
 const DEPTH_MAX: usize = 8;
+/// How often a creation is decided anew when others take the place that was meant for it.
+const CREATE_ATTEMPTS: usize = 8;
 
 /// Records a tenant with its home and the operation that makes it. Returns at once; the operation goes on.
 pub async fn create(
@@ -62,52 +78,53 @@ pub async fn create(
 ) -> Result<(Tenant, Operation), ControlError> {
     caller.require_fleet_wide(Scope::Tenants(Access::Write))?;
     plans::check_overrides(&wish.overrides)?;
+    let mut attempt = 1;
+    let (tenant, operation) = loop {
+        match begin(control, caller, &wish, idempotency_key.clone()).await {
+            Err(ControlError::Outrun { .. }) if attempt < CREATE_ATTEMPTS => attempt += 1,
+            begun => break begun?,
+        }
+    };
+    control.signals().wake_operations();
+    let operation = control.store().operation(operation).await?;
+    Ok((tenant, operation))
+}
+
+/// What [`create`] would come to, with the same checks. Nothing is written.
+pub async fn preview(control: &Control, caller: &Caller, wish: &CreateTenant) -> Result<TenantPreview, ControlError> {
+    caller.require_fleet_wide(Scope::Tenants(Access::Write))?;
+    plans::check_overrides(&wish.overrides)?;
     let mut tx = control.store().begin().await?;
-    let plan_name = match wish.plan {
-        Some(plan) => plan,
-        None => PlanName::parse(DEFAULT_PLAN)?,
-    };
-    let plan = tx.plan(&plan_name).await.map_err(|error| unknown(error, "/plan", "plan", plan_name.as_str()))?;
-    let region = match wish.region {
-        Some(region) => region,
-        None => default_region(control, &mut tx).await?,
-    };
-    let parent = match &wish.parent {
-        Some(parent) => Some(check_parent(&mut tx, parent).await?),
-        None => None,
-    };
-    let pin = match &wish.cluster {
-        Some(cluster) => Some(
-            tx.cluster(cluster).await.map_err(|error| unknown(error, "/cluster", "cluster", &cluster.to_string()))?.id,
-        ),
-        None => None,
-    };
-    check_region(&mut tx, control, &region).await?;
-    let seed = seeds::choose(&tx, wish.seed.as_ref(), plan.seed).await?;
-    let name = match wish.name {
-        Some(name) => name,
-        None => DisplayName::parse(wish.slug.as_str())?,
-    };
-    let (id, operation) = (TenantId::new(new_id()), OperationId::new(new_id()));
-    tx.insert_tenant(&NewTenant {
-        id,
-        slug: wish.slug,
-        name,
-        plan: plan.name,
-        region,
-        isolation: wish.isolation.unwrap_or(plan.isolation),
-        parent,
-        labels: wish.labels,
-        overrides: wish.overrides,
-        trial_ends_at: wish.trial_ends_at,
-        operation,
-    })
-    .await?;
-    let tenant = tx.tenant(&TenantRef::Id(id)).await?;
+    let draft = draft(control, &mut tx, wish, OperationId::new(new_id())).await?;
+    let newcomer = Newcomer::of(&draft.tenant, &draft.plan);
+    let (limits, home) = (newcomer.limits(), plan_home(control, &tx, newcomer, draft.pin).await?);
+    // Rolled back: the slug stays free.
+    drop(tx);
+    Ok(TenantPreview { tenant: draft.tenant, limits, home })
+}
+
+/// A tenant that is recorded in the caller's transaction, and nothing of its home yet.
+struct Draft {
+    tenant: Tenant,
+    plan: Plan,
+    pin: Option<ClusterId>,
+    seed: Option<SeedId>,
+}
+
+/// One attempt to record everything.
+async fn begin(
+    control: &Control,
+    caller: &Caller,
+    wish: &CreateTenant,
+    idempotency_key: Option<String>,
+) -> Result<(Tenant, OperationId), ControlError> {
+    let mut tx = control.store().begin().await?;
+    let operation = OperationId::new(new_id());
+    let Draft { tenant, pin, seed, .. } = draft(control, &mut tx, wish, operation).await?;
     tx.insert_operation(&NewOperation {
         id: operation,
         kind: OperationKind::Provision,
-        tenant: Some(id),
+        tenant: Some(tenant.id),
         cluster: None,
         input: json!({ "isolation": tenant.isolation, "cluster": pin, "seed": seed }),
         progress: Value::Null,
@@ -117,13 +134,62 @@ pub async fn create(
     .await?;
     let progress = reserve_home::reserve(control, &mut tx, &tenant, pin, operation).await?;
     tx.set_progress(operation, &serde_json::to_value(progress).map_err(ControlError::internal)?).await?;
-    audit(&mut tx, caller, "tenant.create", id, Some(operation), None, Some(summary(&tenant))).await?;
-    tx.emit(&NewEvent::of_tenant(EventKind::TenantCreated, id).by(operation)).await?;
-    tx.publish_route(id, RouteState::Provisioning, Generation::default(), None).await?;
+    audit(&mut tx, caller, "tenant.create", tenant.id, Some(operation), None, Some(summary(&tenant))).await?;
+    tx.emit(&NewEvent::of_tenant(EventKind::TenantCreated, tenant.id).by(operation)).await?;
+    tx.publish_route(tenant.id, RouteState::Provisioning, Generation::default(), None).await?;
     tx.commit().await?;
-    control.signals().wake_operations();
-    let operation = control.store().operation(operation).await?;
     Ok((tenant, operation))
+}
+
+/// Fills in what the wish leaves open, checks every name in it, and records the tenant.
+async fn draft(
+    control: &Control,
+    tx: &mut Tx,
+    wish: &CreateTenant,
+    operation: OperationId,
+) -> Result<Draft, ControlError> {
+    let plan_name = match &wish.plan {
+        Some(plan) => plan.clone(),
+        None => PlanName::parse(DEFAULT_PLAN)?,
+    };
+    let plan = tx.plan(&plan_name).await.map_err(|error| unknown(error, "/plan", "plan", plan_name.as_str()))?;
+    let region = match &wish.region {
+        Some(region) => region.clone(),
+        None => default_region(control, tx).await?,
+    };
+    let parent = match &wish.parent {
+        Some(parent) => Some(check_parent(tx, parent).await?),
+        None => None,
+    };
+    let pin = match &wish.cluster {
+        Some(cluster) => Some(
+            tx.cluster(cluster).await.map_err(|error| unknown(error, "/cluster", "cluster", &cluster.to_string()))?.id,
+        ),
+        None => None,
+    };
+    check_region(tx, control, &region).await?;
+    let seed = seeds::choose(tx, wish.seed.as_ref(), plan.seed.clone()).await?;
+    let name = match &wish.name {
+        Some(name) => name.clone(),
+        None => DisplayName::parse(wish.slug.as_str())?,
+    };
+    let id = TenantId::new(new_id());
+    tx.insert_tenant(&NewTenant {
+        id,
+        slug: wish.slug.clone(),
+        name,
+        plan: plan.name.clone(),
+        region,
+        isolation: wish.isolation.unwrap_or(plan.isolation),
+        parent,
+        labels: wish.labels.clone(),
+        overrides: wish.overrides.clone(),
+        affinity: wish.affinity.clone(),
+        trial_ends_at: wish.trial_ends_at,
+        operation,
+    })
+    .await?;
+    Ok(Draft { tenant: tx.tenant(&TenantRef::Id(id)).await?, plan, pin, seed })
 }
 
 /// A page of tenants, oldest first.
@@ -276,7 +342,12 @@ fn check_match(tenant: &Tenant, if_match: Option<Timestamp>) -> Result<(), Contr
 }
 
 /// In a request body, a name that is not there is a mistake in the request, not a missing page.
-fn unknown(error: tenantry_store::StoreError, pointer: &'static str, what: &'static str, name: &str) -> ControlError {
+pub(crate) fn unknown(
+    error: tenantry_store::StoreError,
+    pointer: &'static str,
+    what: &'static str,
+    name: &str,
+) -> ControlError {
     match error {
         tenantry_store::StoreError::NotFound { .. } => ControlError::invalid(
             pointer,
@@ -286,7 +357,7 @@ fn unknown(error: tenantry_store::StoreError, pointer: &'static str, what: &'sta
     }
 }
 
-async fn default_region(control: &Control, tx: &mut Tx) -> Result<Region, ControlError> {
+pub(crate) async fn default_region(control: &Control, tx: &mut Tx) -> Result<Region, ControlError> {
     if let Some(region) = &control.config().default_region {
         return Ok(region.clone());
     }
@@ -306,14 +377,23 @@ async fn default_region(control: &Control, tx: &mut Tx) -> Result<Region, Contro
     }
 }
 
-async fn check_region(tx: &mut Tx, control: &Control, region: &Region) -> Result<(), ControlError> {
+pub(crate) async fn check_region(tx: &mut Tx, control: &Control, region: &Region) -> Result<(), ControlError> {
     let regions = tx.regions().await?;
     if regions.contains(region) || regions.is_empty() && control.config().default_region.as_ref() == Some(region) {
         return Ok(());
     }
+    if tx.groups_among(&[region.as_str()]).await?.contains(region) {
+        return Ok(());
+    }
     let names: Vec<&str> = regions.iter().map(Region::as_str).collect();
     let known = if names.is_empty() { "none: no cluster is registered".to_owned() } else { names.join(", ") };
-    Err(ControlError::invalid("/region", format!("there is no region `{region}`; regions with clusters are {known}")))
+    Err(ControlError::invalid(
+        "/region",
+        format!(
+            "there is no region or region group `{region}`; regions with clusters are {known}; groups are listed by \
+             `tenantry region-group list`"
+        ),
+    ))
 }
 
 async fn check_parent(tx: &mut Tx, parent: &TenantRef) -> Result<TenantId, ControlError> {
@@ -344,6 +424,7 @@ fn summary(tenant: &Tenant) -> Value {
         "parent": tenant.parent,
         "labels": tenant.labels,
         "overrides": tenant.overrides,
+        "affinity": tenant.affinity,
         "status": tenant.state.status(),
         "trial_ends_at": tenant.trial_ends_at,
     })

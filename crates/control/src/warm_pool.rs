@@ -98,7 +98,7 @@ mod tests {
             system_identifier: String::new(),
             takes_homes: true,
             limits: ClusterLimits::default(),
-            usage: ClusterUsage { homes, databases: homes, warm: homes },
+            usage: ClusterUsage { homes, databases: homes, warm: homes, ..ClusterUsage::default() },
             warm: (0..warm).map(|number| HomeId::new(Uuid::from_u128(number))).collect(),
             stale: Vec::new(),
             preparing: 0,
@@ -155,11 +155,11 @@ mod tests {
     fn room_is_the_tenants_first() {
         let mut nearly_full = pool(0);
         nearly_full.limits.databases = 10;
-        nearly_full.usage = ClusterUsage { homes: 9, databases: 9, warm: 0 };
+        nearly_full.usage = ClusterUsage { homes: 9, databases: 9, ..ClusterUsage::default() };
         assert_eq!(planned(&nearly_full), (1, 0));
         let mut overfull = pool(2);
         overfull.limits.tenants = 10;
-        overfull.usage = ClusterUsage { homes: 11, databases: 11, warm: 2 };
+        overfull.usage = ClusterUsage { homes: 11, databases: 11, warm: 2, ..ClusterUsage::default() };
         assert_eq!(planned(&overfull), (0, 1));
     }
 

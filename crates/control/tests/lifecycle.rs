@@ -8,8 +8,8 @@ use tenantry_control::records::{ClusterChange, ClusterRef, OperationFilter, Page
 use tenantry_control::tenants::{self, CreateTenant};
 use tenantry_control::{Caller, Control, ControlConfig, ControlError, migration_sets, operations, rollouts, routes};
 use tenantry_domain::{
-    ClusterLimits, Endpoint, Isolation, Labels, OperationState, Overrides, RequestId, RolloutState, Scope, ScopeSet,
-    Secret, Tenancy, Tenant, TenantStatus,
+    Affinity, ClusterLimits, Endpoint, Isolation, Labels, OperationState, Overrides, RequestId, RolloutState, Scope,
+    ScopeSet, Secret, Tenancy, Tenant, TenantStatus,
 };
 use tenantry_fleet::{Fleet, FleetConfig};
 use tenantry_store::{Keyring, Store, StoreConfig};
@@ -114,6 +114,7 @@ fn wish(slug: &str, isolation: Isolation) -> CreateTenant {
         trial_ends_at: None,
         cluster: None,
         seed: None,
+        affinity: Affinity::default(),
     }
 }
 

@@ -8,7 +8,9 @@
 //!
 //! Start reading at [`tenant`], then [`home`] (where a tenant lives) and [`route`] (how it is reached).
 
+pub mod affinity;
 pub mod cluster;
+pub mod cluster_health;
 pub mod event;
 pub mod home;
 pub mod id;
@@ -20,6 +22,7 @@ pub mod name;
 pub mod operation;
 pub mod plan;
 pub mod reason;
+pub mod region_group;
 pub mod rollout;
 pub mod route;
 pub mod scope;
@@ -29,10 +32,11 @@ pub mod slug;
 pub mod tenant;
 mod word;
 
+pub use affinity::{Affinity, Apart};
 pub use cluster::{
-    Cluster, ClusterHealth, ClusterLimits, ClusterLocale, ClusterState, ClusterUsage, Endpoint, ProviderKind, Tenancy,
-    TlsMode,
+    Cluster, ClusterLimits, ClusterLocale, ClusterState, ClusterUsage, Endpoint, ProviderKind, Tenancy, TlsMode,
 };
+pub use cluster_health::{Check, ClusterHealth, ClusterObservation, HealthState, Verdict};
 pub use event::{DeliveryState, EventKind};
 pub use home::{DatabaseName, Generation, Home, HomeNames, LoginSlot, Placement, RoleName, SchemaName};
 pub use id::{
@@ -47,6 +51,7 @@ pub use name::{ClusterName, DisplayName, HostName, InvalidName, PlanName, Region
 pub use operation::{OperationKind, OperationState};
 pub use plan::{Effective, EffectivePlan, InvalidTerms, Origin, Plan, Price};
 pub use reason::Reason;
+pub use region_group::{GroupRegions, RegionGroup};
 pub use rollout::{RolloutState, TargetState};
 pub use route::{Credential, FeedVersion, Pooling, Route, RouteState, RouteTarget};
 pub use scope::{Access, Scope, ScopeSet};

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::affinity::Affinity;
 use crate::isolation::Isolation;
 use crate::limits::{LimitOutOfRange, LimitValue, Limits, Overrides};
 use crate::name::{InvalidName, PlanName, SeedName};
@@ -68,6 +69,8 @@ pub struct Plan {
     pub price: Price,
     /// What homes of new tenants are filled with, unless they name another seed.
     pub seed: Option<SeedName>,
+    /// Whom its tenants should live beside, and whom not, unless they say so themselves.
+    pub affinity: Affinity,
     /// Made at.
     pub created_at: Timestamp,
     /// Last changed at.
@@ -253,6 +256,7 @@ mod tests {
             limits: Limits { connections: Some(10), pool_size: Some(4), ..Limits::default() },
             price: Price::default(),
             seed: None,
+            affinity: Affinity::default(),
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,
         }

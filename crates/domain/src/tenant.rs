@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::affinity::Affinity;
 use crate::home::{Generation, Placement};
 use crate::id::{OperationId, TenantId};
 use crate::isolation::Isolation;
@@ -137,6 +138,8 @@ pub struct Tenant {
     pub labels: Labels,
     /// Its own limits, quotas and features, in place of the plan's.
     pub overrides: Overrides,
+    /// Whom it should live beside, and whom not.
+    pub affinity: Affinity,
     /// The version of its schema as last seen.
     pub schema_version: SchemaVersion,
     /// Of its placement.

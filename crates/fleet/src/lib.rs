@@ -11,6 +11,7 @@
 //! Start reading at [`Fleet`] and [`ClusterTarget`], then [`Fleet::ensure_home`].
 
 mod activity;
+mod checks;
 mod claim;
 mod config;
 mod database;
@@ -43,6 +44,7 @@ mod verify;
 mod version;
 
 pub use activity::{Stop, TenantSession};
+pub use checks::tls_check;
 pub use config::FleetConfig;
 pub use error::{FleetError, MigrationFailure};
 pub use fence::Fence;

@@ -1,6 +1,8 @@
 //! Taking a server in: what it is, and closing its doors.
 
-use tenantry_domain::ClusterLocale;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tenantry_domain::{ClusterLocale, Verdict};
 use tokio_postgres::SimpleQueryRow;
 
 use crate::error::FleetError;
@@ -27,16 +29,34 @@ pub struct Inspection {
     pub can_create_schema: bool,
     /// Whether the admin may end sessions of roles that are not its own (superuser or `pg_signal_backend`).
     pub can_signal: bool,
+    /// Whether the admin sees all sessions and sizes (superuser or `pg_read_all_stats`).
+    pub can_monitor: bool,
     /// What new databases get: that of `template0`, with UTF8 where the server was made without an encoding.
     pub locale: ClusterLocale,
     /// `wal_level`.
     pub wal_level: String,
+    /// Whether it is a standby or in recovery.
+    pub in_recovery: bool,
+    /// Whether what is committed survives a power cut (`fsync` and `full_page_writes` are on).
+    pub is_durable: bool,
     /// `max_connections`.
-    pub max_connections: i32,
+    pub connections_max: u32,
+    /// Of these, kept for superusers and roles with a right to them.
+    pub connections_reserved: u32,
+    /// Client connections that are open, this one included.
+    pub connections_open: u32,
+    /// `password_encryption`.
+    pub password_encryption: String,
+    /// How far the server's clock is ahead of ours, in milliseconds; the way there and back is halved out.
+    pub clock_ahead_ms: i64,
     /// Of the data directory: two addresses with one identifier are one server (or a physical copy of it).
     pub system_identifier: String,
     /// Databases besides templates, `postgres` and the admin database.
     pub existing_user_databases: Vec<String>,
+    /// Databases that every role of the server may connect to.
+    pub open_databases: Vec<String>,
+    /// All databases, templates included.
+    pub databases: u32,
     /// Whether this connection was encrypted.
     pub tls: bool,
 }
@@ -44,20 +64,8 @@ pub struct Inspection {
 impl Inspection {
     /// What stands against using the server, one sentence each; empty when it can be registered.
     pub fn obstacles(&self) -> Vec<String> {
-        let checks = [
-            (self.server_version < version::OLDEST, "the server is older than PostgreSQL 15; upgrade it"),
-            (!self.is_superuser && !self.can_create_database, "the admin may not create databases; give it CREATEDB"),
-            (!self.is_superuser && !self.can_create_role, "the admin may not create roles; give it CREATEROLE"),
-            (
-                !self.can_create_schema,
-                "the admin may not create a schema in its database; grant it CREATE there, or name a database that it owns",
-            ),
-            (
-                self.locale.encoding != "UTF8",
-                "the server's encoding is not UTF8; make a new server with `initdb --encoding=UTF8`",
-            ),
-        ];
-        checks.into_iter().filter(|(stands, _)| *stands).map(|(_, sentence)| sentence.to_owned()).collect()
+        let failed = self.checks().into_iter().filter(|check| check.verdict == Verdict::Failed);
+        failed.map(|check| check.sentence()).collect()
     }
 }
 
@@ -70,18 +78,26 @@ impl Fleet {
             return Err(FleetError::refused("the server is older than PostgreSQL 15; upgrade it"));
         }
         let own_locale = version::provider_locale_column(version);
+        let reserved = version::reserved_connections_column(version);
         let sql = format!(
             "SELECT a.rolsuper, a.rolcreatedb, a.rolcreaterole,
                     has_database_privilege(current_database(), 'CREATE'),
-                    pg_has_role(a.oid, 'pg_signal_backend', 'USAGE'),
+                    pg_has_role(a.oid, 'pg_signal_backend', 'USAGE'), pg_has_role(a.oid, 'pg_read_all_stats', 'USAGE'),
                     pg_encoding_to_char(t.encoding), t.datcollate, t.datctype,
                     CASE t.datlocprovider WHEN 'i' THEN 'icu' WHEN 'b' THEN 'builtin' ELSE 'libc' END, t.{own_locale},
-                    current_setting('wal_level'), current_setting('max_connections'),
-                    (SELECT system_identifier FROM pg_control_system()),
-                    COALESCE((SELECT s.ssl FROM pg_stat_ssl s WHERE s.pid = pg_backend_pid()), false)
+                    current_setting('wal_level'), pg_is_in_recovery(),
+                    current_setting('fsync')::bool AND current_setting('full_page_writes')::bool,
+                    current_setting('max_connections'), {reserved},
+                    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+                    current_setting('password_encryption'),
+                    (SELECT system_identifier FROM pg_control_system()), (SELECT count(*) FROM pg_database),
+                    COALESCE((SELECT s.ssl FROM pg_stat_ssl s WHERE s.pid = pg_backend_pid()), false),
+                    floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
              FROM pg_roles a, pg_database t WHERE a.rolname = current_user AND t.datname = 'template0';"
         );
+        let asked = SystemTime::now();
         let rows = session.rows("inspect the server", &sql).await?;
+        let ours = middle_ms(asked, SystemTime::now());
         let Some(row) = rows.first() else {
             return Err(FleetError::refused("the server has no database `template0`; it cannot be used"));
         };
@@ -90,7 +106,9 @@ impl Fleet {
             literal(target.admin_database.as_str())
         );
         let existing = session.rows("list the server's databases", &others).await?;
+        let open = open_databases(&mut session).await?;
         let flag = |column| row.get(column) == Some("t");
+        let number = |column| text(row, column).parse().unwrap_or(0);
         Ok(Inspection {
             server_version: version,
             is_superuser: flag(0),
@@ -98,13 +116,32 @@ impl Fleet {
             can_create_role: flag(2),
             can_create_schema: flag(3),
             can_signal: flag(4),
+            can_monitor: flag(5),
             locale: locale(row),
-            wal_level: text(row, 10),
-            max_connections: text(row, 11).parse().unwrap_or(0),
-            system_identifier: text(row, 12),
+            wal_level: text(row, 11),
+            in_recovery: flag(12),
+            is_durable: flag(13),
+            connections_max: number(14),
+            connections_reserved: number(15),
+            connections_open: number(16),
+            password_encryption: text(row, 17),
+            clock_ahead_ms: text(row, 21).parse().map_or(0, |theirs: i64| theirs - ours),
+            system_identifier: text(row, 18),
             existing_user_databases: existing.iter().map(|row| text(row, 0)).collect(),
-            tls: flag(13),
+            open_databases: open.into_iter().map(|database| database.name).collect(),
+            databases: number(19),
+            tls: flag(20),
         })
+    }
+
+    /// The bytes on disk of every database whose name is one that homes, templates and shared databases have. Visits every
+    /// file of them, so it is slow where there are many.
+    pub async fn measure_disk(&self, target: &ClusterTarget) -> Result<u64, FleetError> {
+        let sql = "SELECT COALESCE(sum(pg_database_size(oid)), 0) FROM pg_database
+                   WHERE datname ~ '^[hst]_[0-9a-f]{32}$' AND datconnlimit <> -2
+                     AND (has_database_privilege(oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE'));";
+        let rows = self.admin(target).await?.rows("measure the databases", sql).await?;
+        Ok(rows.first().and_then(|row| row.get(0)?.parse().ok()).unwrap_or(0))
     }
 
     /// Makes the fence and closes the doors ([`Fleet::close_public`], whose findings it returns).
@@ -192,15 +229,21 @@ async fn open_databases(session: &mut Session) -> Result<Vec<OpenDatabase>, Flee
 
 fn locale(row: &SimpleQueryRow) -> ClusterLocale {
     let locale = ClusterLocale {
-        encoding: text(row, 5),
-        collate: text(row, 6),
-        ctype: text(row, 7),
-        provider: text(row, 8),
-        provider_locale: row.get(9).map(str::to_owned),
+        encoding: text(row, 6),
+        collate: text(row, 7),
+        ctype: text(row, 8),
+        provider: text(row, 9),
+        provider_locale: row.get(10).map(str::to_owned),
     };
     // `initdb` under the C locale picks no encoding; UTF8 goes with that locale as well.
     let unnamed = locale.encoding == "SQL_ASCII" && ["C", "POSIX"].contains(&locale.ctype.as_str());
     if unnamed { ClusterLocale { encoding: "UTF8".to_owned(), ..locale } } else { locale }
+}
+
+/// The middle between two moments, in milliseconds since the epoch.
+fn middle_ms(before: SystemTime, after: SystemTime) -> i64 {
+    let since = |moment: SystemTime| moment.duration_since(UNIX_EPOCH).map_or(0, |span| span.as_millis());
+    i64::try_from(u128::midpoint(since(before), since(after))).unwrap_or(i64::MAX)
 }
 
 fn text(row: &SimpleQueryRow, column: usize) -> String {

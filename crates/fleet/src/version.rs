@@ -20,6 +20,15 @@ pub(crate) fn parse(text: &str) -> Option<i32> {
     major.checked_mul(10_000)?.checked_add(minor)
 }
 
+/// How many of `max_connections` the server keeps back: 16 and newer also know a number for privileged roles.
+pub(crate) const fn reserved_connections_column(server_version: i32) -> &'static str {
+    if server_version >= 160_000 {
+        "current_setting('superuser_reserved_connections')::int + current_setting('reserved_connections')::int"
+    } else {
+        "current_setting('superuser_reserved_connections')::int"
+    }
+}
+
 /// Makes the admin a member with everything that membership gives. From 16 on whoever creates a role may pass it on but
 /// neither inherits from it nor becomes it until told so.
 pub(crate) fn grant_to_admin(version: i32, roles: &str, admin: &str) -> String {

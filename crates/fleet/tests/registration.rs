@@ -5,7 +5,7 @@
 mod common;
 
 use common::{sqlstate, target};
-use tenantry_domain::{Endpoint, Secret, TlsMode};
+use tenantry_domain::{Endpoint, Secret, TlsMode, Verdict};
 use tenantry_fleet::{Fleet, FleetConfig, FleetError};
 use tenantry_testkit::{Login, Server};
 
@@ -62,8 +62,18 @@ async fn a_server_that_cannot_be_used_says_why() {
     root.batch_execute(&format!("ALTER ROLE \"{}\" NOCREATEDB NOCREATEROLE", guest.name)).await.unwrap();
     let fleet = Fleet::new(FleetConfig::default());
     let mut target = target(&server, &guest, "postgres");
-    let obstacles = fleet.inspect(&target).await.unwrap().obstacles();
-    assert_eq!(obstacles.len(), 3, "{obstacles:?}");
+    let inspection = fleet.inspect(&target).await.unwrap();
+    let [obstacle] = &inspection.obstacles()[..] else { panic!("{:?}", inspection.obstacles()) };
+    for missing in ["CREATEDB", "CREATEROLE", "CREATE on its own database"] {
+        assert!(obstacle.contains(missing), "{missing}: {obstacle}");
+    }
+    let warned: Vec<String> = inspection
+        .checks()
+        .into_iter()
+        .filter(|check| check.verdict == Verdict::Warning)
+        .map(|check| check.name)
+        .collect();
+    assert!(warned.contains(&"public_access".to_owned()), "{warned:?}");
 
     target.password = Secret::new("wrong".to_owned());
     let Err(FleetError::Refused { reason, .. }) = fleet.inspect(&target).await else {

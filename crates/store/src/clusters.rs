@@ -3,14 +3,14 @@
 use std::fmt;
 
 use deadpool_postgres::ClientWrapper;
-use jiff::Timestamp;
 use tenantry_domain::{
-    Cluster, ClusterHealth, ClusterId, ClusterLimits, ClusterLocale, ClusterName, ClusterState, ClusterUsage,
-    DatabaseName, Endpoint, ProviderKind, Region, Secret, Tenancy, TenantId, TlsMode,
+    Cluster, ClusterId, ClusterLimits, ClusterLocale, ClusterName, ClusterState, ClusterUsage, DatabaseName, Endpoint,
+    ProviderKind, Region, Secret, Tenancy, TenantId, TlsMode,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use crate::cluster_health::read_health;
 use crate::cursor::{Page, PageRequest};
 use crate::error::StoreError;
 use crate::keyring::KeyOwner;
@@ -18,6 +18,7 @@ use crate::row::{count, execute, get, json, parsed, query, query_opt, time, to_j
 use crate::secrets::{self, OpenKeys, insert_secrets, open_secret};
 use crate::store::Store;
 use crate::transaction::Tx;
+
 /// A cluster as somebody names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClusterRef {
@@ -140,20 +141,11 @@ pub struct ClusterAccess {
     pub system_identifier: String,
 }
 
-/// A cluster as the placement planner sees it.
-#[derive(Debug, Clone)]
-pub struct PlacementCandidate {
-    /// The cluster.
-    pub cluster: Cluster,
-    /// Of its data directory.
-    pub system_identifier: String,
-    /// Whether a shared database with room for one more schema is recorded.
-    pub has_open_shared_database: bool,
-}
-
-/// Whether a shared database of cluster `c` has room for one more schema.
-const HAS_OPEN_SHARED_DATABASE: &str = "EXISTS (SELECT FROM shared_database s WHERE s.cluster = c.id
-    AND s.homes < (c.limits ->> 'schemas_per_database')::bigint)";
+/// A row of a cluster with what was seen of it, for [`read`].
+pub(crate) const COLUMNS: &str = "c.*, health.reachable AS health_reachable, health.failures AS health_failures, \
+     health.checked_at AS health_checked_at, health.seen_at AS health_seen_at, health.error AS health_error, \
+     health.observed AS health_observed, health.checks AS health_checks";
+pub(crate) const FROM: &str = "cluster c LEFT JOIN cluster_health health ON health.cluster = c.id";
 
 impl Store {
     /// One cluster.
@@ -163,13 +155,15 @@ impl Store {
 
     /// A page of clusters, oldest first.
     pub async fn clusters(&self, filter: &ClusterFilter, page: &PageRequest) -> Result<Page<Cluster>, StoreError> {
-        let sql = "SELECT c.* FROM cluster c
+        let sql = format!(
+            "SELECT {COLUMNS} FROM {FROM}
              WHERE c.retired_at IS NULL AND ($1::uuid IS NULL OR c.id > $1) AND ($2::text IS NULL OR c.region = $2)
                AND ($3::text IS NULL OR c.tenancy = $3) AND ($4::text IS NULL OR c.state = $4)
-             ORDER BY c.id LIMIT $5";
+             ORDER BY c.id LIMIT $5"
+        );
         let rows = query(
             &*self.client().await?,
-            sql,
+            &sql,
             &[
                 &page.after_id()?,
                 &filter.region.as_ref().map(Region::as_str),
@@ -183,10 +177,17 @@ impl Store {
         Ok(page.page(clusters, |cluster: &Cluster| cluster.id.to_string()))
     }
 
+    /// The name of the cluster whose server has this system identifier, if it is registered.
+    pub async fn cluster_by_system_identifier(&self, identifier: &str) -> Result<Option<ClusterName>, StoreError> {
+        let sql = "SELECT name FROM cluster WHERE system_identifier = $1 AND retired_at IS NULL";
+        let row = query_opt(&*self.client().await?, sql, &[&identifier]).await?;
+        row.map(|row| parsed(&row, "name")).transpose()
+    }
+
     /// One cluster with the credential to manage it.
     pub async fn cluster_access(&self, id: ClusterId) -> Result<ClusterAccess, StoreError> {
         let sql = format!(
-            "SELECT c.*, {} FROM cluster c JOIN sealed_secret admin ON admin.id = c.admin_secret WHERE c.id = $1",
+            "SELECT {COLUMNS}, {} FROM {FROM} JOIN sealed_secret admin ON admin.id = c.admin_secret WHERE c.id = $1",
             secrets::columns("admin")
         );
         let row = query_opt(&*self.client().await?, &sql, &[&id.as_uuid()])
@@ -349,6 +350,7 @@ impl Tx {
             });
         }
         execute(client, "DELETE FROM template WHERE cluster = $1", &[&id.as_uuid()]).await?;
+        execute(client, "DELETE FROM cluster_health WHERE cluster = $1", &[&id.as_uuid()]).await?;
         execute(
             client,
             "DELETE FROM shared_database s WHERE cluster = $1
@@ -387,35 +389,11 @@ impl Tx {
         execute(self.client()?, sql, &[&tenant.as_uuid()]).await?;
         Ok(())
     }
-
-    /// Every cluster, for the planner.
-    pub async fn placement_candidates(&self) -> Result<Vec<PlacementCandidate>, StoreError> {
-        let sql = format!(
-            "SELECT c.*, {HAS_OPEN_SHARED_DATABASE} AS has_open_shared_database
-             FROM cluster c WHERE c.retired_at IS NULL ORDER BY c.name"
-        );
-        let rows = query(self.client()?, &sql, &[]).await?;
-        rows.iter()
-            .map(|row| {
-                Ok(PlacementCandidate {
-                    cluster: read(row)?,
-                    system_identifier: get(row, "system_identifier")?,
-                    has_open_shared_database: get(row, "has_open_shared_database")?,
-                })
-            })
-            .collect()
-    }
-
-    /// The regions that have clusters.
-    pub async fn regions(&self) -> Result<Vec<Region>, StoreError> {
-        let sql = "SELECT DISTINCT region FROM cluster WHERE retired_at IS NULL ORDER BY region";
-        query(self.client()?, sql, &[]).await?.iter().map(|row| parsed(row, "region")).collect()
-    }
 }
 
 async fn select(client: &ClientWrapper, cluster: &ClusterRef) -> Result<Cluster, StoreError> {
-    let sql = "SELECT c.* FROM cluster c WHERE c.retired_at IS NULL AND (c.id = $1 OR c.name = $2)";
-    let row = query_opt(client, sql, &[&cluster.id(), &cluster.name()]).await?;
+    let sql = format!("SELECT {COLUMNS} FROM {FROM} WHERE c.retired_at IS NULL AND (c.id = $1 OR c.name = $2)");
+    let row = query_opt(client, &sql, &[&cluster.id(), &cluster.name()]).await?;
     row.as_ref().map(read).transpose()?.ok_or_else(|| cluster.not_found())
 }
 
@@ -425,7 +403,9 @@ pub(crate) fn read_endpoint(row: &Row) -> Result<Endpoint, StoreError> {
     Endpoint::new(get(row, "host")?, port).map_err(StoreError::internal)
 }
 
-fn read(row: &Row) -> Result<Cluster, StoreError> {
+/// A cluster from [`COLUMNS`].
+pub(crate) fn read(row: &Row) -> Result<Cluster, StoreError> {
+    let health = read_health(row)?;
     Ok(Cluster {
         id: ClusterId::new(get(row, "id")?),
         name: parsed(row, "name")?,
@@ -443,8 +423,10 @@ fn read(row: &Row) -> Result<Cluster, StoreError> {
             homes: count(row, "homes")?,
             databases: count(row, "databases")?,
             warm: count(row, "warm_homes")?,
+            connections: u64::try_from(get::<i64>(row, "connections")?).map_err(StoreError::internal)?,
+            disk_bytes: health.observed.as_ref().map(|observed| observed.disk_bytes),
         },
-        health: ClusterHealth { seen_at: get::<Option<Timestamp>>(row, "seen_at")?, findings: json(row, "findings")? },
+        health,
         claimed_by: get::<Option<Uuid>>(row, "claimed_by")?.map(TenantId::new),
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,

@@ -35,6 +35,15 @@ pub enum StoreError {
         /// With what, and what to do.
         reason: String,
     },
+    /// A cluster has as many of something as its limit allows: somebody else took the last place.
+    #[error("the cluster has as many {limit} as its limit allows")]
+    Full {
+        /// Which limit: `tenants`, `databases`, `schemas_per_database` or `connections`.
+        limit: &'static str,
+    },
+    /// The data would be where it must not be.
+    #[error("the data would leave the regions that it must stay in")]
+    Residency,
     /// The call's own arguments make no sense.
     #[error("{reason}")]
     Invalid {
@@ -73,6 +82,8 @@ impl StoreError {
             | Self::SlugTaken { .. }
             | Self::NameTaken { .. }
             | Self::Conflict { .. }
+            | Self::Full { .. }
+            | Self::Residency
             | Self::Invalid { .. }
             | Self::LeaseLost
             | Self::Internal { .. } => false,
@@ -94,6 +105,21 @@ impl StoreError {
     }
 }
 
+/// What a rule of placement means to a caller, where that is what was broken.
+fn of_placement(error: &tokio_postgres::Error) -> Option<StoreError> {
+    let said = error.as_db_error()?;
+    let limit = |limit| Some(StoreError::Full { limit });
+    match said.constraint()? {
+        "cluster_limit_tenants" => limit("tenants"),
+        "cluster_limit_databases" => limit("databases"),
+        "cluster_limit_schemas_per_database" => limit("schemas_per_database"),
+        "cluster_limit_connections" => limit("connections"),
+        "home_residency" => Some(StoreError::Residency),
+        "region_is_group" | "group_is_region" => Some(StoreError::Conflict { reason: said.message().to_owned() }),
+        _ => None,
+    }
+}
+
 /// What the violation of an invariant means to a caller, where it can happen without a defect: two that raced.
 fn conflict(constraint: &str) -> Option<&'static str> {
     Some(match constraint {
@@ -107,6 +133,7 @@ fn conflict(constraint: &str) -> Option<&'static str> {
         "home_place" => "the database or schema belongs to a tenant already; `tenantry tenant list` shows them",
         "adoption_open" => "the tenant's adoption is not decided; confirm it or cancel it first",
         "resource_name" => "an object of that name was recorded before, and names are never used again",
+        "region_group_pkey" => "somebody made the region group at the same time; try again",
         "host_pkey" => "the host belongs to a tenant already; remove it there first",
         _ => return None,
     })
@@ -116,6 +143,9 @@ impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
         if let Some(reason) = Self::constraint(&error).and_then(conflict) {
             return Self::Conflict { reason: reason.to_owned() };
+        }
+        if let Some(broken) = of_placement(&error) {
+            return broken;
         }
         let Some(code) = error.code() else {
             let is_lost = error.is_closed() || error.source().is_some_and(<dyn Error>::is::<std::io::Error>);

@@ -76,6 +76,8 @@ pub struct NewHome {
     pub shared_database: Option<Uuid>,
     /// The set that it starts with.
     pub migration_set: Option<MigrationSetId>,
+    /// The connection ceiling of the tenant that it is for; zero where there is none.
+    pub connections: u32,
     /// Its objects, in the order in which they can be made.
     pub resources: Vec<NewResource>,
     /// Whose it is; absent for one that will wait for its tenant.
@@ -144,8 +146,10 @@ impl Tx {
         execute(
             client,
             "INSERT INTO home (id, cluster, isolation, database_name, schema_name, shared_database, migration_set,
-                               login_slot, login_secret, read_only_secret, migrator_secret, tenant, claimed_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, CASE WHEN $12::uuid IS NOT NULL THEN now() END)",
+                               login_slot, login_secret, read_only_secret, migrator_secret, tenant, claimed_at,
+                               connections)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, CASE WHEN $12::uuid IS NOT NULL THEN now() END,
+                     $13)",
             &[
                 &home.id.as_uuid(),
                 &home.cluster.as_uuid(),
@@ -159,6 +163,7 @@ impl Tx {
                 &read_only,
                 &migrator,
                 &new.tenant.map(TenantId::as_uuid),
+                &i64::from(new.connections),
             ],
         )
         .await?;

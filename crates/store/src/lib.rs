@@ -10,6 +10,7 @@
 
 mod audit_log;
 mod bases;
+mod cluster_health;
 mod clusters;
 mod cursor;
 mod database;
@@ -27,8 +28,10 @@ mod master_keys;
 mod migrate;
 mod migration_sets;
 mod operations;
+mod placement;
 mod plans;
 mod reconcilers;
+mod region_groups;
 mod resources;
 mod rollout_targets;
 mod rollouts;
@@ -47,7 +50,8 @@ mod webhooks;
 
 pub use audit_log::{AuditEntry, AuditFilter, AuditRecord, AuditVerdict};
 pub use bases::{BaseState, RetiredTemplate, SharedDatabase, Template};
-pub use clusters::{ClusterAccess, ClusterChange, ClusterFilter, ClusterRef, NewCluster, PlacementCandidate};
+pub use cluster_health::ClusterLook;
+pub use clusters::{ClusterAccess, ClusterChange, ClusterFilter, ClusterRef, NewCluster};
 pub use cursor::{PAGE_MAX, Page, PageRequest};
 pub use error::StoreError;
 pub use events::{NewEvent, WEBHOOKS_WAKE};
@@ -60,6 +64,7 @@ pub use master_keys::{MasterKeyRecord, Moved, ReplicaRecord};
 pub use migrate::MigrationReport;
 pub use migration_sets::{MigrationSetRecord, StoredMigration};
 pub use operations::{NewOperation, Operation, OperationEvent, OperationFilter};
+pub use placement::{PlacementCandidate, Resident};
 pub use reconcilers::{ReconcilerRecord, ReconcilerTurn};
 pub use resources::{NewResource, Resource, ResourceKind, ResourceState};
 pub use rollout_targets::{ClaimedTarget, RolloutTarget, TargetResult};

@@ -50,7 +50,8 @@ impl Tx {
         let row = query_opt(
             self.client()?,
             &format!(
-                "INSERT INTO plan (name, isolation, quotas, features, limits, price) VALUES ($1, $2, $3, $4, $5, $6)
+                "INSERT INTO plan (name, isolation, quotas, features, limits, price, affinity)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)
              ON CONFLICT (name) DO NOTHING RETURNING *, {SEED}"
             ),
             &[
@@ -60,6 +61,7 @@ impl Tx {
                 &new.features,
                 &to_json(&new.limits)?,
                 &to_json(&new.price)?,
+                &to_json(&new.affinity)?,
             ],
         )
         .await?;
@@ -75,7 +77,7 @@ impl Tx {
         let row = query_one(
             self.client()?,
             &format!(
-                "UPDATE plan SET isolation = $2, quotas = $3, features = $4, limits = $5, price = $6,
+                "UPDATE plan SET isolation = $2, quotas = $3, features = $4, limits = $5, price = $6, affinity = $8,
                     told_upto = CASE WHEN $7 THEN '00000000-0000-0000-0000-000000000000' ELSE told_upto END,
                     updated_at = clock_timestamp()
               WHERE name = $1 RETURNING *, {SEED}"
@@ -88,6 +90,7 @@ impl Tx {
                 &to_json(&plan.limits)?,
                 &to_json(&plan.price)?,
                 &limits_changed,
+                &to_json(&plan.affinity)?,
             ],
         )
         .await?;
@@ -158,6 +161,7 @@ fn read(row: &Row) -> Result<Plan, StoreError> {
         limits: json(row, "limits")?,
         price: json(row, "price")?,
         seed: get::<Option<&str>>(row, "seed")?.map(str::parse).transpose().map_err(StoreError::internal)?,
+        affinity: json(row, "affinity")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
     })

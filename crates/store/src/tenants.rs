@@ -6,8 +6,8 @@ use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tenantry_domain::{
-    ClusterId, DisplayName, Generation, Home, HomeId, Isolation, Labels, OperationId, Overrides, Placement, PlanName,
-    Region, SchemaVersion, Slug, Tenant, TenantId, TenantState, TenantStatus,
+    Affinity, ClusterId, DisplayName, Generation, Home, HomeId, Isolation, Labels, OperationId, Overrides, Placement,
+    PlanName, Region, SchemaVersion, Slug, Tenant, TenantId, TenantState, TenantStatus,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -78,6 +78,8 @@ pub struct NewTenant {
     pub labels: Labels,
     /// Its own limits, quotas and features.
     pub overrides: Overrides,
+    /// Whom it should live beside, and whom not.
+    pub affinity: Affinity,
     /// End of its trial.
     pub trial_ends_at: Option<Timestamp>,
     /// The operation that provisions it.
@@ -211,8 +213,8 @@ impl Tx {
         let inserted = execute(
             self.client()?,
             "INSERT INTO tenant (id, slug, name, plan, region, isolation, parent, labels, overrides, trial_ends_at,
-                                 status, operation)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'provisioning', $11)
+                                 status, operation, affinity)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'provisioning', $11, $12)
              ON CONFLICT (slug) DO NOTHING",
             &[
                 &new.id.as_uuid(),
@@ -226,6 +228,7 @@ impl Tx {
                 &to_json(&new.overrides)?,
                 &new.trial_ends_at,
                 &new.operation.as_uuid(),
+                &to_json(&new.affinity)?,
             ],
         )
         .await?;
@@ -377,6 +380,7 @@ fn read(row: &Row) -> Result<Tenant, StoreError> {
         parent: get::<Option<Uuid>>(row, "parent")?.map(TenantId::new),
         labels: json(row, "labels")?,
         overrides: json(row, "overrides")?,
+        affinity: json(row, "affinity")?,
         schema_version: SchemaVersion(get(row, "schema_version")?),
         generation: Generation(get(row, "generation")?),
         state: read_state(row, id)?,

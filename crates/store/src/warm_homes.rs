@@ -205,6 +205,7 @@ fn read(row: &Row) -> Result<WarmPool, StoreError> {
             homes: count(row, "homes")?,
             databases: count(row, "databases")?,
             warm: count(row, "warm_homes")?,
+            ..ClusterUsage::default()
         },
         warm: homes("warm")?,
         stale: homes("stale")?,

@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures::future::{BoxFuture, join_all};
 use futures::{StreamExt, TryStreamExt, stream};
 use tenantry_control::ControlError;
+use tenantry_control::placement::Wish;
 use tenantry_control::provider::{AcquiredCluster, ClusterProvider, ClusterRequest, StartedCluster};
 use tenantry_domain::{ClusterId, ClusterName, DatabaseName, Endpoint, ProviderKind, Region, Secret, TlsMode};
 use tenantry_pglocal::{Cluster, ClusterBuilder, Error, Listen};
@@ -104,11 +105,11 @@ impl LocalProvider {
                 if !cluster.is_running() {
                     cluster.restart().await.map_err(unavailable)?;
                 }
-                describe(id, cluster)
+                describe(id, cluster, &self.region)
             }
             place => {
                 let cluster = self.builder(id).start().await.map_err(unavailable)?;
-                describe(id, place.insert(cluster))
+                describe(id, place.insert(cluster), &self.region)
             }
         }
     }
@@ -144,16 +145,16 @@ impl ClusterProvider for LocalProvider {
         ProviderKind::Local
     }
 
-    fn offers<'a>(
-        &'a self,
-        region: &'a Region,
-        pin: Option<ClusterId>,
-    ) -> BoxFuture<'a, Result<Result<(), String>, ControlError>> {
+    fn starts_clusters(&self) -> bool {
+        true
+    }
+
+    fn offers<'a>(&'a self, wish: &'a Wish) -> BoxFuture<'a, Result<Result<(), String>, ControlError>> {
         Box::pin(async move {
-            if *region != self.region {
+            if !wish.regions.contains(&self.region) {
                 return Ok(Err(format!("private clusters are started in region `{}` only", self.region)));
             }
-            if pin.is_some() {
+            if wish.pin.is_some() {
                 return Ok(Err("a private cluster is started anew; leave the cluster unnamed to get one".to_owned()));
             }
             let mut slots = self.slots();
@@ -218,12 +219,13 @@ async fn clusters_in(folder: &Path) -> io::Result<Vec<ClusterId>> {
     Ok(found)
 }
 
-fn describe(id: ClusterId, cluster: &Cluster) -> Result<StartedCluster, ControlError> {
+fn describe(id: ClusterId, cluster: &Cluster, region: &Region) -> Result<StartedCluster, ControlError> {
     // The end of an id of version 7 is random; the beginning is the time, alike for clusters made together.
     let digits = id.simple();
     let (_, random) = digits.split_at(digits.len() - 12);
     Ok(StartedCluster {
         name: ClusterName::parse(&format!("local-{random}"))?,
+        region: region.clone(),
         endpoint: Endpoint::new(cluster.host(), cluster.port())?,
         tls_mode: TlsMode::Disable,
         admin_user: cluster.user().to_owned(),
@@ -253,7 +255,7 @@ fn unavailable(error: Error) -> ControlError {
 
 #[cfg(test)]
 mod tests {
-    use tenantry_domain::TenantId;
+    use tenantry_domain::{Isolation, TenantId};
     use uuid::Uuid;
 
     use super::*;
@@ -264,7 +266,18 @@ mod tests {
 
     fn request() -> ClusterRequest {
         let (cluster, tenant) = (ClusterId::new(Uuid::now_v7()), TenantId::new(Uuid::now_v7()));
-        ClusterRequest { cluster, tenant, region: region(), pin: None }
+        ClusterRequest { cluster, tenant, wish: wish() }
+    }
+
+    fn wish() -> Wish {
+        Wish {
+            regions: vec![region()],
+            isolation: Isolation::Cluster,
+            connections: None,
+            pin: None,
+            apart: None,
+            near: None,
+        }
     }
 
     async fn start(provider: &LocalProvider, request: &ClusterRequest) -> StartedCluster {
@@ -313,20 +326,20 @@ mod tests {
     #[tokio::test]
     async fn what_it_cannot_serve_is_refused_with_the_reason() {
         let provider = LocalProvider::new(ClustersPlace::Temporary, region());
-        assert_eq!(provider.offers(&region(), None).await.expect("an answer"), Ok(()));
-        let elsewhere = Region::parse("mars").expect("a region");
-        let refusal = provider.offers(&elsewhere, None).await.expect("an answer").expect_err("refused");
+        assert_eq!(provider.offers(&wish()).await.expect("an answer"), Ok(()));
+        let elsewhere = Wish { regions: vec![Region::parse("mars").expect("a region")], ..wish() };
+        let refusal = provider.offers(&elsewhere).await.expect("an answer").expect_err("refused");
         assert!(refusal.contains("`local`"), "{refusal}");
-        let pin = Some(ClusterId::new(Uuid::now_v7()));
-        assert!(provider.offers(&region(), pin).await.expect("an answer").is_err());
+        let pinned = Wish { pin: Some(ClusterId::new(Uuid::now_v7())), ..wish() };
+        assert!(provider.offers(&pinned).await.expect("an answer").is_err());
 
         // As if they ran: a place that is in use counts, whether its cluster is up or still starting.
         let busy: Vec<Slot> =
             (0..CLUSTERS_MAX).map(|_| provider.reserve(ClusterId::new(Uuid::now_v7())).expect("a place")).collect();
-        let refusal = provider.offers(&region(), None).await.expect("an answer").expect_err("full");
+        let refusal = provider.offers(&wish()).await.expect("an answer").expect_err("full");
         assert!(refusal.contains("8 private clusters"), "{refusal}");
         assert!(matches!(provider.acquire(&request()).await, Err(ControlError::NoCapacity { .. })));
         drop(busy);
-        assert_eq!(provider.offers(&region(), None).await.expect("an answer"), Ok(()));
+        assert_eq!(provider.offers(&wish()).await.expect("an answer"), Ok(()));
     }
 }

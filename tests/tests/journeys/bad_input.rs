@@ -138,7 +138,13 @@ async fn nobody_gets_in_without_the_right_token() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_room_is_said_before_anything_is_made() {
-    let limits = ClusterLimits { tenants: 2, databases: 1, schemas_per_database: 1, concurrent_creations: 1 };
+    let limits = ClusterLimits {
+        tenants: 2,
+        databases: 1,
+        schemas_per_database: 1,
+        concurrent_creations: 1,
+        ..ClusterLimits::default()
+    };
     let world = World::builder().limits(limits).start().await;
     let wire = world.wire();
     world.tenant("first").isolation(Isolation::Schema).await;

@@ -7,8 +7,8 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use tenantry_api::{Client, ClientConfig, CreateTenant, FeedEvent};
 use tenantry_domain::{
-    DisplayName, FeedVersion, Generation, Isolation, Labels, OperationId, Overrides, PlanName, Region, RouteState,
-    Scope, Secret, Slug, TenantId,
+    Affinity, DisplayName, FeedVersion, Generation, Isolation, Labels, OperationId, Overrides, PlanName, Region,
+    RouteState, Scope, Secret, Slug, TenantId,
 };
 use tenantry_router::{Router, RouterError, TenantSources};
 use tenantry_sample::Dataset;
@@ -35,6 +35,7 @@ async fn publish(store: &Store, slug: &str) {
         parent: None,
         labels: Labels::default(),
         overrides: Overrides::default(),
+        affinity: Affinity::default(),
         trial_ends_at: None,
         operation: OperationId::new(Uuid::now_v7()),
     })

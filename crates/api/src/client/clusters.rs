@@ -2,12 +2,21 @@
 
 use super::request::{Call, Tagged};
 use super::{Client, ClientError};
-use crate::{Cluster, ClusterRef, ListClusters, Page, RegisterCluster, UpdateCluster};
+use crate::{
+    Cluster, ClusterPreview, ClusterRef, DrainPlan, DrainQuery, DryRunQuery, ListClusters, Page, RegisterCluster,
+    UpdateCluster,
+};
 
 impl Client {
     /// `POST /v1/clusters`: registers a server.
     pub async fn register_cluster(&self, register: &RegisterCluster) -> Result<Cluster, ClientError> {
         self.send(Call::post(&[&"clusters"]).json(register)?).await
+    }
+
+    /// `POST /v1/clusters?dry_run=true`: what registering a server would come to.
+    pub async fn preview_cluster(&self, register: &RegisterCluster) -> Result<ClusterPreview, ClientError> {
+        let call = Call::post(&[&"clusters"]).query(&DryRunQuery { dry_run: true })?.repeatable();
+        self.send(call.json(register)?).await
     }
 
     /// `GET /v1/clusters`: one page.
@@ -43,5 +52,10 @@ impl Client {
     /// `POST /v1/clusters/{cluster}/uncordon`: new homes again.
     pub async fn uncordon_cluster(&self, cluster: &ClusterRef) -> Result<Cluster, ClientError> {
         self.send(Call::post(&[&"clusters", cluster, &"uncordon"])).await
+    }
+
+    /// `POST /v1/clusters/{cluster}/drain`: no new homes, and a plan of where each tenant would go.
+    pub async fn drain_cluster(&self, cluster: &ClusterRef, query: &DrainQuery) -> Result<DrainPlan, ClientError> {
+        self.send(Call::post(&[&"clusters", cluster, &"drain"]).query(query)?).await
     }
 }

@@ -69,6 +69,10 @@ impl Call {
         Self::new(Method::PATCH, path)
     }
 
+    pub(super) fn put(path: &[Segment<'_>]) -> Self {
+        Self::new(Method::PUT, path)
+    }
+
     pub(super) fn delete(path: &[Segment<'_>]) -> Self {
         Self::new(Method::DELETE, path)
     }

@@ -3,8 +3,8 @@
 use super::request::{Call, Tagged};
 use super::{Client, ClientError};
 use crate::{
-    CreateTenant, ListOperations, ListTenants, Operation, Page, Tenant, TenantRef, TenantWithOperation, UpdateTenant,
-    WaitSeconds,
+    CreateTenant, DryRunQuery, ListOperations, ListTenants, Operation, Page, Tenant, TenantPreview, TenantRef,
+    TenantWithOperation, UpdateTenant, WaitSeconds,
 };
 
 impl Client {
@@ -15,6 +15,12 @@ impl Client {
         wait: Option<WaitSeconds>,
     ) -> Result<TenantWithOperation, ClientError> {
         self.send(Call::post(&[&"tenants"]).json(create)?.wait(wait)).await
+    }
+
+    /// `POST /v1/tenants?dry_run=true`: what creating a tenant would come to.
+    pub async fn preview_tenant(&self, create: &CreateTenant) -> Result<TenantPreview, ClientError> {
+        let call = Call::post(&[&"tenants"]).query(&DryRunQuery { dry_run: true })?.repeatable();
+        self.send(call.json(create)?).await
     }
 
     /// `GET /v1/tenants`: one page.

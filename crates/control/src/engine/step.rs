@@ -95,6 +95,9 @@ impl From<ControlError> for StepError {
             ControlError::Unavailable { retry_after, .. } => {
                 Self::Again { reason: chain(&error), after: retry_after, is_busy: false }
             }
+            ControlError::Outrun { .. } => {
+                Self::Again { reason: chain(&error), after: Duration::from_millis(100), is_busy: false }
+            }
             other => Self::Failed { reason: chain(&other) },
         }
     }

@@ -14,6 +14,7 @@ use super::bases;
 use super::cluster_target::target_of;
 use super::release_home;
 use super::reserve_home::{ProvisionProgress, record_home};
+use crate::candidates::{Newcomer, wish_of};
 use crate::clusters::{self, ClusterToRegister};
 use crate::engine::step::{Effect, step};
 use crate::engine::{Kind, Step, StepError, StepResult, Work};
@@ -106,8 +107,12 @@ async fn acquire_cluster(work: &Work<'_>, progress: &mut ProvisionProgress) -> S
     let provider = work.control.provider(own.provider).ok_or_else(|| StepError::Failed {
         reason: format!("this control plane has no provider `{}`", own.provider),
     })?;
-    let request =
-        ClusterRequest { cluster: own.cluster, tenant: tenant.id, region: tenant.region.clone(), pin: own.pin };
+    let wish = {
+        let tx = work.control.store().begin().await?;
+        let plan = tx.plan(&tenant.plan).await?;
+        wish_of(&tx, Newcomer::of(&tenant, &plan), own.pin).await?
+    };
+    let request = ClusterRequest { cluster: own.cluster, tenant: tenant.id, wish };
     let cluster = match provider.acquire(&request).await? {
         AcquiredCluster::Claimed(cluster) => cluster,
         AcquiredCluster::Started(started) => {
@@ -115,7 +120,7 @@ async fn acquire_cluster(work: &Work<'_>, progress: &mut ProvisionProgress) -> S
             let cluster = ClusterToRegister {
                 id: own.cluster,
                 name: started.name,
-                region: tenant.region.clone(),
+                region: started.region,
                 tenancy: Tenancy::Dedicated,
                 provider: own.provider,
                 endpoint: started.endpoint,
@@ -133,7 +138,7 @@ async fn acquire_cluster(work: &Work<'_>, progress: &mut ProvisionProgress) -> S
     let mut tx = work.control.store().begin().await?;
     tx.guard(work.lease).await?;
     tx.cluster_resource_created(cluster).await?;
-    let home = record_home(&mut tx, &tenant, cluster, work.operation.id).await?;
+    let home = record_home(&mut tx, &tenant, cluster, request.wish.connections, work.operation.id).await?;
     progress.home = Some(home);
     let json = serde_json::to_value(&*progress).map_err(|error| StepError::Failed { reason: error.to_string() })?;
     tx.advance(work.lease, Some("acquire_cluster"), &json).await?;

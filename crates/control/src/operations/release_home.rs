@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use tenantry_domain::{ClusterId, HomeId, ProviderKind, TenantId};
+use tenantry_domain::{ClusterId, HomeId, TenantId};
 use tenantry_fleet::ClusterTarget;
-use tenantry_store::{HomeRecord, Resource, ResourceKind, StoreError};
+use tenantry_store::{ClusterRef, HomeRecord, Resource, ResourceKind, StoreError};
 
 use super::cluster_target::target_of;
 use crate::engine::{StepError, Work};
@@ -79,15 +79,25 @@ async fn drop_objects(work: &Work<'_>, record: &HomeRecord, resources: &[&Resour
 
 /// Takes a server of the tenant's own down, then its row in the catalog.
 async fn release_cluster(work: &Work<'_>, resource: &Resource) -> Result<(), StepError> {
-    let Some(provider) = work.control.provider(ProviderKind::Local) else {
+    // Its row, which says who started it, is written after its start: without one, whoever starts clusters is asked.
+    let known = match work.control.store().cluster(&ClusterRef::Id(resource.cluster)).await {
+        Ok(cluster) => Some(cluster.provider),
+        Err(StoreError::NotFound { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let mut starters = work.control.starters();
+    starters.retain(|provider| known.is_none_or(|kind| provider.kind() == kind));
+    if starters.is_empty() {
         return Err(StepError::Failed {
             reason: format!(
-                "cluster {} was started by `dev` or `demo`; only the same program can take it down",
+                "cluster {} was started by another program; only one with the same provider can take it down",
                 resource.cluster
             ),
         });
-    };
-    provider.release(resource.cluster).await?;
+    }
+    for provider in starters {
+        provider.release(resource.cluster).await?;
+    }
     let tx = work.control.store().begin().await?;
     tx.guard(work.lease).await?;
     tx.resource_dropped(&[resource.id]).await?;

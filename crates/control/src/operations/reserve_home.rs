@@ -5,12 +5,11 @@ use tenantry_domain::{
     ClusterId, DatabaseName, Home, HomeId, HomeNames, Isolation, LoginSlot, OperationId, ProviderKind, ResourceId,
     SchemaName, SchemaVersion, Tenant, TenantId,
 };
-use tenantry_store::{ClusterRef, HomeSecrets, NewHome, NewResource, ResourceKind, Tx};
+use tenantry_store::{HomeSecrets, NewHome, NewResource, ResourceKind, Tx};
 
+use crate::candidates::{Choice, Newcomer, plan_home};
 use crate::control::{Control, new_id};
 use crate::error::ControlError;
-use crate::placement::{self, Wish};
-use crate::provider::candidates;
 
 /// What a provision remembers from step to step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,10 +39,11 @@ pub(crate) struct OwnCluster {
     pub(crate) pin: Option<ClusterId>,
 }
 
-/// Reserves a home for the tenant inside the caller's transaction, or says why none can be had.
+/// Reserves a home for the tenant inside the caller's transaction, or says why none can be had. Fails with
+/// [`ControlError::Outrun`] where somebody else takes the last place in the same moment; a new attempt decides anew.
 ///
-/// For `schema` and `database` the cluster is chosen and the home recorded here. For `cluster` only the provider is
-/// chosen: the home is recorded once the server is there.
+/// For `schema` and `database` the cluster is chosen and the home recorded here. For `cluster` a registered one is
+/// claimed, or the provider chosen that starts one: the home is recorded once the server is there.
 pub(crate) async fn reserve(
     control: &Control,
     tx: &mut Tx,
@@ -51,88 +51,57 @@ pub(crate) async fn reserve(
     pin: Option<ClusterId>,
     operation: OperationId,
 ) -> Result<ProvisionProgress, ControlError> {
-    if let Some(pin) = pin {
-        check_residency(tx, tenant, pin).await?;
-    }
-    match tenant.isolation {
-        Isolation::Row => Err(ControlError::invalid(
-            "/isolation",
-            "isolation `row` cannot be provisioned yet; use schema, database or cluster",
-        )),
-        Isolation::Cluster => reserve_cluster(control, tx, tenant, pin, operation).await,
-        Isolation::Schema | Isolation::Database => {
-            let cluster = choose_cluster(control, tx, tenant, pin).await?;
+    let plan = tx.plan(&tenant.plan).await?;
+    let planned = plan_home(control, tx, Newcomer::of(tenant, &plan), pin).await?;
+    let connections = planned.wish.connections;
+    match planned.choice()? {
+        choice if tenant.isolation == Isolation::Cluster => {
+            reserve_cluster(tx, tenant.id, choice, pin, operation).await
+        }
+        Choice::Cluster(cluster) => {
             if tenant.isolation == Isolation::Database
-                && let Some(claimed) = claim_warm_home(tx, tenant.id, cluster).await?
+                && let Some(claimed) = claim_warm_home(tx, tenant.id, cluster, connections).await?
             {
                 return Ok(claimed);
             }
-            Ok(ProvisionProgress::at(record_home(tx, tenant, cluster, operation).await?))
+            Ok(ProvisionProgress::at(record_home(tx, tenant, cluster, connections, operation).await?))
         }
+        Choice::Started(provider) => Err(ControlError::Conflict {
+            reason: format!("provider `{provider}` starts clusters for isolation `cluster` only"),
+        }),
     }
 }
 
-/// A cluster asked for by name may not take the data elsewhere.
-async fn check_residency(tx: &Tx, tenant: &Tenant, pin: ClusterId) -> Result<(), ControlError> {
-    let pinned = tx.cluster(&ClusterRef::Id(pin)).await?;
-    if pinned.region == tenant.region {
-        return Ok(());
-    }
-    Err(ControlError::ResidencyViolation {
-        reason: format!(
-            "cluster `{}` is in region `{}`, but the tenant's data must be in `{}`; name another cluster or region",
-            pinned.name, pinned.region, tenant.region
-        ),
-    })
-}
-
-async fn choose_cluster(
-    control: &Control,
-    tx: &mut Tx,
-    tenant: &Tenant,
-    pin: Option<ClusterId>,
-) -> Result<ClusterId, ControlError> {
-    let candidates = candidates(tx, control.keep_off()).await?;
-    let wish = Wish { region: tenant.region.clone(), isolation: tenant.isolation, pin };
-    let decision = placement::choose(&wish, &candidates);
-    decision.chosen.ok_or_else(|| ControlError::NoCapacity { reason: decision.explain() })
-}
-
+/// A registered cluster is claimed; one that will be started is recorded as planned before it exists.
 async fn reserve_cluster(
-    control: &Control,
-    tx: &mut Tx,
-    tenant: &Tenant,
+    tx: &Tx,
+    tenant: TenantId,
+    choice: Choice,
     pin: Option<ClusterId>,
     operation: OperationId,
 ) -> Result<ProvisionProgress, ControlError> {
-    let mut refusals = Vec::new();
-    for provider in control.providers() {
-        match provider.offers(&tenant.region, pin).await? {
-            Ok(()) => {
-                let cluster = ClusterId::new(new_id());
-                if provider.kind() == ProviderKind::Local {
-                    let resource = NewResource {
-                        id: ResourceId::new(new_id()),
-                        cluster,
-                        kind: ResourceKind::Cluster,
-                        name: cluster.to_string(),
-                        parent: None,
-                    };
-                    tx.insert_resources(operation, None, &[resource]).await?;
-                }
-                let own_cluster = Some(OwnCluster { provider: provider.kind(), cluster, pin });
-                let schema_version = SchemaVersion::default();
-                return Ok(ProvisionProgress { home: None, own_cluster, schema_version, is_warm: false });
+    let cluster = ClusterId::new(new_id());
+    let provider = match choice {
+        Choice::Cluster(registered) => {
+            if !tx.claim_cluster(registered, tenant).await? {
+                return Err(ControlError::Outrun { limit: "tenants" });
             }
-            Err(refusal) => refusals.push(refusal),
+            ProviderKind::Registered
         }
-    }
-    let reason = if refusals.is_empty() {
-        "no provider of whole clusters is configured".to_owned()
-    } else {
-        refusals.join("; ")
+        Choice::Started(provider) => {
+            let resource = NewResource {
+                id: ResourceId::new(new_id()),
+                cluster,
+                kind: ResourceKind::Cluster,
+                name: cluster.to_string(),
+                parent: None,
+            };
+            tx.insert_resources(operation, None, &[resource]).await?;
+            provider
+        }
     };
-    Err(ControlError::NoCapacity { reason })
+    let own_cluster = Some(OwnCluster { provider, cluster, pin });
+    Ok(ProvisionProgress { home: None, own_cluster, schema_version: SchemaVersion::default(), is_warm: false })
 }
 
 /// Takes a home that was made beforehand, if one of the set that new tenants start with is there. Two requests never get
@@ -141,9 +110,13 @@ async fn claim_warm_home(
     tx: &mut Tx,
     tenant: TenantId,
     cluster: ClusterId,
+    connections: Option<u32>,
 ) -> Result<Option<ProvisionProgress>, ControlError> {
     let migration_set = tx.promoted().await?.map(|set| set.id);
     let claimed = tx.claim_warm_home(cluster, migration_set.as_ref(), tenant).await?;
+    if let Some(claimed) = &claimed {
+        tx.set_home_connections(claimed.home, connections.unwrap_or(0)).await?;
+    }
     let outcome = if claimed.is_some() { "claimed" } else { "none" };
     metrics::counter!("tenantry_warm_home_claims_total", "outcome" => outcome).increment(1);
     Ok(claimed.map(|claimed| ProvisionProgress {
@@ -154,22 +127,25 @@ async fn claim_warm_home(
 }
 
 /// Records a home for the tenant on the cluster with everything that will be made for it, all of it planned.
+/// `connections` is the tenant's ceiling, which the cluster counts.
 pub(crate) async fn record_home(
     tx: &mut Tx,
     tenant: &Tenant,
     cluster: ClusterId,
+    connections: Option<u32>,
     operation: OperationId,
 ) -> Result<HomeId, ControlError> {
     let id = HomeId::new(new_id());
-    record_home_for(tx, id, Some(tenant.id), tenant.isolation, cluster, operation).await?;
+    let owner = Some((tenant.id, connections.unwrap_or(0)));
+    record_home_for(tx, id, owner, tenant.isolation, cluster, operation).await?;
     Ok(id)
 }
 
-/// The same for a home whose tenant is not known yet.
+/// The same for a home whose tenant, and so its ceiling, is perhaps not known yet.
 pub(crate) async fn record_home_for(
     tx: &mut Tx,
     id: HomeId,
-    tenant: Option<TenantId>,
+    tenant: Option<(TenantId, u32)>,
     isolation: Isolation,
     cluster: ClusterId,
     operation: OperationId,
@@ -207,7 +183,8 @@ pub(crate) async fn record_home_for(
         shared_database: shared.map(|shared| shared.id),
         migration_set,
         resources,
-        tenant,
+        connections: tenant.map_or(0, |(_, connections)| connections),
+        tenant: tenant.map(|(tenant, _)| tenant),
         operation,
     })
     .await?;

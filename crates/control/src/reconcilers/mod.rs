@@ -3,6 +3,7 @@
 //! A reconciler takes no input, so a lost poke costs time and nothing else. At most one replica at a time makes a pass of
 //! each, under a lease in the catalog; a pass is bounded in time and in how much it does, and the next one goes on.
 
+mod cluster_health;
 mod idempotency_keys;
 pub(crate) mod master_keys;
 mod plan_changes;
@@ -47,6 +48,7 @@ pub const ROLE_CHANGES: &str = "role_changes";
 
 /// All of them.
 const RECONCILERS: &[Reconciler] = &[
+    cluster_health::RECONCILER,
     idempotency_keys::RECONCILER,
     master_keys::RECONCILER,
     plan_changes::RECONCILER,

@@ -4,27 +4,34 @@ use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
-use tenantry_api::{Cluster, ClusterRef, ListClusters, Page, RegisterCluster, UpdateCluster};
+use tenantry_api::{
+    Cluster, ClusterPreview, ClusterRef, DrainMove, DrainPlan, DrainQuery, DryRunQuery, ListClusters, Page,
+    RegisterCluster, UpdateCluster,
+};
+use tenantry_control::candidates::Choice;
 use tenantry_control::records::{ClusterChange, ClusterFilter};
 use tenantry_control::{Caller, Control, clusters};
 use tenantry_domain::{Endpoint, InvalidName};
 
-use super::convert;
 use super::etag::{IfMatch, etag};
 use super::extract::{Json, NoBody, Path, Query};
 use super::problem::Refusal;
+use super::{convert, placement};
 
 /// Register a cluster
 ///
 /// Looks at the server, closes `PUBLIC`'s access to its databases and takes it in. What the provider forbids to close
-/// is told in `health.findings`. The credential is stored sealed and never shown.
+/// is told in `health.findings`, and everything that was checked in `health.checks`. The credential is stored sealed and
+/// never shown. With `dry_run`, every check is answered, nothing is recorded and nothing is changed on the server.
 #[utoipa::path(
     post,
     path = "/v1/clusters",
     operation_id = "register_cluster",
     tag = "clusters",
+    params(DryRunQuery),
     request_body = RegisterCluster,
     responses(
+        (status = OK, description = "With `dry_run`: what it would come to", body = ClusterPreview),
         (status = CREATED, description = "The cluster", body = Cluster,
             headers(("location" = String, description = "Where it is"), ("etag" = String, description = "Its version")),
             links(
@@ -36,6 +43,7 @@ use super::problem::Refusal;
 pub(crate) async fn register(
     State(control): State<Control>,
     Extension(caller): Extension<Caller>,
+    Query(query): Query<DryRunQuery>,
     Json(body): Json<RegisterCluster>,
 ) -> Result<Response, Refusal> {
     let wish = clusters::RegisterCluster {
@@ -50,6 +58,16 @@ pub(crate) async fn register(
         tls_ca: body.tls_ca.map(String::from),
         limits: body.limits.unwrap_or_default(),
     };
+    if query.dry_run {
+        let preview = clusters::preview(&control, &caller, wish).await?;
+        return Ok(Json(ClusterPreview {
+            is_accepted: preview.is_accepted,
+            server_version: preview.server_version,
+            connections_max: preview.connections_max,
+            checks: preview.checks,
+        })
+        .into_response());
+    }
     let cluster = clusters::register(&control, &caller, wish).await?;
     let location = [(LOCATION, format!("/v1/clusters/{}", cluster.id))];
     Ok((StatusCode::CREATED, location, tagged(cluster)).into_response())
@@ -199,6 +217,55 @@ pub(crate) async fn uncordon(
     _: NoBody,
 ) -> Result<Response, Refusal> {
     Ok(tagged(clusters::uncordon(&control, &caller, &convert::cluster_ref(cluster)).await?))
+}
+
+/// Drain a cluster
+///
+/// Lets no new homes in, and answers where each tenant would go, one after the other, or why nowhere. Only a plan:
+/// nothing moves. Uncordoning takes it back. With `dry_run`, the cluster goes on as it is.
+#[utoipa::path(
+    post,
+    path = "/v1/clusters/{cluster}/drain",
+    operation_id = "drain_cluster",
+    tag = "clusters",
+    params(("cluster" = String, Path, description = "Id or name"), DrainQuery),
+    responses(
+        (status = OK, description = "The cluster and the plan", body = DrainPlan,
+            links(("uncordon" = (operation_id = "uncordon_cluster", parameters(("cluster" = "$response.body#/cluster/id")))))),
+    ),
+)]
+pub(crate) async fn drain(
+    State(control): State<Control>,
+    Extension(caller): Extension<Caller>,
+    Path(cluster): Path<ClusterRef>,
+    Query(query): Query<DrainQuery>,
+    _: NoBody,
+) -> Result<Json<DrainPlan>, Refusal> {
+    let plan = clusters::drain(&control, &caller, &convert::cluster_ref(cluster), query.dry_run).await?;
+    let shown = usize::from(query.limit.unwrap_or_default().get());
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    Ok(Json(DrainPlan {
+        cluster: Cluster::from(plan.cluster),
+        tenants: number(plan.moves.len()),
+        placeable: number(plan.moves.iter().filter(|it| it.choice.is_some()).count()),
+        is_truncated: plan.is_truncated || plan.moves.len() > shown,
+        moves: plan.moves.into_iter().take(shown).map(drain_move).collect(),
+    }))
+}
+
+fn drain_move(it: clusters::DrainMove) -> DrainMove {
+    let to = match it.choice {
+        Some(Choice::Cluster(cluster)) => placement::named(&it.decision, cluster),
+        Some(Choice::Started(_)) | None => None,
+    };
+    DrainMove {
+        tenant: it.tenant.id,
+        slug: it.tenant.slug,
+        isolation: it.tenant.isolation,
+        is_possible: it.choice.is_some(),
+        to,
+        reason: it.choice.is_none().then(|| it.decision.explain()),
+    }
 }
 
 fn tagged(cluster: tenantry_domain::Cluster) -> Response {

@@ -86,7 +86,7 @@ fn forget_null_defaults(schema: &mut RefOr<Schema>) {
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
+    [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
 }
 
 fn idempotency_key() -> Parameter {
@@ -129,6 +129,10 @@ mod tests {
         ("/v1/clusters/{cluster}", &["delete", "get", "patch"]),
         ("/v1/clusters/{cluster}/cordon", &["post"]),
         ("/v1/clusters/{cluster}/uncordon", &["post"]),
+        ("/v1/clusters/{cluster}/drain", &["post"]),
+        ("/v1/placement/explain", &["get", "post"]),
+        ("/v1/region-groups", &["get"]),
+        ("/v1/region-groups/{group}", &["delete", "get", "put"]),
         ("/v1/plans", &["get", "post"]),
         ("/v1/plans/{plan}", &["delete", "get", "patch"]),
         ("/v1/tenants/{tenant}/effective-plan", &["get"]),

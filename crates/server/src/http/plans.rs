@@ -48,6 +48,7 @@ pub(crate) async fn create(
         limits: body.limits,
         price: body.price,
         seed: body.seed,
+        affinity: body.affinity,
     };
     let plan = plans::create(&control, &caller, wish).await?;
     let location = [(LOCATION, format!("/v1/plans/{}", plan.name))];
@@ -136,6 +137,7 @@ pub(crate) async fn update(
             limits: Some(body.limits(current.limits)),
             price: body.price.clone().into_change().map(Option::unwrap_or_default),
             seed: body.seed.clone().into_change(),
+            affinity: body.affinity.clone().into_change().map(Option::unwrap_or_default),
         };
         match plans::update(&control, &caller, &plan, change, Some(version)).await {
             Ok(plan) => return Ok(tagged(plan)),

@@ -155,6 +155,9 @@ impl From<ControlError> for Refusal {
             ControlError::InvalidState { .. } => Self::new(Code::InvalidState, detail),
             ControlError::PreconditionFailed => Self::new(Code::PreconditionFailed, detail),
             ControlError::NoCapacity { .. } => Self::new(Code::NoCapacity, detail),
+            ControlError::Outrun { .. } => {
+                Self::new(Code::Unavailable, detail).with_retry_after(Duration::from_millis(100))
+            }
             ControlError::ResidencyViolation { .. } => Self::new(Code::ResidencyViolation, detail),
             ControlError::Forbidden { .. } => Self::new(Code::Forbidden, detail),
             ControlError::LimitExceeded { .. } => Self::new(Code::LimitExceeded, detail),
@@ -235,6 +238,7 @@ mod tests {
             (ControlError::InvalidState { reason: reason() }, Code::InvalidState, 409),
             (ControlError::PreconditionFailed, Code::PreconditionFailed, 412),
             (ControlError::NoCapacity { reason: reason() }, Code::NoCapacity, 409),
+            (ControlError::Outrun { limit: "tenants" }, Code::Unavailable, 503),
             (ControlError::ResidencyViolation { reason: reason() }, Code::ResidencyViolation, 422),
             (ControlError::Forbidden { scope: "admin".to_owned() }, Code::Forbidden, 403),
             (ControlError::LimitExceeded { reason: reason() }, Code::LimitExceeded, 429),

@@ -12,7 +12,9 @@ use super::observe::observe;
 use super::openapi::{Base, openapi_document};
 use super::security_headers::guard;
 use super::state::Shared;
-use super::{audit_log, clusters, docs, health, metrics, migration_sets, operations, plans, rollouts};
+use super::{
+    audit_log, clusters, docs, health, metrics, migration_sets, operations, placement, plans, region_groups, rollouts,
+};
 use super::{
     auth, idempotency, limits, route_resolve, routers, routes_feed, secrets, seeds, tenants, tokens, webhooks,
 };
@@ -28,6 +30,10 @@ fn remembered() -> OpenApiRouter<Shared> {
         .routes(routes!(clusters::show, clusters::update, clusters::delete))
         .routes(routes!(clusters::cordon))
         .routes(routes!(clusters::uncordon))
+        .routes(routes!(clusters::drain))
+        .routes(routes!(placement::explain, placement::explain_query))
+        .routes(routes!(region_groups::list))
+        .routes(routes!(region_groups::show, region_groups::put, region_groups::delete))
         .routes(routes!(plans::create, plans::list))
         .routes(routes!(plans::show, plans::update, plans::delete))
         .routes(routes!(plans::effective))

@@ -5,8 +5,8 @@ use axum::http::header::LOCATION;
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tenantry_api::{
-    CreateTenant, ListOperations, ListTenants, Operation, Page, Tenant, TenantRef, TenantWithOperation, UpdateTenant,
-    WaitQuery,
+    CreateTenant, CreateTenantAnswer, CreateTenantQuery, ListOperations, ListTenants, Operation, Page, Tenant,
+    TenantPreview, TenantRef, TenantWithOperation, UpdateTenant, WaitQuery,
 };
 use tenantry_control::records::{self, TenantChange, TenantFilter};
 use tenantry_control::{Caller, Control, ControlError, tenants};
@@ -17,7 +17,7 @@ use super::convert;
 use super::etag::{IfMatch, etag};
 use super::extract::{Json, NoBody, Path, Query};
 use super::problem::Refusal;
-use super::{operations, wait};
+use super::{operations, placement, wait};
 
 /// How often an update is tried again when somebody else changes the tenant at the same time.
 const UPDATE_ATTEMPTS: usize = 5;
@@ -25,13 +25,13 @@ const UPDATE_ATTEMPTS: usize = 5;
 /// Create a tenant
 ///
 /// Begins to provision a home for it. Only the slug is needed. With `wait`, the answer is held until the tenant is
-/// active, or has failed.
+/// active, or has failed. With `dry_run`, everything is checked and decided and nothing is recorded.
 #[utoipa::path(
     post,
     path = "/v1/tenants",
     operation_id = "create_tenant",
     tag = "tenants",
-    params(WaitQuery),
+    params(CreateTenantQuery),
     request_body = CreateTenant,
     responses(
         (status = CREATED, description = "The tenant is active", body = TenantWithOperation,
@@ -48,13 +48,14 @@ const UPDATE_ATTEMPTS: usize = 5;
                 ("operation" = (operation_id = "show_operation", parameters(("operation" = "$response.body#/operation/id")))),
                 ("events" = (operation_id = "follow_operation", parameters(("operation" = "$response.body#/operation/id")))),
             )),
-        (status = OK, description = "The tenant could not be provisioned; the operation says why", body = TenantWithOperation),
+        (status = OK, description = "The tenant could not be provisioned, and the operation says why; with `dry_run`: a \
+                                     `TenantPreview`", body = CreateTenantAnswer),
     ),
 )]
 pub(crate) async fn create(
     State(control): State<Control>,
     Extension(caller): Extension<Caller>,
-    Query(query): Query<WaitQuery>,
+    Query(query): Query<CreateTenantQuery>,
     Json(body): Json<CreateTenant>,
 ) -> Result<Response, Refusal> {
     let wish = tenants::CreateTenant {
@@ -69,10 +70,25 @@ pub(crate) async fn create(
         trial_ends_at: body.trial_ends_at,
         cluster: body.cluster.map(convert::cluster_ref),
         seed: body.seed,
+        affinity: body.affinity,
     };
+    if query.dry_run {
+        if query.wait.is_some() {
+            return Err(Refusal::invalid("?wait", "a dry run begins nothing that could be waited for; leave it out"));
+        }
+        let preview = tenants::preview(&control, &caller, &wish).await?;
+        let tenant = preview.tenant;
+        return Ok(Json(TenantPreview {
+            slug: tenant.slug,
+            name: tenant.name,
+            parent: tenant.parent,
+            placement: placement::placement(tenant.plan, tenant.region, preview.limits, preview.home),
+        })
+        .into_response());
+    }
     let begun = tenants::create(&control, &caller, wish, None).await?;
     let location = [(LOCATION, format!("/v1/tenants/{}", begun.0.id))];
-    answer(&control, &caller, begun, query, StatusCode::CREATED, location).await
+    answer(&control, &caller, begun, WaitQuery { wait: query.wait }, StatusCode::CREATED, location).await
 }
 
 /// List tenants

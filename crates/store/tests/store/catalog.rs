@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 use std::time::Duration;
 use tenantry_domain::{
-    ClusterId, ClusterLimits, ClusterLocale, ClusterName, DatabaseName, DisplayName, Endpoint, Generation, Home,
-    HomeId, HomeNames, Isolation, Labels, LoginSlot, OperationId, OperationKind, Overrides, PlanName, ProviderKind,
-    Region, ResourceId, RouteState, SchemaName, SchemaVersion, Secret, Slug, Tenancy, TenantId, TlsMode,
+    Affinity, ClusterId, ClusterLimits, ClusterLocale, ClusterName, DatabaseName, DisplayName, Endpoint, Generation,
+    Home, HomeId, HomeNames, Isolation, Labels, LoginSlot, OperationId, OperationKind, Overrides, PlanName,
+    ProviderKind, Region, ResourceId, RouteState, SchemaName, SchemaVersion, Secret, Slug, Tenancy, TenantId, TlsMode,
 };
 use tenantry_store::{
     HomeSecrets, Keyring, NewCluster, NewHome, NewOperation, NewResource, NewTenant, ResourceKind, Store, StoreConfig,
@@ -145,6 +145,7 @@ pub(crate) fn new_tenant(slug: &str, operation: OperationId) -> NewTenant {
         parent: None,
         labels: Labels::default(),
         overrides: Overrides::default(),
+        affinity: Affinity::default(),
         trial_ends_at: None,
         operation,
     }
@@ -186,6 +187,7 @@ pub(crate) fn new_home(cluster: ClusterId, operation: OperationId) -> NewHome {
         },
         shared_database: None,
         migration_set: None,
+        connections: 30,
         resources,
         tenant: None,
         operation,

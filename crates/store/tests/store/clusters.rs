@@ -112,9 +112,9 @@ async fn schema_homes_fill_one_shared_database_and_then_the_next() {
     let usage = catalog.store.cluster(&ClusterRef::Id(cluster.id)).await.unwrap().usage;
     assert_eq!((usage.homes, usage.databases), (3, 2));
     let tx = catalog.begin().await;
-    let candidates = tx.placement_candidates().await.unwrap();
+    let candidates = tx.placement_candidates(None).await.unwrap();
     assert_eq!(candidates.len(), 1);
-    assert!(candidates[0].has_open_shared_database);
+    assert_eq!(candidates[0].open_schemas, 1);
     assert_eq!(tx.bases_of_cluster(cluster.id).await.unwrap().len(), 2);
 }
 

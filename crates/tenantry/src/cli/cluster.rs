@@ -6,9 +6,13 @@ use std::path::{Path, PathBuf};
 use clap::{ArgGroup, Args, Subcommand};
 use serde_json::json;
 use tenantry_api::cluster::{CertificatePem, Host};
-use tenantry_api::{Client, Cluster, ClusterRef, ListClusters, Patch, RegisterCluster, SecretText, UpdateCluster};
+use tenantry_api::{
+    Client, Cluster, ClusterRef, DrainMove, DrainQuery, ListClusters, PageLimit, Patch, RegisterCluster, SecretText,
+    UpdateCluster,
+};
 use tenantry_domain::{
-    ClusterLimits, ClusterName, ClusterState, DatabaseName, Endpoint, Region, RoleName, Secret, Tenancy, TlsMode,
+    Check, ClusterLimits, ClusterName, ClusterState, DatabaseName, Endpoint, Region, RoleName, Secret, Tenancy,
+    TlsMode, Verdict,
 };
 
 use super::arguments::words;
@@ -30,6 +34,7 @@ pub(crate) enum ClusterCommand {
         "TENANTRY_CLUSTER_PASSWORD=… tenantry cluster register local --region local --host 127.0.0.1",
         "tenantry cluster register big-1 --region eu-central-1 --host 10.0.0.7 --tenancy dedicated \\",
         "    --tls-mode verify_ca --tls-ca ca.pem --password-file big-1.password",
+        "tenantry cluster register eu-1 --region eu-central-1 --host db-1.example.com --password-file p --dry-run",
         "",
         "The role must be a superuser, or have CREATEDB and CREATEROLE. PUBLIC loses its CONNECT on the server's",
         "databases.",
@@ -48,7 +53,7 @@ pub(crate) enum ClusterCommand {
     #[command(after_help = examples!(
         "tenantry cluster update eu-1 --host db-1-new.example.com",
         "tenantry cluster update eu-1 --password-file db-1.password",
-        "tenantry cluster update eu-1 --max-tenants 2000",
+        "tenantry cluster update eu-1 --max-tenants 2000 --max-connections 400 --max-disk 500GB",
     ))]
     Update(Box<UpdateArguments>),
     /// Let no new homes onto a cluster; those that are there stay
@@ -62,6 +67,21 @@ pub(crate) enum ClusterCommand {
     Uncordon {
         /// Its name or id
         cluster: ClusterRef,
+    },
+    /// Let no new homes onto a cluster, and plan where each tenant would go; nothing moves
+    #[command(after_help = examples!(
+        "tenantry cluster drain eu-1 --dry-run     # only plan",
+        "tenantry cluster drain eu-1               # and let no new homes in; `cluster uncordon` takes that back",
+    ))]
+    Drain {
+        /// Its name or id
+        cluster: ClusterRef,
+        /// Only plan; the cluster goes on taking new homes
+        #[arg(long)]
+        dry_run: bool,
+        /// Show at most so many tenants, those first that cannot go
+        #[arg(long, default_value_t = 100, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..=500))]
+        limit: u64,
     },
     /// Forget a cluster on which no tenant lives; the server itself stays
     #[command(after_help = examples!("tenantry cluster remove eu-1"))]
@@ -101,6 +121,9 @@ pub(crate) struct RegisterArguments {
     tls: TlsArguments,
     #[command(flatten)]
     limits: LimitArguments,
+    /// Make every check, show what it comes to, and change nothing, here or on the server
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// How connections to the cluster are protected.
@@ -129,6 +152,12 @@ struct LimitArguments {
     /// How many databases are created at the same time
     #[arg(long, value_name = "NUMBER")]
     concurrent_creations: Option<u32>,
+    /// Most connections that the ceilings of its tenants may add up to; 0 for no limit
+    #[arg(long, value_name = "NUMBER")]
+    max_connections: Option<u32>,
+    /// No new homes once those that are there take so much of the disk, such as 500GB; 0 for no limit
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_disk: Option<u64>,
 }
 
 /// Filters are joined by "and".
@@ -151,7 +180,7 @@ pub(crate) struct ListArguments {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("change").required(true).multiple(true).args([
     "host", "port", "user", "password_file", "tls_mode", "tls_ca", "max_tenants", "max_databases",
-    "schemas_per_database", "concurrent_creations",
+    "schemas_per_database", "concurrent_creations", "max_connections", "max_disk",
 ]))]
 pub(crate) struct UpdateArguments {
     /// Its name or id
@@ -178,12 +207,13 @@ impl ClusterCommand {
     pub(crate) async fn run(self, context: &Context) -> Result<(), CliError> {
         let client = context.client()?;
         match self {
-            Self::Register(arguments) => context.output.object(&register(&client, *arguments).await?),
+            Self::Register(arguments) => register(context, &client, *arguments).await,
             Self::List(arguments) => list(context, &client, arguments).await,
             Self::Show { cluster } => context.output.object(&client.show_cluster(&cluster).await?.value),
             Self::Update(arguments) => context.output.object(&update(&client, *arguments).await?),
             Self::Cordon { cluster } => context.output.object(&client.cordon_cluster(&cluster).await?),
             Self::Uncordon { cluster } => context.output.object(&client.uncordon_cluster(&cluster).await?),
+            Self::Drain { cluster, dry_run, limit } => drain(context, &client, &cluster, dry_run, limit).await,
             Self::Remove { cluster } => {
                 client.delete_cluster(&cluster).await?;
                 let json = json!({ "removed": cluster });
@@ -193,7 +223,7 @@ impl ClusterCommand {
     }
 }
 
-async fn register(client: &Client, arguments: RegisterArguments) -> Result<Cluster, CliError> {
+async fn register(context: &Context, client: &Client, arguments: RegisterArguments) -> Result<(), CliError> {
     let password = match &arguments.password_file {
         Some(path) => read_password(path)?,
         None => std::env::var(PASSWORD_VARIABLE).map(|text| Secret::new(text).into()).map_err(|_| {
@@ -213,7 +243,46 @@ async fn register(client: &Client, arguments: RegisterArguments) -> Result<Clust
         tls_ca: arguments.tls.tls_ca.as_deref().map(read_certificate).transpose()?,
         limits: arguments.limits.over(ClusterLimits::default()),
     };
-    Ok(client.register_cluster(&register).await?)
+    if arguments.dry_run {
+        let preview = client.preview_cluster(&register).await?;
+        context.output.composed(&preview, |composition| {
+            let version = preview.server_version.map(server_version);
+            composition.fields(vec![
+                ("accepted", Cell::verdict(if preview.is_accepted { "yes" } else { "no" }, preview.is_accepted)),
+                ("server version", Cell::optional(version)),
+                ("connections", Cell::optional(preview.connections_max)),
+            ]);
+            composition.list(&preview.checks);
+        })?;
+        let failed = preview.checks.iter().filter(|check| check.verdict == Verdict::Failed);
+        let reasons: Vec<String> = failed.map(Check::sentence).collect();
+        return if reasons.is_empty() { Ok(()) } else { Err(CliError::WouldFail { reason: reasons.join("; ") }) };
+    }
+    context.output.object(&client.register_cluster(&register).await?)
+}
+
+async fn drain(
+    context: &Context,
+    client: &Client,
+    cluster: &ClusterRef,
+    dry_run: bool,
+    limit: u64,
+) -> Result<(), CliError> {
+    let limit = PageLimit::new(limit).map_err(|error| CliError::usage(error.to_string()))?;
+    let plan = client.drain_cluster(cluster, &DrainQuery { dry_run, limit: Some(limit) }).await?;
+    context.output.composed(&plan, |composition| {
+        composition.fields(vec![
+            ("cluster", Cell::new(&plan.cluster.name)),
+            ("state", Cell::state(plan.cluster.state)),
+            ("tenants", Cell::new(plan.tenants)),
+            ("with a place elsewhere", Cell::new(plan.placeable)),
+        ]);
+        composition.list(&plan.moves);
+    })?;
+    if plan.is_truncated && !context.output.is_json() {
+        context.output.note("There are more tenants; ask for them with a higher --limit.");
+    }
+    Ok(())
 }
 
 async fn list(context: &Context, client: &Client, arguments: ListArguments) -> Result<(), CliError> {
@@ -250,8 +319,12 @@ async fn update(client: &Client, arguments: UpdateArguments) -> Result<Cluster, 
 
 impl LimitArguments {
     fn is_given(&self) -> bool {
-        let Self { max_tenants, max_databases, schemas_per_database, concurrent_creations } = self;
-        [max_tenants, max_databases, schemas_per_database, concurrent_creations].into_iter().any(Option::is_some)
+        let Self { max_tenants, max_databases, schemas_per_database, concurrent_creations, max_connections, max_disk } =
+            self;
+        [max_tenants, max_databases, schemas_per_database, concurrent_creations, max_connections]
+            .into_iter()
+            .any(Option::is_some)
+            || max_disk.is_some()
     }
 
     /// These limits over others; `None` where none is given.
@@ -261,12 +334,32 @@ impl LimitArguments {
             databases: self.max_databases.unwrap_or(others.databases),
             schemas_per_database: self.schemas_per_database.unwrap_or(others.schemas_per_database),
             concurrent_creations: self.concurrent_creations.unwrap_or(others.concurrent_creations),
+            connections: self.max_connections.or(others.connections).filter(|limit| *limit > 0),
+            disk_bytes: self.max_disk.or(others.disk_bytes).filter(|limit| *limit > 0),
         })
     }
 }
 
 fn host(text: &str) -> Result<Host, String> {
     Host::try_from(text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// A size such as `500GB` or `2TiB`, in bytes.
+fn size(text: &str) -> Result<u64, String> {
+    let rule = || "write it as a number with a unit: 500GB, 2TiB".to_owned();
+    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim() {
+        "" | "B" => 1,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => return Err(rule()),
+    };
+    number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(rule)
 }
 
 fn read_password(path: &Path) -> Result<SecretText, CliError> {
@@ -285,7 +378,7 @@ fn read_certificate(path: &Path) -> Result<CertificatePem, CliError> {
 
 impl Tabular for Cluster {
     const COLUMNS: &'static [&'static str] =
-        &["name", "state", "region", "tenancy", "provider", "endpoint", "server", "homes", "databases", "id"];
+        &["name", "state", "region", "tenancy", "provider", "endpoint", "server", "health", "homes", "databases", "id"];
 
     fn row(&self) -> Vec<Cell> {
         vec![
@@ -296,6 +389,7 @@ impl Tabular for Cluster {
             Cell::new(self.provider),
             Cell::new(endpoint(self)),
             Cell::new(server_version(self.server_version)),
+            Cell::state(self.health.state),
             Cell::new(self.usage.claimed_homes()),
             Cell::new(self.usage.claimed_databases()),
             Cell::new(self.id),
@@ -303,7 +397,17 @@ impl Tabular for Cluster {
     }
 
     fn fields(&self) -> Vec<(&'static str, Cell)> {
-        let findings = self.health.findings.join("\n");
+        let (health, limits, usage) = (&self.health, &self.limits, &self.usage);
+        let findings = health.findings.join("\n");
+        let concerns: Vec<String> = health
+            .checks
+            .iter()
+            .filter(|check| check.verdict != Verdict::Passed)
+            .map(|check| format!("{}: {}", check.name, check.sentence()))
+            .collect();
+        let concerns = concerns.join("\n");
+        let most = |limit: Option<String>| limit.map_or_else(String::new, |limit| format!(" of {limit} at most"));
+        let server = health.observed.as_ref();
         vec![
             ("name", Cell::new(&self.name)),
             ("id", Cell::new(self.id)),
@@ -322,7 +426,35 @@ impl Tabular for Cluster {
             ),
             ("schemas per database", Cell::new(self.limits.schemas_per_database)),
             ("concurrent creations", Cell::new(self.limits.concurrent_creations)),
-            ("seen", Cell::optional_time(self.health.seen_at)),
+            (
+                "connection ceilings",
+                Cell::new(format!("{}{}", usage.connections, most(limits.connections.map(|limit| limit.to_string())))),
+            ),
+            (
+                "disk",
+                Cell::optional(
+                    usage.disk_bytes.map(|used| format!("{}{}", bytes(used), most(limits.disk_bytes.map(bytes)))),
+                ),
+            ),
+            ("health", Cell::state(health.state)),
+            ("seen", Cell::optional_time(health.seen_at)),
+            ("checked", Cell::optional_time(health.checked_at)),
+            (
+                "trouble",
+                Cell::optional(
+                    health.error.as_ref().map(|error| format!("{error} ({} looks in a row)", health.failures)),
+                ),
+            ),
+            (
+                "server connections",
+                Cell::optional(server.map(|it| {
+                    format!(
+                        "{} open of {}, {} kept by the server",
+                        it.connections_open, it.connections_max, it.connections_reserved
+                    )
+                })),
+            ),
+            ("concerns", Cell::optional((!concerns.is_empty()).then_some(concerns))),
             ("findings", Cell::optional((!findings.is_empty()).then_some(findings))),
         ]
     }
@@ -339,6 +471,58 @@ fn server_version(number: i32) -> String {
     format!("{}.{}", number / 10_000, number % 10_000)
 }
 
+/// A number of bytes for people.
+fn bytes(number: u64) -> String {
+    match number {
+        0..1_000_000 => format!("{number} B"),
+        1_000_000..1_000_000_000 => format!("{} MB", number / 1_000_000),
+        1_000_000_000..10_000_000_000_000 => {
+            format!("{}.{} GB", number / 1_000_000_000, number / 100_000_000 % 10)
+        }
+        _ => format!("{} TB", number / 1_000_000_000_000),
+    }
+}
+
+impl Tabular for Check {
+    const COLUMNS: &'static [&'static str] = &["check", "verdict", "found", "what to do"];
+
+    fn row(&self) -> Vec<Cell> {
+        vec![
+            Cell::new(&self.name),
+            Cell::verdict(self.verdict.as_str(), self.verdict == Verdict::Passed),
+            Cell::new(&self.found),
+            Cell::optional(self.advice.as_ref()),
+        ]
+    }
+
+    fn fields(&self) -> Vec<(&'static str, Cell)> {
+        Self::COLUMNS.iter().copied().zip(self.row()).collect()
+    }
+}
+
+impl Tabular for DrainMove {
+    const COLUMNS: &'static [&'static str] = &["tenant", "isolation", "to", "why not", "id"];
+
+    fn row(&self) -> Vec<Cell> {
+        let to = match (&self.to, self.is_possible) {
+            (Some(to), _) => Cell::new(&to.name),
+            (None, true) => Cell::new("a cluster started for it"),
+            (None, false) => Cell::verdict("nowhere", false),
+        };
+        vec![
+            Cell::new(&self.slug),
+            Cell::new(self.isolation),
+            to,
+            Cell::optional(self.reason.as_ref()),
+            Cell::new(self.tenant),
+        ]
+    }
+
+    fn fields(&self) -> Vec<(&'static str, Cell)> {
+        Self::COLUMNS.iter().copied().zip(self.row()).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -350,11 +534,32 @@ mod tests {
             max_databases: None,
             schemas_per_database: None,
             concurrent_creations: None,
+            max_connections: None,
+            max_disk: None,
         };
         assert_eq!(none.over(ClusterLimits::default()), None);
         let some = LimitArguments { max_tenants: Some(7), ..none };
         let expected = ClusterLimits { tenants: 7, ..ClusterLimits::default() };
         assert_eq!(some.over(ClusterLimits::default()), Some(expected));
+    }
+
+    #[test]
+    fn sizes_have_units_and_zero_takes_a_limit_away() {
+        assert_eq!(size("500GB"), Ok(500_000_000_000));
+        assert_eq!(size("2TiB"), Ok(2 << 40));
+        for bad in ["", "GB", "5 stones", "-1GB", "99999999999TB"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+        let limited = ClusterLimits { connections: Some(9), disk_bytes: Some(9), ..ClusterLimits::default() };
+        let none = LimitArguments {
+            max_tenants: None,
+            max_databases: None,
+            schemas_per_database: None,
+            concurrent_creations: None,
+            max_connections: Some(0),
+            max_disk: Some(0),
+        };
+        assert_eq!(none.over(limited), Some(ClusterLimits::default()));
     }
 
     #[test]

@@ -46,6 +46,12 @@ pub(crate) enum CliError {
         /// How many.
         findings: usize,
     },
+    /// A dry run came to the answer that nothing would come of it.
+    #[error("it would be refused: {reason}")]
+    WouldFail {
+        /// Why.
+        reason: String,
+    },
     /// The operation ended otherwise than wished, or waits for a person.
     #[error("operation {} ({}) {}{}", .0.id, .0.kind, ended(.0.state.as_str()), reason_after_colon(.0.error.as_ref()))]
     Operation(Box<Operation>),
@@ -116,6 +122,7 @@ impl CliError {
             | Self::Serve(_)
             | Self::World(_)
             | Self::Demo(_)
+            | Self::WouldFail { .. }
             | Self::Operation(_)
             | Self::StillRunning { interrupted: false, .. }
             | Self::Output(_)
@@ -157,6 +164,7 @@ impl CliError {
             | Self::File { .. }
             | Self::MigrationSet(_)
             | Self::Linted { .. }
+            | Self::WouldFail { .. }
             | Self::Serve(_)
             | Self::World(_)
             | Self::Demo(_)
@@ -223,6 +231,7 @@ impl CliError {
             Self::File { .. } => "file",
             Self::MigrationSet(_) | Self::Linted { .. } => "migration_refused",
             Self::Operation(_) => "operation_failed",
+            Self::WouldFail { .. } => "would_fail",
             Self::Serve(_) => "serve_failed",
             Self::World(_) => "world_failed",
             Self::Demo(_) => "demo_failed",

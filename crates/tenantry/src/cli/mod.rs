@@ -10,14 +10,17 @@ pub(crate) mod completions;
 pub(crate) mod health;
 pub(crate) mod migrate;
 pub(crate) mod operation;
+pub(crate) mod placement;
 pub(crate) mod plan;
 pub(crate) mod psql;
+pub(crate) mod region_group;
 pub(crate) mod secrets;
 pub(crate) mod seed;
 pub(crate) mod tenant;
 pub(crate) mod token;
 pub(crate) mod webhook;
 
+mod affinity;
 mod arguments;
 mod catalog_token;
 mod connection;
@@ -95,9 +98,15 @@ enum Command {
     /// Customers: create, list, show, update, delete, purge
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
-    /// PostgreSQL servers: register, list, show, update, cordon, uncordon, remove
+    /// PostgreSQL servers: register, list, show, update, cordon, uncordon, drain, remove
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
+    /// Names for several regions: put, list, show, delete
+    #[command(subcommand)]
+    RegionGroup(region_group::RegionGroupCommand),
+    /// Where homes go: explain
+    #[command(subcommand)]
+    Placement(placement::PlacementCommand),
     /// Plans: list, show
     #[command(subcommand)]
     Plan(plan::PlanCommand),
@@ -138,6 +147,8 @@ impl Command {
             Self::Serve(arguments) => Box::pin(arguments.run(context)).await,
             Self::Tenant(command) => command.run(context).await,
             Self::Cluster(command) => command.run(context).await,
+            Self::RegionGroup(command) => command.run(context).await,
+            Self::Placement(command) => command.run(context).await,
             Self::Plan(command) => command.run(context).await,
             Self::Operation(command) => command.run(context).await,
             Self::Migrate(command) => command.run(context).await,

@@ -7,6 +7,7 @@ use serde_json::json;
 use tenantry_api::{Client, CreatePlan, ListQuery, Patch, Plan, UpdatePlan};
 use tenantry_domain::{Isolation, PlanName, Price, SeedName};
 
+use super::affinity::{self, AffinityArguments};
 use super::arguments::{Assignment, read_assignments, words};
 use super::error::CliError;
 use super::paging::{self, ListOptions};
@@ -72,13 +73,16 @@ pub(crate) struct CreateArguments {
     seed: Option<SeedName>,
     #[command(flatten)]
     price: PriceArguments,
+    #[command(flatten)]
+    affinity: AffinityArguments,
 }
 
 /// What is not named stays.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("plan_change").required(true).multiple(true).args([
     "isolation", "limits", "removed_limits", "quotas", "removed_quotas", "added_features", "removed_features",
-    "seed", "no_seed", "currency", "monthly_minor", "yearly_minor", "setup_minor",
+    "seed", "no_seed", "currency", "monthly_minor", "yearly_minor", "setup_minor", "apart", "strictly_apart",
+    "with_parent", "remove_affinity",
 ]))]
 pub(crate) struct UpdateArguments {
     /// Its name
@@ -112,6 +116,11 @@ pub(crate) struct UpdateArguments {
     no_seed: bool,
     #[command(flatten)]
     price: PriceArguments,
+    #[command(flatten)]
+    affinity: AffinityArguments,
+    /// Remove all wishes about neighbours
+    #[arg(long, conflicts_with_all = ["apart", "strictly_apart", "with_parent"])]
+    remove_affinity: bool,
 }
 
 /// Price fields, for showing and for billing elsewhere.
@@ -170,6 +179,7 @@ async fn create(context: &Context, client: &Client, arguments: CreateArguments) 
         limits: read_assignments("--limit", &arguments.limits, &[])?,
         price: arguments.price.over(Price::default()),
         seed: arguments.seed,
+        affinity: arguments.affinity.read()?,
     };
     context.output.object(&client.create_plan(&create).await?)
 }
@@ -192,6 +202,12 @@ async fn update(context: &Context, client: &Client, arguments: UpdateArguments) 
         }
     }
     let price = arguments.price.over(current.value.price.clone());
+    let affinity = arguments.affinity.read()?;
+    let affinity = match (arguments.remove_affinity, affinity.is_empty()) {
+        (true, _) => Patch::Clear,
+        (false, true) => Patch::Keep,
+        (false, false) => Patch::Set(current.value.affinity.clone().overridden_by(affinity)),
+    };
     let update = UpdatePlan {
         isolation: arguments.isolation,
         quotas: if quotas.is_empty() { Patch::Keep } else { Patch::Set(quotas) },
@@ -203,6 +219,7 @@ async fn update(context: &Context, client: &Client, arguments: UpdateArguments) 
             (None, true) => Patch::Clear,
             (None, false) => Patch::Keep,
         },
+        affinity,
     };
     context.output.object(&client.update_plan(&arguments.plan, &update, current.etag.as_deref()).await?.value)
 }
@@ -245,6 +262,7 @@ impl Tabular for Plan {
             ("features", Cell::joined(&self.features)),
             ("seed", Cell::optional(self.seed.as_ref())),
             ("price, smallest unit", Cell::joined(price)),
+            ("neighbours", affinity::cell(&self.affinity)),
             ("created", Cell::time(self.created_at)),
             ("updated", Cell::time(self.updated_at)),
         ]

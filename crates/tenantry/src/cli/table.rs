@@ -39,8 +39,8 @@ impl Cell {
     pub(crate) fn state(word: impl ToString) -> Self {
         let text = word.to_string();
         let tone = match text.as_str() {
-            "active" | "succeeded" | "applied" | "already" | "delivered" => Tone::Good,
-            "failed" | "parked" | "aborted" | "suspended" => Tone::Bad,
+            "active" | "succeeded" | "applied" | "already" | "delivered" | "healthy" => Tone::Good,
+            "failed" | "parked" | "aborted" | "suspended" | "unreachable" | "read_only" => Tone::Bad,
             "deleted" | "cancelled" | "skipped" => Tone::Faint,
             _ => Tone::Busy,
         };

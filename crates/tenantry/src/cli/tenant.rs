@@ -16,9 +16,11 @@ use tenantry_domain::{
     TenantStatus,
 };
 
+use super::affinity::{self, AffinityArguments};
 use super::arguments::{Assignment, future, map_of, read_assignments, words};
 use super::error::CliError;
 use super::paging::{self, ListOptions};
+use super::placement;
 use super::table::{Cell, Tabular};
 use super::waiting::{self, WaitOptions};
 use super::{Context, examples};
@@ -31,6 +33,7 @@ pub(crate) enum TenantCommand {
         "tenantry tenant create acme",
         "tenantry tenant create acme --plan team --region eu-central-1 --label tier=gold",
         "tenantry tenant create acme --isolation cluster --no-wait",
+        "tenantry tenant create acme --region eu --label group=skyteam --apart group --dry-run   # where, and why there",
         "tenantry tenant create acme --override connections=50 --override temporary_tables=true",
     ))]
     Create(Box<CreateArguments>),
@@ -113,6 +116,11 @@ pub(crate) struct CreateArguments {
     /// A feature of its own, such as `sso=true`; may be repeated
     #[arg(long = "feature", value_name = "NAME=true|false")]
     features: Vec<Assignment>,
+    #[command(flatten)]
+    affinity: AffinityArguments,
+    /// Check and decide everything, show what it comes to, and create nothing
+    #[arg(long, conflicts_with_all = ["wait", "no_wait", "timeout"])]
+    dry_run: bool,
     /// End of its trial, or how long it lasts
     #[arg(long, value_name = "TIME", value_parser = future)]
     trial_ends: Option<Timestamp>,
@@ -251,9 +259,27 @@ async fn create(context: &Context, client: &Client, arguments: CreateArguments) 
         trial_ends_at: arguments.trial_ends,
         cluster: arguments.cluster,
         seed: arguments.seed,
+        affinity: arguments.affinity.read()?,
     };
+    if arguments.dry_run {
+        return preview(context, client, &create).await;
+    }
     let begun = client.create_tenant(&create, None).await?;
     finish(context, client, begun, &arguments.waiting).await
+}
+
+/// Shows what would come of it; fails where nothing would.
+async fn preview(context: &Context, client: &Client, create: &CreateTenant) -> Result<(), CliError> {
+    let preview = client.preview_tenant(create).await?;
+    context.output.composed(&preview, |composition| {
+        composition.fields(vec![
+            ("slug", Cell::new(&preview.slug)),
+            ("name", Cell::new(&preview.name)),
+            ("parent", Cell::optional(preview.parent)),
+        ]);
+        placement::compose(composition, &preview.placement);
+    })?;
+    placement::verdict(&preview.placement)
 }
 
 async fn list(context: &Context, client: &Client, arguments: ListArguments) -> Result<(), CliError> {
@@ -394,6 +420,7 @@ impl Tabular for Tenant {
             ("hosts", Cell::joined(&self.hosts)),
             ("labels", Cell::joined(self.labels.as_map().iter().map(|(key, value)| format!("{key}={value}")))),
             ("overrides", Cell::joined(overrides.iter().map(|(name, value)| format!("{name}={value}")))),
+            ("neighbours", affinity::cell(&self.affinity)),
             ("trial ends", Cell::optional_time(self.trial_ends_at)),
             ("created", Cell::time(self.created_at)),
             ("updated", Cell::time(self.updated_at)),

@@ -47,7 +47,7 @@ pub(super) async fn register(control: &Control, store: &Store, postgres: &Cluste
     let endpoint = Endpoint::new(postgres.host(), postgres.port())?;
     let identity = store.system_identifier().await?;
     let tx = store.begin().await?;
-    let registered = tx.placement_candidates().await?;
+    let registered = tx.placement_candidates(None).await?;
     tx.commit().await?;
     if let Some(known) = registered.into_iter().find(|known| known.system_identifier == identity) {
         ensure_endpoint(control, &ClusterRef::Id(known.cluster.id), endpoint).await?;

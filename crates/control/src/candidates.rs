@@ -1,0 +1,184 @@
+//! From the catalog to what the planner is asked and given, and from its answer to a home.
+
+use tenantry_domain::{Affinity, ClusterId, Isolation, Labels, Limits, Plan, ProviderKind, Region, Tenant, TenantId};
+use tenantry_store::{ClusterRef, Tx};
+
+use crate::control::Control;
+use crate::error::ControlError;
+use crate::placement::{self, Candidate, Decision, KeepApart, Wish};
+
+/// Whoever needs a home, as far as the planner cares.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Newcomer<'a> {
+    pub(crate) region: &'a Region,
+    pub(crate) isolation: Isolation,
+    pub(crate) plan: &'a Plan,
+    pub(crate) overrides: Limits,
+    pub(crate) labels: &'a Labels,
+    pub(crate) affinity: &'a Affinity,
+    pub(crate) parent: Option<TenantId>,
+}
+
+impl<'a> Newcomer<'a> {
+    pub(crate) fn of(tenant: &'a Tenant, plan: &'a Plan) -> Self {
+        Self {
+            region: &tenant.region,
+            isolation: tenant.isolation,
+            plan,
+            overrides: tenant.overrides.limits,
+            labels: &tenant.labels,
+            affinity: &tenant.affinity,
+            parent: tenant.parent,
+        }
+    }
+
+    /// What it may use at most.
+    pub(crate) fn limits(&self) -> Limits {
+        self.plan.limits.overridden_by(self.overrides)
+    }
+}
+
+/// Where a home would go, with all the reasons.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HomePlan {
+    /// What was asked for, in the planner's words.
+    pub wish: Wish,
+    /// What the planner says of each registered cluster.
+    pub decision: Decision,
+    /// For isolation `cluster`: what each provider that starts clusters says.
+    pub offers: Vec<Offer>,
+    /// Where it would go; absent means nowhere.
+    pub choice: Option<Choice>,
+}
+
+/// What a provider says to a wish for a whole cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// Which provider.
+    pub provider: ProviderKind,
+    /// Why it does not; absent means that it would start one.
+    pub refusal: Option<String>,
+}
+
+/// Where a home goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// To a registered cluster.
+    Cluster(ClusterId),
+    /// To a cluster that the provider starts for it.
+    Started(ProviderKind),
+}
+
+impl HomePlan {
+    /// Why it goes nowhere, in one sentence.
+    pub fn explain(&self) -> String {
+        let mut reasons = vec![self.decision.explain()];
+        reasons.extend(self.offers.iter().filter_map(|offer| offer.refusal.clone()));
+        reasons.join("; ")
+    }
+
+    /// Where it goes, or that there is no room.
+    pub(crate) fn choice(&self) -> Result<Choice, ControlError> {
+        self.choice.ok_or_else(|| ControlError::NoCapacity { reason: self.explain() })
+    }
+}
+
+/// Decides where the newcomer's home goes. Changes nothing, but holds what the decision rests on as far as that can be
+/// held: the members of its region group, and tenants that must keep apart. A limit of a cluster is held by the catalog
+/// when the home is recorded.
+pub(crate) async fn plan_home(
+    control: &Control,
+    tx: &Tx,
+    newcomer: Newcomer<'_>,
+    pin: Option<ClusterId>,
+) -> Result<HomePlan, ControlError> {
+    if newcomer.isolation == Isolation::Row {
+        return Err(ControlError::invalid(
+            "/isolation",
+            "isolation `row` cannot be provisioned yet; use schema, database or cluster",
+        ));
+    }
+    let wish = wish_of(tx, newcomer, pin).await?;
+    if let Some(pin) = pin {
+        check_residency(tx, &wish, newcomer.region, pin).await?;
+    }
+    if let Some(apart) = &wish.apart {
+        tx.lock_alike(&apart.label, &apart.value).await?;
+    }
+    let decision = placement::choose(&wish, &candidates(tx, control.keep_off(), &wish).await?);
+    let mut plan = HomePlan { choice: decision.chosen.map(Choice::Cluster), wish, decision, offers: Vec::new() };
+    if newcomer.isolation == Isolation::Cluster {
+        for provider in control.starters() {
+            let refusal = provider.offers(&plan.wish).await?.err();
+            if refusal.is_none() && plan.choice.is_none() {
+                plan.choice = Some(Choice::Started(provider.kind()));
+            }
+            plan.offers.push(Offer { provider: provider.kind(), refusal });
+        }
+    }
+    Ok(plan)
+}
+
+/// The newcomer's wish in the planner's words.
+pub(crate) async fn wish_of(tx: &Tx, newcomer: Newcomer<'_>, pin: Option<ClusterId>) -> Result<Wish, ControlError> {
+    let affinity = newcomer.plan.affinity.clone().overridden_by(newcomer.affinity.clone());
+    let apart = match affinity.apart {
+        // A server of one's own has no neighbours.
+        Some(apart) if newcomer.isolation != Isolation::Cluster => match newcomer.labels.as_map().get(&apart.label) {
+            Some(value) => Some(KeepApart { value: value.clone(), label: apart.label, required: apart.required }),
+            None if apart.required => {
+                return Err(ControlError::invalid(
+                    "/labels",
+                    format!(
+                        "the tenant must keep apart from others by its label `{0}`, and bears none; give it the label \
+                             `{0}`",
+                        apart.label
+                    ),
+                ));
+            }
+            None => None,
+        },
+        _ => None,
+    };
+    let near = match newcomer.parent {
+        Some(parent) if affinity.with_parent == Some(true) => tx.cluster_of_tenant(parent).await?,
+        _ => None,
+    };
+    Ok(Wish {
+        regions: tx.allowed_regions(newcomer.region).await?,
+        isolation: newcomer.isolation,
+        connections: newcomer.limits().connections,
+        pin,
+        apart,
+        near,
+    })
+}
+
+/// A cluster asked for by name may not take the data elsewhere.
+async fn check_residency(tx: &Tx, wish: &Wish, residence: &Region, pin: ClusterId) -> Result<(), ControlError> {
+    let pinned = tx.cluster(&ClusterRef::Id(pin)).await?;
+    if wish.regions.contains(&pinned.region) {
+        return Ok(());
+    }
+    Err(ControlError::ResidencyViolation {
+        reason: format!(
+            "cluster `{}` is in region `{}`, but the tenant's data must be in `{residence}`; name another cluster or region",
+            pinned.name, pinned.region
+        ),
+    })
+}
+
+/// Every cluster as the planner sees it; the server of the system identifier `keep_off` takes no tenants.
+pub(crate) async fn candidates(tx: &Tx, keep_off: Option<&str>, wish: &Wish) -> Result<Vec<Candidate>, ControlError> {
+    let alike = wish.apart.as_ref().map(|apart| (apart.label.as_str(), apart.value.as_str()));
+    let rows = tx.placement_candidates(alike).await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Candidate {
+            holds_catalog: keep_off == Some(row.system_identifier.as_str()),
+            open_schemas: row.open_schemas,
+            alike: row.alike,
+            cluster: row.cluster,
+        })
+        .collect())
+}
