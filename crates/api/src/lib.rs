@@ -11,10 +11,12 @@ pub mod audit_log;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod cluster;
+pub mod doctor;
 pub mod feed;
 pub mod health;
 pub mod migration_set;
 pub mod operation;
+pub mod orphan;
 pub mod page;
 pub mod patch;
 pub mod placement;
@@ -40,10 +42,12 @@ pub use client::{Client, ClientConfig, ClientError};
 pub use cluster::{
     Cluster, ClusterPreview, DrainMove, DrainPlan, DrainQuery, ListClusters, RegisterCluster, UpdateCluster,
 };
+pub use doctor::{DoctorFinding, DoctorQuery, DoctorReport};
 pub use feed::{FeedCluster, FeedEvent, FeedQuery};
 pub use health::Readiness;
 pub use migration_set::{Migration, MigrationFile, MigrationSet, PushMigrationSet};
 pub use operation::{DecideOperation, ListOperationEvents, ListOperations, Operation, OperationEvent};
+pub use orphan::{ListOrphans, Orphan};
 pub use page::{ListQuery, Page};
 pub use patch::{LabelsPatch, LimitsPatch, OverridesPatch, Patch};
 pub use placement::{

@@ -2,7 +2,8 @@
 
 use tenantry_domain::{
     ClusterState, DeliveryState, EventKind, HealthState, Isolation, Limits, OperationKind, OperationState, Origin,
-    Pooling, ProviderKind, RolloutState, RouteState, Scope, TargetState, Tenancy, TenantStatus, TlsMode, Verdict,
+    OrphanKind, OrphanVerdict, Pooling, ProviderKind, RolloutState, RouteState, Scope, TargetState, Tenancy,
+    TenantStatus, TlsMode, Verdict,
 };
 use utoipa::openapi::schema::{
     AdditionalProperties, ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat, Type,
@@ -26,6 +27,8 @@ words! {
     operation_kind => OperationKind,
     operation_state => OperationState,
     origin => Origin,
+    orphan_kind => OrphanKind,
+    orphan_verdict => OrphanVerdict,
     pooling => Pooling,
     provider => ProviderKind,
     rollout_state => RolloutState,

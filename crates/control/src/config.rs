@@ -32,6 +32,8 @@ pub struct ControlConfig {
     pub place_on_catalog_server: bool,
     /// How webhooks are told of events.
     pub webhooks: WebhookConfig,
+    /// How long something on a cluster that is ours and should be gone is reported before it is removed.
+    pub orphan_delay: Duration,
     /// Where tests break it.
     #[cfg(feature = "failpoints")]
     pub failpoints: tenantry_fleet::failpoints::Failpoints,
@@ -77,6 +79,7 @@ impl ControlConfig {
             warm_pool: WarmPoolConfig::OFF,
             default_region: None,
             place_on_catalog_server: false,
+            orphan_delay: Duration::from_hours(24),
             webhooks: WebhookConfig::default(),
             #[cfg(feature = "failpoints")]
             failpoints: tenantry_fleet::failpoints::Failpoints::from_environment(),

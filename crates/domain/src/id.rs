@@ -96,6 +96,10 @@ identifier! {
     SecretId
 }
 identifier! {
+    /// One disagreement between the catalog and a cluster.
+    OrphanId
+}
+identifier! {
     /// One HTTP request, as named in answers, logs and the audit log.
     RequestId
 }

@@ -20,6 +20,7 @@ pub mod limits;
 pub mod migration;
 pub mod name;
 pub mod operation;
+pub mod orphan;
 pub mod plan;
 pub mod reason;
 pub mod region_group;
@@ -40,8 +41,8 @@ pub use cluster_health::{Check, ClusterHealth, ClusterObservation, HealthState, 
 pub use event::{DeliveryState, EventKind};
 pub use home::{DatabaseName, Generation, Home, HomeNames, LoginSlot, Placement, RoleName, SchemaName};
 pub use id::{
-    ClusterId, DeliveryId, EventId, HomeId, OperationId, RequestId, ResourceId, RolloutId, SecretId, TenantId, TokenId,
-    WebhookId,
+    ClusterId, DeliveryId, EventId, HomeId, OperationId, OrphanId, RequestId, ResourceId, RolloutId, SecretId,
+    TenantId, TokenId, WebhookId,
 };
 pub use isolation::Isolation;
 pub use label::Labels;
@@ -49,6 +50,7 @@ pub use limits::{ConnectionShares, LimitOutOfRange, LimitValue, Limits, Override
 pub use migration::{MigrationSetId, SchemaVersion};
 pub use name::{ClusterName, DisplayName, HostName, InvalidName, PlanName, Region, SeedName};
 pub use operation::{OperationKind, OperationState};
+pub use orphan::{OrphanKind, OrphanVerdict};
 pub use plan::{Effective, EffectivePlan, InvalidTerms, Origin, Plan, Price};
 pub use reason::Reason;
 pub use region_group::{GroupRegions, RegionGroup};

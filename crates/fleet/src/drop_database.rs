@@ -42,7 +42,7 @@ impl Fleet {
                 close.push_str(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false;\n"));
             }
             for slot in &found.slots {
-                close.push_str(&drop_slot(slot));
+                close.push_str(&drop_slot_sql(slot));
             }
             if !close.is_empty() {
                 admin.batch("close the database and drop its replication slots", &close).await?;
@@ -55,6 +55,11 @@ impl Fleet {
             admin.batch("drop the roles of the database", &sql).await?;
         }
         Ok(())
+    }
+
+    /// Drops a replication slot, after ending whoever reads from it. Content when it is not there.
+    pub(crate) async fn drop_slot(&self, target: &ClusterTarget, slot: &str) -> Result<(), FleetError> {
+        self.admin(target).await?.batch("drop a replication slot", &drop_slot_sql(slot)).await
     }
 
     /// Prepared transactions and subscriptions can be ended only from inside their database.
@@ -124,7 +129,7 @@ impl InTheWay {
 }
 
 /// A slot in use cannot be dropped: its reader is ended first, and the drop waits for that a little.
-fn drop_slot(slot: &str) -> String {
+fn drop_slot_sql(slot: &str) -> String {
     let slot = literal(slot);
     let body = format!(
         "FOR attempt IN 1..100 LOOP

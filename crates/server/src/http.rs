@@ -22,6 +22,7 @@ mod audit_log;
 mod clusters;
 mod migration_sets;
 mod operations;
+mod orphans;
 mod placement;
 mod plans;
 mod rollouts;
@@ -35,6 +36,7 @@ mod tokens;
 mod webhooks;
 
 mod docs;
+mod doctor;
 mod health;
 mod metrics;
 mod openapi;

@@ -106,6 +106,9 @@ pub(crate) struct ControlSection {
     deadlines: HashMap<OperationKind, Deadline>,
     /// Tenants that one rollout migrates at the same time, unless it says otherwise.
     rollout_concurrency: u32,
+    /// How long something on a cluster that is ours and should be gone is reported before it is removed.
+    #[serde(with = "duration")]
+    orphan_delay: Duration,
     /// The region of a tenant that names none; the only one that has clusters unless given.
     default_region: Option<Region>,
     /// Homes kept ready on every shared cluster, so that a tenant with a database of its own finds one made.
@@ -225,6 +228,7 @@ impl Config {
             step_timeout: section.step_timeout,
             deadlines: section.deadlines.iter().map(|(kind, deadline)| (*kind, deadline.0)).collect(),
             rollout_concurrency: section.rollout_concurrency,
+            orphan_delay: section.orphan_delay,
             default_region: section.default_region.clone(),
             warm_pool: WarmPoolConfig {
                 size_min: section.warm_pool_min,
@@ -428,6 +432,7 @@ impl Default for ControlSection {
             step_timeout: control.step_timeout,
             deadlines: HashMap::new(),
             rollout_concurrency: control.rollout_concurrency,
+            orphan_delay: control.orphan_delay,
             default_region: control.default_region,
             warm_pool_min: WarmPoolConfig::SMALL.size_min,
             warm_pool_max: WarmPoolConfig::SMALL.size_max,

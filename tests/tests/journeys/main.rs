@@ -9,6 +9,7 @@ mod crashes;
 mod isolation;
 mod life_of_a_tenant;
 mod operations;
+mod orphans;
 mod placement;
 mod plans;
 mod rollouts;

@@ -14,6 +14,7 @@ mod health;
 mod lines;
 mod migration_sets;
 mod operations;
+mod orphans;
 mod placement;
 mod plans;
 mod region_groups;

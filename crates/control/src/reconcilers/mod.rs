@@ -6,6 +6,7 @@
 mod cluster_health;
 mod idempotency_keys;
 pub(crate) mod master_keys;
+mod orphans;
 mod plan_changes;
 pub(crate) mod templates;
 mod warm_pool;
@@ -51,6 +52,7 @@ const RECONCILERS: &[Reconciler] = &[
     cluster_health::RECONCILER,
     idempotency_keys::RECONCILER,
     master_keys::RECONCILER,
+    orphans::RECONCILER,
     plan_changes::RECONCILER,
     templates::RECONCILER,
     warm_pool::RECONCILER,

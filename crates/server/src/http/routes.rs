@@ -18,6 +18,7 @@ use super::{
 use super::{
     auth, idempotency, limits, route_resolve, routers, routes_feed, secrets, seeds, tenants, tokens, webhooks,
 };
+use super::{doctor, orphans};
 
 /// Calls whose POST is done once under an `Idempotency-Key`.
 fn remembered() -> OpenApiRouter<Shared> {
@@ -62,6 +63,12 @@ fn remembered() -> OpenApiRouter<Shared> {
         .routes(routes!(secrets::show))
         .routes(routes!(secrets::rotate))
         .routes(routes!(audit_log::list))
+        .routes(routes!(orphans::list))
+        .routes(routes!(orphans::show))
+        .routes(routes!(orphans::scan))
+        .routes(routes!(orphans::remove))
+        .routes(routes!(doctor::catalog))
+        .routes(routes!(doctor::cluster))
 }
 
 /// As [`remembered`], with bodies that may be large.

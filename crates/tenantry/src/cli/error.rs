@@ -52,6 +52,12 @@ pub(crate) enum CliError {
         /// Why.
         reason: String,
     },
+    /// Catalog and clusters do not agree; what was found was printed.
+    #[error("catalog and clusters do not agree: {findings} findings")]
+    Unwell {
+        /// How many.
+        findings: usize,
+    },
     /// The operation ended otherwise than wished, or waits for a person.
     #[error("operation {} ({}) {}{}", .0.id, .0.kind, ended(.0.state.as_str()), reason_after_colon(.0.error.as_ref()))]
     Operation(Box<Operation>),
@@ -111,6 +117,7 @@ impl CliError {
             Self::Client(error) if error.code() == Some(Code::MigrationRefused) => ExitStatus::Refused,
             Self::MigrationSet(error) if !error.findings().is_empty() => ExitStatus::Refused,
             Self::Linted { .. } => ExitStatus::Refused,
+            Self::Unwell { .. } => ExitStatus::Unwell,
             Self::Rollout(rollout) => rollout_status(rollout),
             Self::StillRunning { interrupted: true, .. } => ExitStatus::Interrupted,
             Self::OutputClosed => ExitStatus::Done,
@@ -165,6 +172,7 @@ impl CliError {
             | Self::MigrationSet(_)
             | Self::Linted { .. }
             | Self::WouldFail { .. }
+            | Self::Unwell { .. }
             | Self::Serve(_)
             | Self::World(_)
             | Self::Demo(_)
@@ -230,6 +238,7 @@ impl CliError {
             Self::Unsuccessful { .. } => "unsuccessful",
             Self::File { .. } => "file",
             Self::MigrationSet(_) | Self::Linted { .. } => "migration_refused",
+            Self::Unwell { .. } => "unwell",
             Self::Operation(_) => "operation_failed",
             Self::WouldFail { .. } => "would_fail",
             Self::Serve(_) => "serve_failed",

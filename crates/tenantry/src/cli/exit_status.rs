@@ -16,6 +16,8 @@ pub(crate) enum ExitStatus {
     FailuresWithinBudget = 3,
     /// So many tenants could not be migrated that the rollout stopped.
     BudgetExceeded = 4,
+    /// Something was checked, and is not as it should be.
+    Unwell = 5,
     /// Waiting was given up; the work goes on, or can be resumed.
     Interrupted = 6,
 }

@@ -7,9 +7,11 @@
 pub(crate) mod audit;
 pub(crate) mod cluster;
 pub(crate) mod completions;
+pub(crate) mod doctor;
 pub(crate) mod health;
 pub(crate) mod migrate;
 pub(crate) mod operation;
+pub(crate) mod orphan;
 pub(crate) mod placement;
 pub(crate) mod plan;
 pub(crate) mod psql;
@@ -131,6 +133,11 @@ enum Command {
     /// The audit log: who did what
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// What catalog and clusters disagree on: list, show, scan, remove
+    #[command(subcommand)]
+    Orphan(orphan::OrphanCommand),
+    /// Check that catalog and clusters agree
+    Doctor(doctor::DoctorArguments),
     /// Open psql in a tenant's home
     Psql(psql::PsqlArguments),
     /// Say whether the control plane is well and the token good
@@ -157,6 +164,8 @@ impl Command {
             Self::Webhook(command) => command.run(context).await,
             Self::Secrets(command) => command.run(context).await,
             Self::Audit(command) => command.run(context).await,
+            Self::Orphan(command) => command.run(context).await,
+            Self::Doctor(arguments) => arguments.run(context).await,
             Self::Psql(arguments) => arguments.run(context).await,
             Self::Health(arguments) => arguments.run(context).await,
             Self::Completions(arguments) => arguments.run(context),
