@@ -12,7 +12,8 @@ use uuid::Uuid;
 /// Kept connections and what can be worked out beforehand: verifiers, the set, the names of what is there already.
 pub(crate) struct Floor<'w> {
     world: &'w World<'static>,
-    isolation: Isolation,
+    /// The tenant that was looked at.
+    model: String,
     /// In the admin database.
     admin: Client,
     /// In the shared database; for a database of its own a connection is made each time, as it must be.
@@ -34,7 +35,8 @@ pub(crate) struct Direct {
 impl<'w> Floor<'w> {
     /// Looks at a tenant that Tenantry has made: same template or shared database, same kind of verifiers.
     pub(crate) async fn over(world: &'w World<'static>, isolation: Isolation) -> Self {
-        let model = world.tenant(&format!("model-{isolation}")).isolation(isolation).await;
+        let slug = format!("model-{isolation}-{}", Uuid::now_v7().simple());
+        let model = world.tenant(&slug).isolation(isolation).await;
         let session = world.connect(&model).await;
         let role = session.role().to_owned();
         let home = role.strip_prefix("h_").and_then(|role| role.strip_suffix("_a")).expect("a login's name");
@@ -58,7 +60,7 @@ impl<'w> Floor<'w> {
         };
         let set = MigrationSet::from_files("sample", tenantry_sample::migrations()).expect("the sample's set");
         let migrator_password = record.secrets.migrator.expose().to_owned();
-        Self { world, isolation, admin, inside, base, set, verifiers, migrator_password }
+        Self { world, model: slug, admin, inside, base, set, verifiers, migrator_password }
     }
 
     /// The same over a connection of its own, for working side by side.
@@ -70,7 +72,7 @@ impl<'w> Floor<'w> {
         };
         Self {
             world: self.world,
-            isolation: self.isolation,
+            model: self.model.clone(),
             admin,
             inside,
             base: self.base.clone(),
@@ -124,7 +126,7 @@ impl<'w> Floor<'w> {
     /// Deletes the tenant that served as the model.
     pub(crate) async fn end(self) {
         drop((self.admin, self.inside));
-        crate::remove(self.world, &format!("model-{}", self.isolation)).await;
+        crate::remove(self.world, &self.model).await;
     }
 
     fn roles(&self, names: &HomeNames) -> String {
