@@ -142,7 +142,8 @@ impl Signals {
         let _ = tokio::time::timeout(patience, wait).await;
     }
 
-    fn tell(&self, news: News) {
+    /// Tells those who wait in this replica.
+    pub(crate) fn tell(&self, news: News) {
         // Nobody waiting is no error.
         let _ = self.news.send(news);
     }

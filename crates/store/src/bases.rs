@@ -2,7 +2,7 @@
 
 use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
-use tenantry_domain::{ClusterId, DatabaseName, MigrationSetId, SchemaVersion};
+use tenantry_domain::{ClusterId, DatabaseName, HomeId, MigrationSetId, SchemaVersion};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -81,6 +81,24 @@ impl Store {
                 })
             })
             .collect()
+    }
+
+    /// Whether what the home is made from is there already: its cluster's template of its set, or its shared database.
+    pub async fn has_base(&self, home: HomeId) -> Result<bool, StoreError> {
+        let row = query_opt(
+            &*self.client().await?,
+            "SELECT CASE isolation
+                    WHEN 'database' THEN EXISTS (
+                        SELECT FROM template t WHERE t.cluster = home.cluster AND t.state = 'ready'
+                                                 AND t.migration_set IS NOT DISTINCT FROM home.migration_set)
+                    WHEN 'schema' THEN EXISTS (
+                        SELECT FROM shared_database s WHERE s.id = home.shared_database AND s.state = 'ready')
+                    ELSE false END AS is_there
+               FROM home WHERE id = $1",
+            &[&home.as_uuid()],
+        )
+        .await?;
+        row.map_or(Ok(false), |row| get(&row, "is_there"))
     }
 
     /// One shared database.

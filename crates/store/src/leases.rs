@@ -114,7 +114,50 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Begins a transaction of a worker: with the operation locked, and the lease seen to hold. The two are sent together.
+    pub async fn begin_guarded(&self, lease: &Lease) -> Result<(Tx, Guarded), StoreError> {
+        self.begin_with(async |tx| tx.guard(lease).await).await
+    }
+}
+
 impl Tx {
+    /// Notes that a step is done, and moves the cursor on. Without a next step the operation has succeeded, and the lease
+    /// is given back. One round trip, because every step of every operation ends with it.
+    pub async fn complete_step(
+        &self,
+        lease: &Lease,
+        step: &str,
+        next: Option<&str>,
+        progress: &Value,
+    ) -> Result<(), StoreError> {
+        let row = query_one(
+            self.client()?,
+            "WITH moved AS (
+                 UPDATE operation SET step = coalesce($5::text, $4::text), progress = $6, attempt = 0, error = NULL,
+                        state = CASE WHEN $5::text IS NULL THEN 'succeeded' ELSE state END,
+                        finished_at = CASE WHEN $5::text IS NULL THEN clock_timestamp() END,
+                        lease_owner = CASE WHEN $5::text IS NOT NULL THEN lease_owner END,
+                        lease_until = CASE WHEN $5::text IS NOT NULL THEN lease_until END,
+                        updated_at = clock_timestamp()
+                  WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3
+                 RETURNING id
+             ), told AS (
+                 INSERT INTO operation_event (operation, kind, step, detail)
+                 SELECT moved.id, event.kind, event.step, '{}'
+                   FROM moved
+                   CROSS JOIN (VALUES (1, 'step_done', $4::text), (2, 'succeeded', NULL)) AS event (number, kind, step)
+                  WHERE number = 1 OR $5::text IS NULL ORDER BY number
+             )
+             SELECT count(*) AS moved,
+                    count(CASE WHEN $5::text IS NULL THEN pg_notify('tenantry', 'operation:' || id) END) AS notified
+               FROM moved",
+            &[&lease.operation.as_uuid(), &lease.owner, &lease.epoch, &step, &next, progress],
+        )
+        .await?;
+        held(u64::try_from(get::<i64>(&row, "moved")?).map_err(StoreError::internal)?)
+    }
+
     /// Locks the operation and makes sure that the lease still holds. First in every transaction of a worker.
     pub async fn guard(&self, lease: &Lease) -> Result<Guarded, StoreError> {
         let sql =

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::cursor::{PAGE_MAX, Page, PageRequest};
 use crate::error::StoreError;
 use crate::filter::Filter;
-use crate::row::{execute, get, parsed, query, query_opt, time};
+use crate::row::{execute, get, parsed, query, query_one, query_opt, time};
 use crate::store::Store;
 use crate::transaction::Tx;
 /// Durable work on one tenant or cluster.
@@ -176,10 +176,15 @@ impl Store {
 impl Tx {
     /// A new operation; workers hear of it at the commit.
     pub async fn insert_operation(&self, new: &NewOperation) -> Result<(), StoreError> {
-        execute(
+        query_one(
             self.client()?,
-            "INSERT INTO operation (id, kind, code_version, tenant, cluster, input, progress, idempotency_key)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "WITH queued AS (
+                 INSERT INTO operation (id, kind, code_version, tenant, cluster, input, progress, idempotency_key)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id
+             ), told AS (
+                 INSERT INTO operation_event (operation, kind, detail) SELECT id, 'queued', '{}' FROM queued
+             )
+             SELECT pg_notify('tenantry', 'operation:' || id) FROM queued",
             &[
                 &new.id.as_uuid(),
                 &new.kind.as_str(),
@@ -191,9 +196,8 @@ impl Tx {
                 &new.idempotency_key,
             ],
         )
-        .await?;
-        self.record_event(new.id, "queued", None, &json!({})).await?;
-        self.notify_operation(new.id).await
+        .await
+        .map(drop)
     }
 
     /// One operation, which nobody else changes until the end of the transaction.

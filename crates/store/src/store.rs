@@ -105,6 +105,14 @@ impl Store {
         Tx::begin(self.client().await?, Arc::clone(&self.keyring)).await
     }
 
+    /// Begins a transaction with a first statement, which goes out with the `BEGIN`.
+    pub(crate) async fn begin_with<T>(
+        &self,
+        first: impl AsyncFnOnce(&Tx) -> Result<T, StoreError>,
+    ) -> Result<(Tx, T), StoreError> {
+        Tx::begin_with(self.client().await?, Arc::clone(&self.keyring), first).await
+    }
+
     /// Listens for news on a connection of its own, which is made anew whenever it is lost.
     pub fn listen(&self) -> Listener {
         Listener::new(self.connector.clone())

@@ -30,6 +30,19 @@ impl Tx {
         Ok(tx)
     }
 
+    /// The same with a first statement. Polled in this order, and so sent in this order.
+    pub(crate) async fn begin_with<T>(
+        client: Object,
+        keyring: Arc<Keyring>,
+        first: impl AsyncFnOnce(&Self) -> Result<T, StoreError>,
+    ) -> Result<(Self, T), StoreError> {
+        let tx = Self { client: Some(client), keyring, feed: FeedChanges::default() };
+        let (begun, first) = futures::future::join(tx.client()?.batch_execute("BEGIN"), first(&tx)).await;
+        begun?;
+        let first = first?;
+        Ok((tx, first))
+    }
+
     /// Makes everything that was written durable. Changes of routes and clusters get their versions here, with the
     /// feed's clock as the last lock. An error may mean either: the reply can be lost after the commit.
     pub async fn commit(mut self) -> Result<(), StoreError> {

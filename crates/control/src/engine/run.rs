@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 #[cfg(feature = "failpoints")]
 use super::failpoints;
 use super::step::{Effect, Kind, Step, StepError, StepResult, Work};
+use crate::signals::News;
 
 /// Attempts after which trouble counts as more than everyday.
 const EVERYDAY_ATTEMPTS: u32 = 3;
@@ -122,19 +123,17 @@ async fn commit<K: Kind>(
     next: Option<&str>,
 ) -> Result<Committed, StepError> {
     let step = &K::STEPS[index];
-    let mut tx = work.control.store().begin().await?;
-    let guarded = tx.guard(work.lease).await?;
+    let (mut tx, guarded) = work.control.store().begin_guarded(work.lease).await?;
     if guarded.cancel_requested && K::is_before_pivot(step.name) {
         return Ok(Committed::Cancelled);
     }
-    tx.record_event(work.operation.id, "step_done", Some(step.name), &json!({})).await?;
-    tx.advance(work.lease, Some(next.unwrap_or(step.name)), &to_json(progress)?).await?;
-    if next.is_none() {
-        tx.record_event(work.operation.id, "succeeded", None, &json!({})).await?;
-        tx.set_state(work.lease, OperationState::Succeeded, None).await?;
-    }
+    tx.complete_step(work.lease, step.name, next, &to_json(progress)?).await?;
     (step.record)(work, progress, &mut tx).await?;
     tx.commit().await?;
+    if next.is_none() {
+        // Ahead of the catalog's own notification: whoever waits here need not wait for that.
+        work.control.signals().tell(News::Operation(work.operation.id));
+    }
     Ok(Committed::Yes)
 }
 

@@ -151,6 +151,11 @@ async fn ensure_base(work: &Work<'_>, progress: &mut ProvisionProgress) -> StepR
     if progress.is_warm {
         return Ok(Effect::None);
     }
+    if let Some(home) = progress.home
+        && work.control.store().has_base(home).await?
+    {
+        return Ok(Effect::None);
+    }
     let site = Site::load(work, progress).await?;
     match site.home.home.isolation {
         Isolation::Database => {
@@ -198,6 +203,8 @@ async fn ensure_home(work: &Work<'_>, progress: &mut ProvisionProgress) -> StepR
     };
     let spec = HomeSpec { template: template.as_ref().map(|template| &template.name), ..spec };
     fleet.ensure_home(&site.target, &spec).await?;
+    // A template of the home's own set is at the end of that.
+    progress.is_migrated = template.is_some();
     progress.schema_version = template.map_or(SchemaVersion::default(), |template| template.schema_version);
     Ok(Effect::Changed)
 }
@@ -220,9 +227,9 @@ async fn record_home_objects(work: &Work<'_>, progress: &ProvisionProgress, tx: 
     Ok(())
 }
 
-/// Replays the set where the home is no clone of a template, or where the template was behind.
+/// Replays the set where the home is no clone of a template.
 async fn migrate(work: &Work<'_>, progress: &mut ProvisionProgress) -> StepResult {
-    if progress.is_warm {
+    if progress.is_migrated {
         return Ok(Effect::None);
     }
     let site = Site::load(work, progress).await?;
@@ -279,9 +286,12 @@ async fn publish_route(_: &Work<'_>, _: &mut ProvisionProgress) -> StepResult {
 async fn record_publish_route(work: &Work<'_>, progress: &ProvisionProgress, tx: &mut Tx) -> Result<(), StepError> {
     let tenant = tenant_of(work)?;
     let home = progress.home.ok_or_else(|| StepError::Failed { reason: "no home is reserved".to_owned() })?;
-    tx.home_ready(home, progress.schema_version).await?;
-    tx.open_placement(tenant, home, Generation::FIRST).await?;
-    tx.set_tenant_active(tenant, Generation::FIRST, progress.schema_version).await?;
+    // Sent together: none of them looks at what another writes.
+    tokio::try_join!(
+        tx.home_ready(home, progress.schema_version),
+        tx.open_placement(tenant, home, Generation::FIRST),
+        tx.set_tenant_active(tenant, Generation::FIRST, progress.schema_version),
+    )?;
     tx.publish_route(tenant, RouteState::Active, Generation::FIRST, Some(home)).await?;
     tx.emit(&NewEvent::of_tenant(EventKind::TenantActivated, tenant).by(work.operation.id)).await?;
     if progress.is_warm {

@@ -23,11 +23,20 @@ pub(crate) struct ProvisionProgress {
     /// Whether the home was made beforehand and is only to be handed over.
     #[serde(default)]
     pub(crate) is_warm: bool,
+    /// Whether the home's schema is that of its set already, because it is a clone.
+    #[serde(default)]
+    pub(crate) is_migrated: bool,
 }
 
 impl ProvisionProgress {
     fn at(home: HomeId) -> Self {
-        Self { home: Some(home), own_cluster: None, schema_version: SchemaVersion::default(), is_warm: false }
+        Self {
+            home: Some(home),
+            own_cluster: None,
+            schema_version: SchemaVersion::default(),
+            is_warm: false,
+            is_migrated: false,
+        }
     }
 }
 
@@ -101,7 +110,8 @@ async fn reserve_cluster(
         }
     };
     let own_cluster = Some(OwnCluster { provider, cluster, pin });
-    Ok(ProvisionProgress { home: None, own_cluster, schema_version: SchemaVersion::default(), is_warm: false })
+    let schema_version = SchemaVersion::default();
+    Ok(ProvisionProgress { home: None, own_cluster, schema_version, is_warm: false, is_migrated: false })
 }
 
 /// Takes a home that was made beforehand, if one of the set that new tenants start with is there. Two requests never get
@@ -122,6 +132,7 @@ async fn claim_warm_home(
     Ok(claimed.map(|claimed| ProvisionProgress {
         schema_version: claimed.schema_version,
         is_warm: true,
+        is_migrated: true,
         ..ProvisionProgress::at(claimed.home)
     }))
 }
