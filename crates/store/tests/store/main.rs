@@ -10,6 +10,7 @@ mod idempotency;
 mod lists;
 mod migrations;
 mod operations;
+mod placement;
 mod reconcilers;
 mod rollouts;
 mod routes;
