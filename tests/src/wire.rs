@@ -77,6 +77,11 @@ impl Wire {
         self.send(Method::PATCH, path, Some(body.to_string())).await
     }
 
+    /// `PUT` of JSON.
+    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::PUT, path, Some(body.to_string())).await
+    }
+
     /// `DELETE`.
     pub async fn delete(&self, path: &str) -> Answer {
         self.send(Method::DELETE, path, None).await

@@ -6,6 +6,7 @@ mod access;
 mod bad_input;
 mod command_line;
 mod crashes;
+mod fleet_of_clusters;
 mod isolation;
 mod life_of_a_tenant;
 mod operations;

@@ -43,8 +43,13 @@ async fn place(catalog: &Catalog, slug: &str, residence: &str, cluster: ClusterI
     tx.insert_operation(&NewOperation { id: operation, ..new_operation(Some(tenant.id)) }).await?;
     let home = NewHome { tenant: Some(tenant.id), ..new_home(cluster, operation) };
     tx.insert_home(&home).await?;
-    tx.publish_route(tenant.id, tenantry_domain::RouteState::Provisioning, tenantry_domain::Generation::default(), None)
-        .await?;
+    tx.publish_route(
+        tenant.id,
+        tenantry_domain::RouteState::Provisioning,
+        tenantry_domain::Generation::default(),
+        None,
+    )
+    .await?;
     tx.commit().await
 }
 
