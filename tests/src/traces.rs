@@ -26,6 +26,7 @@ impl Traces {
     pub(crate) async fn made(catalog: &Client, cluster: &Uuid) -> Self {
         let sql = "SELECT kind || ' ' || name FROM resource
                    WHERE cluster = $1 AND state = 'created' AND kind IN ('role', 'database')
+                     AND NOT (kind = 'database' AND is_adopted)
                    UNION ALL SELECT unnest(ARRAY['database ' || name, 'role ' || name || '_owner']) FROM template
                    WHERE cluster = $1 AND state = 'ready'
                    UNION ALL SELECT 'database ' || name FROM shared_database WHERE cluster = $1 AND state = 'ready'

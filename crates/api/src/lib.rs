@@ -7,6 +7,7 @@
 //!
 //! Start reading at [`tenant`], then [`problem`] (what every failure looks like) and [`feed`] (what routers follow).
 
+pub mod adoption;
 pub mod audit_log;
 #[cfg(feature = "client")]
 pub mod client;
@@ -36,6 +37,7 @@ pub mod tenant;
 pub mod token;
 pub mod webhook;
 
+pub use adoption::{AdoptQuery, AdoptTenant, AdoptionFinding, AdoptionReport, AdoptionSeverity};
 pub use audit_log::{AuditEntry, ListAuditLog};
 #[cfg(feature = "client")]
 pub use client::{Client, ClientConfig, ClientError};

@@ -8,6 +8,8 @@ use tenantry_fleet::FleetError;
 use tenantry_migration_set::Finding;
 use tenantry_store::StoreError;
 
+use crate::adoption::AdoptionFinding;
+
 /// A failure of a use-case, by what its caller can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
@@ -60,6 +62,12 @@ pub enum ControlError {
         /// Which limit of the cluster was reached.
         limit: &'static str,
     },
+    /// What is to be adopted cannot be as it is.
+    #[error("this cannot be adopted as it is: {}", joined(findings))]
+    AdoptionRefused {
+        /// All that stands in the way.
+        findings: Vec<AdoptionFinding>,
+    },
     /// The wish contradicts where the data may be.
     #[error("{reason}")]
     ResidencyViolation {
@@ -103,6 +111,12 @@ pub enum ControlError {
     /// A defect or a condition that no caller can mend.
     #[error("something failed inside; the log has the details under this request's id")]
     Internal(#[source] Box<dyn Error + Send + Sync>),
+}
+
+fn joined(findings: &[AdoptionFinding]) -> String {
+    let sentences: Vec<String> =
+        findings.iter().map(|finding| format!("{}; {}", finding.message, finding.advice)).collect();
+    sentences.join(" · ")
 }
 
 impl ControlError {

@@ -8,6 +8,7 @@
 //! Start reading at [`control`] (what everything hangs on), then [`tenants`] (a request) and
 //! `operations/provision_tenant.rs` (the work that follows from it).
 
+pub mod adoption;
 pub mod audit_log;
 pub mod caller;
 pub mod candidates;

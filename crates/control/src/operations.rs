@@ -1,5 +1,9 @@
 //! Operations as people see them, and the kinds of work there are.
 
+pub(crate) mod adopt;
+pub(crate) mod adopt_cancel;
+pub(crate) mod adopt_confirm;
+pub(crate) mod adopted_home;
 pub(crate) mod bases;
 pub(crate) mod cluster_target;
 pub(crate) mod delete_tenant;
@@ -16,6 +20,7 @@ use tenantry_domain::{Access, OperationId, OperationKind, OperationState, Scope,
 use tenantry_store::{AuditEntry, Operation, OperationEvent, OperationFilter, Page, PageRequest, TenantRef};
 use tokio::time::Instant;
 
+use crate::adoption;
 use crate::caller::Caller;
 use crate::control::Control;
 use crate::engine::Kind;
@@ -104,6 +109,13 @@ pub async fn cancel(
     reason: Option<&str>,
 ) -> Result<Operation, ControlError> {
     let (mut tx, operation) = open(control, caller, id).await?;
+    // What an adoption did is put back until somebody has confirmed it.
+    if let (OperationKind::Adopt, OperationState::Succeeded, Some(tenant)) =
+        (operation.kind, operation.state, operation.tenant)
+    {
+        drop(tx);
+        return Ok(adoption::cancel(control, caller, &TenantRef::Id(tenant), reason).await?.1);
+    }
     if operation.state.is_finished() {
         return Err(ControlError::InvalidState {
             reason: format!("the operation is {} already; there is nothing to cancel", operation.state),

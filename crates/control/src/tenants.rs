@@ -148,11 +148,7 @@ async fn draft(
     wish: &CreateTenant,
     operation: OperationId,
 ) -> Result<Draft, ControlError> {
-    let plan_name = match &wish.plan {
-        Some(plan) => plan.clone(),
-        None => PlanName::parse(DEFAULT_PLAN)?,
-    };
-    let plan = tx.plan(&plan_name).await.map_err(|error| unknown(error, "/plan", "plan", plan_name.as_str()))?;
+    let plan = named_plan(tx, wish.plan.clone()).await?;
     let region = match &wish.region {
         Some(region) => region.clone(),
         None => default_region(control, tx).await?,
@@ -357,6 +353,15 @@ pub(crate) fn unknown(
     }
 }
 
+/// The plan that a new tenant gets.
+pub(crate) async fn named_plan(tx: &mut Tx, name: Option<PlanName>) -> Result<Plan, ControlError> {
+    let name = match name {
+        Some(name) => name,
+        None => PlanName::parse(DEFAULT_PLAN)?,
+    };
+    tx.plan(&name).await.map_err(|error| unknown(error, "/plan", "plan", name.as_str()))
+}
+
 pub(crate) async fn default_region(control: &Control, tx: &mut Tx) -> Result<Region, ControlError> {
     if let Some(region) = &control.config().default_region {
         return Ok(region.clone());
@@ -396,7 +401,7 @@ pub(crate) async fn check_region(tx: &mut Tx, control: &Control, region: &Region
     ))
 }
 
-async fn check_parent(tx: &mut Tx, parent: &TenantRef) -> Result<TenantId, ControlError> {
+pub(crate) async fn check_parent(tx: &mut Tx, parent: &TenantRef) -> Result<TenantId, ControlError> {
     let parent = tx.tenant(parent).await.map_err(|error| unknown(error, "/parent", "tenant", &parent.to_string()))?;
     if matches!(parent.state.status(), TenantStatus::Deleting | TenantStatus::Deleted) {
         return Err(ControlError::invalid("/parent", format!("tenant `{}` is {}", parent.slug, parent.state.status())));

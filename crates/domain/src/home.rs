@@ -230,6 +230,15 @@ impl Home {
     pub fn names(&self) -> HomeNames {
         HomeNames::of(self.id)
     }
+
+    /// Whether it was made elsewhere and taken over: then its database or schema bears a name that is not the home's.
+    pub fn is_adopted(&self) -> bool {
+        match self.isolation {
+            Isolation::Schema => self.schema != SchemaName::of_home(self.id),
+            Isolation::Database => self.database != DatabaseName::of_home(self.id),
+            Isolation::Row | Isolation::Cluster => false,
+        }
+    }
 }
 
 /// The fact that a tenant lives in a home.
@@ -246,6 +255,18 @@ pub struct Placement {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_home_with_a_name_that_is_not_its_own_is_adopted() {
+        let id = HomeId::new(Uuid::from_u128(7));
+        let cluster = ClusterId::new(Uuid::from_u128(8));
+        let legacy = DatabaseName::parse("legacy").expect("valid");
+        let home = |isolation, database: DatabaseName, schema| Home { id, cluster, isolation, database, schema };
+        assert!(!home(Isolation::Database, DatabaseName::of_home(id), SchemaName::public()).is_adopted());
+        assert!(home(Isolation::Database, legacy.clone(), SchemaName::public()).is_adopted());
+        assert!(!home(Isolation::Schema, DatabaseName::shared(Uuid::nil()), SchemaName::of_home(id)).is_adopted());
+        assert!(home(Isolation::Schema, legacy, SchemaName::parse("sales").expect("valid")).is_adopted());
+    }
 
     #[test]
     fn physical_names_derive_from_the_home_and_fit_postgresql() {

@@ -5,11 +5,17 @@ use serde::{Deserialize, Serialize};
 
 words! {
     /// What an operation does.
-    OperationKind, "operation kind", "use provision, delete, prepare_home or drop_home", {
+    OperationKind, "operation kind", "use provision, delete, adopt, adopt_confirm, adopt_cancel, prepare_home or drop_home", {
         /// Makes a home and lets the tenant in.
         Provision => "provision",
         /// Takes the tenant out and its home down.
         Delete => "delete",
+        /// Makes a database or schema that is there already a tenant's.
+        Adopt => "adopt",
+        /// Makes an adoption final.
+        AdoptConfirm => "adopt_confirm",
+        /// Puts back what was adopted.
+        AdoptCancel => "adopt_cancel",
         /// Makes a home that waits for its tenant.
         PrepareHome => "prepare_home",
         /// Takes down a home that no tenant ever had.

@@ -144,7 +144,10 @@ PERFORM pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot
 
 /// The roles that come and go with the database itself. A home's are dropped by themselves.
 fn roles_of(database: &DatabaseName) -> Vec<RoleName> {
-    match database.as_str().get(..2) {
+    // An adopted database bears any name.
+    let is_ours =
+        database.as_str().get(2..).is_some_and(|id| id.len() == 32 && id.bytes().all(|it| it.is_ascii_hexdigit()));
+    match database.as_str().get(..2).filter(|_| is_ours) {
         Some("s_") => shared_database_roles(database).to_vec(),
         Some("t_") => template_roles(database).to_vec(),
         _ => Vec::new(),

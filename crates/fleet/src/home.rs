@@ -91,7 +91,7 @@ impl Fleet {
     }
 }
 
-fn in_transaction(sql: &str) -> String {
+pub(crate) fn in_transaction(sql: &str) -> String {
     format!("BEGIN;\n{sql}COMMIT;\n")
 }
 
@@ -109,7 +109,7 @@ END IF;",
 }
 
 /// Rights that `schema` homes get by joining the groups of their shared database.
-fn database_grants(home: &Home, limits: &Limits) -> String {
+pub(crate) fn database_grants(home: &Home, limits: &Limits) -> String {
     let names = home.names();
     let mut sql = interior::grants(&idents([&names.owner, &names.app, &names.read_only].map(RoleName::as_str)));
     sql.push_str(&temporary_tables(home, limits));

@@ -11,9 +11,13 @@ use crate::stamp;
 /// Makes the interior, for use in a transaction. Repeatable. Extensions that the server does not offer, or does not let
 /// the admin install, are left out ([`missing_extensions`]).
 pub(crate) fn setup(extensions: &[String]) -> String {
+    format!("REVOKE ALL ON SCHEMA public FROM PUBLIC;\n{}", rooms(extensions))
+}
+
+/// The same beside objects that somebody else made: `public` stays as it is.
+pub(crate) fn rooms(extensions: &[String]) -> String {
     let mut sql = String::from(
-        "REVOKE ALL ON SCHEMA public FROM PUBLIC;
-CREATE SCHEMA IF NOT EXISTS tenantry;
+        "CREATE SCHEMA IF NOT EXISTS tenantry;
 CREATE SCHEMA IF NOT EXISTS extensions;
 REVOKE ALL ON SCHEMA tenantry, extensions FROM PUBLIC;
 ",
@@ -34,6 +38,25 @@ END",
     }
     sql
 }
+
+/// Within a block: takes the interior out again. Extensions that somebody has come to need stay, and their schema with
+/// them.
+pub(crate) const REMOVE: &str = "DROP SCHEMA tenantry CASCADE;
+DECLARE extension name;
+BEGIN
+    FOR extension IN SELECT extname FROM pg_catalog.pg_extension
+        WHERE extnamespace = pg_catalog.to_regnamespace('extensions')
+    LOOP
+        BEGIN
+            EXECUTE pg_catalog.format('DROP EXTENSION %I', extension);
+        EXCEPTION WHEN dependent_objects_still_exist THEN NULL;
+        END;
+    END LOOP;
+    BEGIN
+        DROP SCHEMA IF EXISTS extensions;
+    EXCEPTION WHEN dependent_objects_still_exist THEN NULL;
+    END;
+END;";
 
 /// Lets roles (a list of quoted names) use the interior.
 pub(crate) fn grants(roles: &str) -> String {

@@ -11,6 +11,7 @@
 //! Start reading at [`Fleet`] and [`ClusterTarget`], then [`Fleet::ensure_home`].
 
 mod activity;
+mod adopt;
 mod checks;
 mod claim;
 mod config;
@@ -45,6 +46,7 @@ mod verify;
 mod version;
 
 pub use activity::{Stop, TenantSession};
+pub use adopt::{Belongings, Found, Survey, SurveyedHistory, SurveyedOwner};
 pub use checks::tls_check;
 pub use config::FleetConfig;
 pub use error::{FleetError, MigrationFailure};

@@ -4,6 +4,7 @@
 //! and applies each file in one more, leaves `-- no-transaction` files outside a transaction ([`statements`]), and tells
 //! file, line and PostgreSQL's own words when one fails ([`failure`]).
 
+mod baseline;
 mod failure;
 mod guard;
 mod ledger;
@@ -22,10 +23,11 @@ use crate::quote::{ident, literal};
 use crate::session::{Login, Session};
 use crate::target::ClusterTarget;
 use ledger::Ledger;
+pub(crate) use ledger::applied_migration;
 pub use seed::SeedFile;
 
 /// refinery's name for its table, so that stock refinery can read a home's history.
-const HISTORY: &str = "refinery_schema_history";
+pub(crate) const HISTORY: &str = "refinery_schema_history";
 /// How far a `-- no-transaction` file has come.
 const PROGRESS: &str = "tenantry_migration_progress";
 /// A migrator's session asks one thing after the other. One that falls silent belongs to a worker that is stopped: its

@@ -96,10 +96,13 @@ impl Fleet {
         let database = rows.iter().any(|row| row.get(0) == Some("database"));
         let of_roles = rows.iter().filter(|row| row.get(0) == Some("role"));
         let roles = of_roles.filter_map(|row| RoleName::parse(row.get(1)?).ok()).collect();
-        let schema = database
-            && (home.isolation != Isolation::Schema
-                || self.schemas(target, &home.database).await?.contains(&home.schema));
+        let schema = database && (home.isolation != Isolation::Schema || self.has_schema(target, home).await?);
         Ok(ObservedHome { database, schema, roles })
+    }
+
+    async fn has_schema(&self, target: &ClusterTarget, home: &Home) -> Result<bool, FleetError> {
+        let sql = format!("SELECT FROM pg_namespace WHERE nspname = {};", literal(home.schema.as_str()));
+        Ok(!self.inside(target, home).await?.rows("look for the home's schema", &sql).await?.is_empty())
     }
 
     /// The control plane's own sessions on a home's behalf, found by `application_name`; also those whose client is gone.

@@ -198,7 +198,7 @@ fn intended_memberships(home: &Home, limits: &Limits) -> BTreeSet<(String, Strin
         pair(&names.app, &names.login_b),
         pair(&names.owner, &names.migrator),
     ]);
-    if home.isolation == Isolation::Schema {
+    if home.isolation == Isolation::Schema && !home.is_adopted() {
         let homes = RoleName::shared_homes(&home.database);
         pairs.extend([&names.owner, &names.app, &names.read_only, &names.migrator].map(|role| pair(&homes, role)));
         let temporary = RoleName::shared_temporary(&home.database);
@@ -252,11 +252,13 @@ fn drift(intended: &IntendedRoles, observed: &Observed, version: i32) -> Vec<Str
         .memberships
         .iter()
         .filter(|(group, member)| ours.contains(group.as_str()) || ours.contains(member.as_str()))
+        .filter(|(group, _)| !is_shared_with_old_owners(home, group))
         .cloned()
         .collect();
     findings.extend(wanted.difference(&seen).map(|(group, member)| format!("{member} is no member of {group}")));
     findings.extend(seen.difference(&wanted).map(|(group, member)| format!("{member} is a member of {group}")));
-    if home.isolation != Isolation::Schema {
+    // Until an adoption is confirmed everybody may what `PUBLIC` may.
+    if home.isolation != Isolation::Schema && !home.is_adopted() {
         let may = observed.temporary.contains(names.app.as_str());
         if may != (limits.temporary_tables == Some(true)) {
             let word = if may { "may" } else { "may not" };
@@ -264,6 +266,12 @@ fn drift(intended: &IntendedRoles, observed: &Observed, version: i32) -> Vec<Str
         }
     }
     findings
+}
+
+/// Whoever owned the objects of an adopted home goes on as a member of their new owner until that is confirmed. Nobody can
+/// join by themselves: the owner does not log in and has no right to pass itself on.
+fn is_shared_with_old_owners(home: &Home, group: &str) -> bool {
+    home.is_adopted() && group == home.names().owner.as_str()
 }
 
 fn changed_settings(role: &RoleName, wanted: &[(&'static str, String)], seen: &ObservedRole) -> Vec<String> {
@@ -307,8 +315,9 @@ fn revoke_strangers(home: &Home, limits: &Limits) -> String {
            FROM pg_catalog.pg_auth_members a JOIN pg_catalog.pg_roles g ON g.oid = a.roleid
            JOIN pg_catalog.pg_roles m ON m.oid = a.member
           WHERE (g.rolname IN ({ours}) OR m.rolname IN ({ours})) AND {NO_ADMIN}
-            AND (g.rolname::text, m.rolname::text) NOT IN ({})",
-        wanted.join(", ")
+            AND (g.rolname::text, m.rolname::text) NOT IN ({}) AND g.rolname <> ALL (ARRAY[{}]::pg_catalog.name[])",
+        wanted.join(", "),
+        if home.is_adopted() { literal(home.names().owner.as_str()) } else { String::new() },
     ))
 }
 

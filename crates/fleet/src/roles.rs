@@ -240,7 +240,8 @@ pub(crate) fn memberships(home: &Home, names: &HomeNames, limits: &Limits, sessi
     let logins = idents([names.login_a.as_str(), names.login_b.as_str()]);
     let mut sql = format!("GRANT {} TO {logins};\n", name(&names.app));
     sql.push_str(&grant_to_migrator(session.server_version(), names.owner.as_str(), names.migrator.as_str()));
-    if home.isolation == Isolation::Schema {
+    // The database of an adopted schema is not ours to have groups for.
+    if home.isolation == Isolation::Schema && !home.is_adopted() {
         let homes = RoleName::shared_homes(&home.database);
         let temporary = RoleName::shared_temporary(&home.database);
         let everyone = idents([&names.owner, &names.app, &names.read_only, &names.migrator].map(RoleName::as_str));
@@ -259,13 +260,30 @@ pub(crate) fn memberships(home: &Home, names: &HomeNames, limits: &Limits, sessi
 /// Ends every session of some roles and waits until they are gone. A login that was let in just before its role lost
 /// `LOGIN` shows up a moment later, so only the second empty look in a row counts.
 pub(crate) async fn end_sessions(session: &mut Session, roles: &[&RoleName]) -> Result<(), FleetError> {
+    end_sessions_where(session, roles, "true").await
+}
+
+/// The same in one database only.
+pub(crate) async fn end_sessions_in(
+    session: &mut Session,
+    database: &DatabaseName,
+    roles: &[&RoleName],
+) -> Result<(), FleetError> {
+    end_sessions_where(session, roles, &format!("datname = {}", literal(database.as_str()))).await
+}
+
+async fn end_sessions_where(session: &mut Session, roles: &[&RoleName], condition: &str) -> Result<(), FleetError> {
+    if roles.is_empty() {
+        return Ok(());
+    }
     let sql = format!(
-        "SELECT count(*), count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename IN ({});",
+        "SELECT count(*), count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
+         WHERE usename IN ({}) AND {condition};",
         literals(roles.iter().map(|role| role.as_str()))
     );
     let mut empty_looks = 0;
     for _ in 0..LOOKS_MAX {
-        let rows = session.rows("end the sessions of the home's roles", &sql).await?;
+        let rows = session.rows("end the sessions of the roles", &sql).await?;
         let none = rows.first().and_then(|row| row.get(0)) == Some("0");
         empty_looks = if none { empty_looks + 1 } else { 0 };
         if empty_looks == 2 {
@@ -273,7 +291,7 @@ pub(crate) async fn end_sessions(session: &mut Session, roles: &[&RoleName]) -> 
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    Err(FleetError::busy("sessions of the home's roles do not end; look at pg_stat_activity on the cluster"))
+    Err(FleetError::busy("sessions of the roles do not end; look at pg_stat_activity on the cluster"))
 }
 
 /// Databases in which some roles own or may do anything.

@@ -2,6 +2,7 @@
 
 use tenantry_domain::{Home, Isolation};
 
+use crate::adopt::leave;
 use crate::error::FleetError;
 use crate::fleet::Fleet;
 use crate::quote::{do_block, ident, literal};
@@ -44,7 +45,11 @@ impl Fleet {
             do_block(&[join(&inside, target, &roles), drop_owned(&roles)].concat()),
             literal(&home.id.to_string()),
         );
-        inside.batch("drop the home's schema", &sql).await
+        inside.batch("drop the home's schema", &sql).await?;
+        if home.is_adopted() {
+            inside.batch("take the interior out of a database that is not ours", &leave(home)).await?;
+        }
+        Ok(())
     }
 }
 

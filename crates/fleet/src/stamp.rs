@@ -53,9 +53,10 @@ impl Fleet {
         read().map(Some).ok_or_else(|| FleetError::refused("the stamp is unreadable; write it again"))
     }
 
-    /// An admin session inside a home's database: kept where many homes share it, one of its own elsewhere.
+    /// An admin session inside a home's database: kept where many homes share it, one of its own elsewhere. A database
+    /// that is not ours gets none kept, so that we stand in nobody's way there.
     pub(crate) async fn inside(&self, target: &ClusterTarget, home: &Home) -> Result<Inside, FleetError> {
-        if home.isolation == Isolation::Schema {
+        if home.isolation == Isolation::Schema && !home.is_adopted() {
             Ok(Inside::Shared(self.kept(target, &home.database).await?))
         } else {
             Ok(Inside::Own(self.once(target, &home.database, Some(home.id)).await?))

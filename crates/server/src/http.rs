@@ -18,6 +18,7 @@ mod security_headers;
 mod streams;
 mod wait;
 
+mod adoption;
 mod audit_log;
 mod clusters;
 mod migration_sets;

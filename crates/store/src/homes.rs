@@ -147,9 +147,9 @@ impl Tx {
             client,
             "INSERT INTO home (id, cluster, isolation, database_name, schema_name, shared_database, migration_set,
                                login_slot, login_secret, read_only_secret, migrator_secret, tenant, claimed_at,
-                               connections)
+                               connections, is_adopted)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, CASE WHEN $12::uuid IS NOT NULL THEN now() END,
-                     $13)",
+                     $13, $14)",
             &[
                 &home.id.as_uuid(),
                 &home.cluster.as_uuid(),
@@ -164,6 +164,7 @@ impl Tx {
                 &migrator,
                 &new.tenant.map(TenantId::as_uuid),
                 &i64::from(new.connections),
+                &home.is_adopted(),
             ],
         )
         .await?;

@@ -8,6 +8,7 @@
 //!
 //! Start reading at [`Store`] and [`Tx`], then [`tenants`](Store::tenants) and [`operations`](Store::claim_operation).
 
+mod adoptions;
 mod audit_log;
 mod bases;
 mod cluster_health;
@@ -50,6 +51,7 @@ mod warm_homes;
 mod webhook_deliveries;
 mod webhooks;
 
+pub use adoptions::{Adoption, AdoptionState, HomeInDatabase};
 pub use audit_log::{AuditEntry, AuditFilter, AuditRecord, AuditVerdict};
 pub use bases::{BaseState, RetiredTemplate, SharedDatabase, Template};
 pub use cluster_health::ClusterLook;

@@ -124,8 +124,9 @@ impl Tx {
         let parents: Vec<Option<&str>> = resources.iter().map(|it| it.parent.as_deref()).collect();
         execute(
             self.client()?,
-            "INSERT INTO resource (id, home, operation, cluster, kind, name, parent)
-             SELECT id, $2, $1, cluster, kind, name, parent
+            "INSERT INTO resource (id, home, operation, cluster, kind, name, parent, is_adopted)
+             SELECT id, $2, $1, cluster, kind, name, parent,
+                    kind IN ('database', 'schema') AND EXISTS (SELECT FROM home WHERE home.id = $2 AND home.is_adopted)
              FROM unnest($3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[])
                   WITH ORDINALITY AS new (id, cluster, kind, name, parent, position)
              ORDER BY position",

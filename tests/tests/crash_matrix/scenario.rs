@@ -46,6 +46,10 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 /// What nobody asks for: see [`upkeep`](super::upkeep).
 pub(crate) const UPKEEP: &[OperationKind] = &[OperationKind::PrepareHome, OperationKind::DropHome];
 
+/// What begins with a database of somebody else's: see [`adoption`](super::adoption).
+pub(crate) const ADOPTION: &[OperationKind] =
+    &[OperationKind::Adopt, OperationKind::AdoptConfirm, OperationKind::AdoptCancel];
+
 /// The steps of a kind.
 pub(crate) fn steps_of(kind: OperationKind) -> KindSteps {
     KindSteps::all().into_iter().find(|steps| steps.kind == kind).expect("a kind that is known")
@@ -62,7 +66,8 @@ pub(crate) async fn create(world: &World<'_>, isolation: Isolation) -> (Tenant, 
 #[test]
 fn every_kind_of_work_has_a_scenario() {
     for kind in OperationKind::ALL {
-        let is_there = SCENARIOS.iter().any(|scenario| scenario.kind == *kind) || UPKEEP.contains(kind);
+        let is_there =
+            SCENARIOS.iter().any(|scenario| scenario.kind == *kind) || UPKEEP.contains(kind) || ADOPTION.contains(kind);
         assert!(is_there, "{kind} is in no scenario; add one");
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod access;
+mod adoption;
 mod bad_input;
 mod command_line;
 mod crashes;

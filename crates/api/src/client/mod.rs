@@ -6,6 +6,7 @@
 //!
 //! Start reading at [`Client`], then [`ClientError`].
 
+mod adoption;
 mod audit_log;
 mod clusters;
 mod config;

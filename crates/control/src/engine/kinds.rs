@@ -12,6 +12,18 @@ macro_rules! with_kind {
                 type $K = $crate::operations::delete_tenant::DeleteTenant;
                 $body
             }
+            ::tenantry_domain::OperationKind::Adopt => {
+                type $K = $crate::operations::adopt::Adopt;
+                $body
+            }
+            ::tenantry_domain::OperationKind::AdoptConfirm => {
+                type $K = $crate::operations::adopt_confirm::AdoptConfirm;
+                $body
+            }
+            ::tenantry_domain::OperationKind::AdoptCancel => {
+                type $K = $crate::operations::adopt_cancel::AdoptCancel;
+                $body
+            }
             ::tenantry_domain::OperationKind::PrepareHome => {
                 type $K = $crate::operations::prepare_home::PrepareHome;
                 $body

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use tenantry_domain::{ClusterId, HomeId, TenantId};
 use tenantry_fleet::ClusterTarget;
-use tenantry_store::{ClusterRef, HomeRecord, Resource, ResourceKind, StoreError};
+use tenantry_store::{AdoptionState, ClusterRef, HomeRecord, Resource, ResourceKind, StoreError};
 
 use super::cluster_target::target_of;
 use crate::engine::{StepError, Work};
@@ -43,6 +43,7 @@ async fn release_recorded(work: &Work<'_>, resources: &[Resource]) -> Result<(),
         let record = store.home(home).await?;
         let of_home: Vec<&Resource> = resources.iter().filter(|it| it.home == Some(home)).collect();
         let goes_with_its_cluster = own_clusters.iter().any(|it| it.cluster == record.home.cluster);
+        refuse_undecided(work, &record).await?;
         if !goes_with_its_cluster {
             drop_objects(work, &record, &of_home).await?;
         }
@@ -57,6 +58,17 @@ async fn release_recorded(work: &Work<'_>, resources: &[Resource]) -> Result<(),
         release_cluster(work, resource).await?;
     }
     Ok(())
+}
+
+/// Dropping a home's roles drops what they own. While an adoption is open, that is somebody else's.
+async fn refuse_undecided(work: &Work<'_>, record: &HomeRecord) -> Result<(), StepError> {
+    let Some(tenant) = record.tenant.filter(|_| record.home.is_adopted()) else { return Ok(()) };
+    match work.control.store().adoption(tenant).await? {
+        Some(adoption) if adoption.state == AdoptionState::Open => Err(StepError::Failed {
+            reason: "the tenant's adoption is not decided; confirm it or cancel it first".to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 async fn drop_objects(work: &Work<'_>, record: &HomeRecord, resources: &[&Resource]) -> Result<(), StepError> {

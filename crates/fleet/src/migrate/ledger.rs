@@ -121,7 +121,7 @@ impl Ledger<'_> {
 }
 
 /// Makes refinery's table where it is missing; the app must not write what is the truth about the schema.
-fn history_table(workplace: &Workplace) -> String {
+pub(super) fn history_table(workplace: &Workplace) -> String {
     let table = workplace.table(HISTORY);
     let mut body = format!(
         "IF pg_catalog.to_regclass({}) IS NULL THEN
@@ -142,7 +142,7 @@ pub(super) fn mark(migration: &Migration, is_last: bool) -> String {
     format!("SELECT pg_catalog.set_config('tenantry.migration', '{}', true){hurry};\n", migration.version)
 }
 
-pub(super) fn applied_migration(row: &SimpleQueryRow) -> Result<AppliedMigration, FleetError> {
+pub(crate) fn applied_migration(row: &SimpleQueryRow) -> Result<AppliedMigration, FleetError> {
     let read = || {
         Some(AppliedMigration {
             version: row.get("version")?.parse().ok()?,

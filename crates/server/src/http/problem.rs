@@ -158,6 +158,12 @@ impl From<ControlError> for Refusal {
             ControlError::Outrun { .. } => {
                 Self::new(Code::Unavailable, detail).with_retry_after(Duration::from_millis(100))
             }
+            ControlError::AdoptionRefused { findings } => {
+                let errors = findings
+                    .into_iter()
+                    .map(|it| ProblemDetail::new("/database", format!("{}: {}; {}", it.code, it.message, it.advice)));
+                Self::new(Code::Conflict, detail).with_errors(errors.collect())
+            }
             ControlError::ResidencyViolation { .. } => Self::new(Code::ResidencyViolation, detail),
             ControlError::Forbidden { .. } => Self::new(Code::Forbidden, detail),
             ControlError::LimitExceeded { .. } => Self::new(Code::LimitExceeded, detail),

@@ -13,7 +13,8 @@ use super::openapi::{Base, openapi_document};
 use super::security_headers::guard;
 use super::state::Shared;
 use super::{
-    audit_log, clusters, docs, health, metrics, migration_sets, operations, placement, plans, region_groups, rollouts,
+    adoption, audit_log, clusters, docs, health, metrics, migration_sets, operations, placement, plans, region_groups,
+    rollouts,
 };
 use super::{
     auth, idempotency, limits, route_resolve, routers, routes_feed, secrets, seeds, tenants, tokens, webhooks,
@@ -25,6 +26,9 @@ fn remembered() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(tenants::create, tenants::list))
         .routes(routes!(tenants::show, tenants::update, tenants::delete))
+        .routes(routes!(adoption::adopt))
+        .routes(routes!(adoption::confirm))
+        .routes(routes!(adoption::cancel))
         .routes(routes!(tenants::purge))
         .routes(routes!(tenants::operations))
         .routes(routes!(clusters::register, clusters::list))

@@ -273,7 +273,7 @@ pub(crate) async fn operations(
 }
 
 /// What has begun, held for as long as the caller asked.
-async fn answer<const N: usize>(
+pub(super) async fn answer<const N: usize>(
     control: &Control,
     caller: &Caller,
     (tenant, operation): (tenantry_domain::Tenant, records::Operation),

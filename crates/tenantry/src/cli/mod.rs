@@ -19,6 +19,7 @@ pub(crate) mod region_group;
 pub(crate) mod secrets;
 pub(crate) mod seed;
 pub(crate) mod tenant;
+pub(crate) mod tenant_adopt;
 pub(crate) mod token;
 pub(crate) mod webhook;
 

@@ -22,6 +22,7 @@ use super::error::CliError;
 use super::paging::{self, ListOptions};
 use super::placement;
 use super::table::{Cell, Tabular};
+use super::tenant_adopt::{self, AdoptArguments, CancelArguments, ConfirmArguments};
 use super::waiting::{self, WaitOptions};
 use super::{Context, examples};
 
@@ -64,6 +65,21 @@ pub(crate) enum TenantCommand {
         /// Its slug or id
         tenant: TenantRef,
     },
+    /// Make a database or schema that is there already a tenant, without copying it
+    #[command(after_help = examples!(
+        "tenantry tenant adopt --cluster eu-1 --database acme_prod --slug acme --plan team --dry-run",
+        "tenantry tenant adopt --cluster eu-1 --database acme_prod --slug acme --plan team --baseline-version 14",
+        "tenantry tenant adopt --cluster eu-1 --database old --schema acme --slug acme",
+        "",
+        "Those who had rights before keep them until you decide: adopt-confirm or adopt-cancel.",
+    ))]
+    Adopt(Box<AdoptArguments>),
+    /// Make an adoption final: the old owners lose their rights, and their sessions end
+    #[command(after_help = examples!("tenantry tenant adopt-confirm acme --yes"))]
+    AdoptConfirm(ConfirmArguments),
+    /// Put back everything as it was before an adoption; no tenant is left
+    #[command(after_help = examples!("tenantry tenant adopt-cancel acme --reason 'the wrong database'"))]
+    AdoptCancel(CancelArguments),
     /// Delete a tenant with all its data, at once
     #[command(after_help = examples!(
         "tenantry tenant delete acme          # asks first, on a terminal",
@@ -227,6 +243,9 @@ impl TenantCommand {
         let client = context.client()?;
         match self {
             Self::Create(arguments) => create(context, &client, *arguments).await,
+            Self::Adopt(arguments) => tenant_adopt::adopt(context, &client, *arguments).await,
+            Self::AdoptConfirm(arguments) => tenant_adopt::confirm(context, &client, arguments).await,
+            Self::AdoptCancel(arguments) => tenant_adopt::cancel(context, &client, arguments).await,
             Self::List(arguments) => list(context, &client, *arguments).await,
             Self::Show { tenant } => context.output.object(&client.show_tenant(&tenant).await?.value),
             Self::Update(arguments) => update(context, &client, *arguments).await,
@@ -357,7 +376,7 @@ fn confirm(tenant: &Tenant) -> Result<(), CliError> {
 }
 
 /// Waits as long as asked and shows the tenant as it is then.
-async fn finish(
+pub(super) async fn finish(
     context: &Context,
     client: &Client,
     begun: TenantWithOperation,
