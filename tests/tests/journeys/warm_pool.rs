@@ -141,6 +141,22 @@ async fn a_pool_that_nobody_uses_shrinks() {
         .await
         .unwrap();
     warm(&catalog, 1).await;
+    // In a week nobody remembers the two that were never claimed, nor who made and dropped them.
+    let sql = "SELECT count(*) FROM home WHERE tenant IS NULL AND state = 'released'";
+    assert_eq!(catalog.query_one(sql, &[]).await.unwrap().get::<_, i64>(0), 2);
+    catalog
+        .execute("UPDATE home SET released_at = now() - interval '8 days' WHERE state = 'released'", &[])
+        .await
+        .unwrap();
+    let sql = "UPDATE operation SET finished_at = now() - interval '8 days' WHERE finished_at IS NOT NULL";
+    catalog.execute(sql, &[]).await.unwrap();
+    eventually("they are forgotten", async || {
+        let sql = "SELECT NOT EXISTS (SELECT FROM home WHERE tenant IS NULL AND state = 'released')
+                      AND NOT EXISTS (SELECT FROM operation WHERE kind = 'drop_home')
+                      AND (SELECT count(*) FROM operation WHERE kind = 'prepare_home' AND tenant IS NULL) = 1";
+        catalog.query_one(sql, &[]).await.unwrap().get(0)
+    })
+    .await;
     world.assert_nothing_orphaned().await;
     drop(catalog);
     world.end().await;
