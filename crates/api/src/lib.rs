@@ -34,6 +34,7 @@ pub mod secret;
 pub mod secrets;
 pub mod seed;
 pub mod tenant;
+pub mod tenant_health;
 pub mod token;
 pub mod webhook;
 
@@ -73,6 +74,7 @@ pub use tenant::{
     CreateTenant, CreateTenantAnswer, CreateTenantQuery, ListTenants, Tenant, TenantPreview, TenantWithOperation,
     UpdateTenant,
 };
+pub use tenant_health::{HealthCheck, HealthConnections, TenantHealth};
 pub use token::{CreateToken, CreatedToken, Token};
 pub use webhook::{
     CreateWebhook, ListDeliveries, RotateWebhookSecret, UpdateWebhook, Webhook, WebhookDelivery, WebhookWithSecret,

@@ -12,6 +12,7 @@ pub(crate) mod prepare_home;
 pub(crate) mod provision_tenant;
 pub(crate) mod release_home;
 pub(crate) mod reserve_home;
+pub(crate) mod rotate_credentials;
 
 use std::time::Duration;
 

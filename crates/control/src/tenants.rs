@@ -330,7 +330,7 @@ pub(crate) fn visible(caller: &Caller, named: &TenantRef, tenant: Tenant) -> Res
     }
 }
 
-fn check_match(tenant: &Tenant, if_match: Option<Timestamp>) -> Result<(), ControlError> {
+pub(crate) fn check_match(tenant: &Tenant, if_match: Option<Timestamp>) -> Result<(), ControlError> {
     if if_match.is_some_and(|expected| expected != tenant.updated_at) {
         return Err(ControlError::PreconditionFailed);
     }

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 words! {
     /// What an operation does.
-    OperationKind, "operation kind", "use provision, delete, adopt, adopt_confirm, adopt_cancel, prepare_home or drop_home", {
+    OperationKind, "operation kind",
+    "use provision, delete, rotate_credentials, adopt, adopt_confirm, adopt_cancel, prepare_home or drop_home", {
         /// Makes a home and lets the tenant in.
         Provision => "provision",
         /// Takes the tenant out and its home down.
@@ -16,6 +17,8 @@ words! {
         AdoptConfirm => "adopt_confirm",
         /// Puts back what was adopted.
         AdoptCancel => "adopt_cancel",
+        /// Gives a tenant's roles other passwords.
+        RotateCredentials => "rotate_credentials",
         /// Makes a home that waits for its tenant.
         PrepareHome => "prepare_home",
         /// Takes down a home that no tenant ever had.

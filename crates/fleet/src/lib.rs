@@ -58,7 +58,7 @@ pub use migrate::{Applied, AppliedMigration, ApplyOptions, SeedFile};
 pub use observe::{ObservedBackend, ObservedDatabase, ObservedHome};
 pub use password::random_password;
 pub use register::Inspection;
-pub use role_drift::IntendedRoles;
+pub use role_drift::{IntendedRoles, RoleReport};
 pub use roles::RoleSecrets;
 pub use rotation::{Handover, Leaving};
 pub use shared_database::shared_database_roles;

@@ -32,6 +32,15 @@ pub struct IntendedRoles {
     pub is_open: bool,
 }
 
+/// What a look at the roles of some homes found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RoleReport {
+    /// The homes with anything wrong, and what, as a sentence each.
+    pub drifted: Vec<(HomeId, Vec<String>)>,
+    /// Whether passwords were looked at too: only a superuser sees verifiers.
+    pub sees_passwords: bool,
+}
+
 /// A role as the server has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct ObservedRole {
@@ -55,15 +64,14 @@ struct Observed {
 }
 
 impl Fleet {
-    /// What is wrong with the roles of some homes on one cluster, as a sentence each; homes without anything wrong are
-    /// left out. Whether passwords are right is told only where the admin is a superuser.
+    /// What is wrong with the roles of some homes on one cluster.
     pub async fn role_drift(
         &self,
         target: &ClusterTarget,
         intended: &[IntendedRoles],
-    ) -> Result<Vec<(HomeId, Vec<String>)>, FleetError> {
+    ) -> Result<RoleReport, FleetError> {
         if intended.is_empty() {
-            return Ok(Vec::new());
+            return Ok(RoleReport::default());
         }
         let mut admin = self.admin(target).await?;
         let (sees_verifiers, version) = (admin.is_superuser(), admin.server_version());
@@ -99,7 +107,8 @@ impl Fleet {
             }
         }
         let drifted = intended.iter().map(|intended| (intended.home.id, drift(intended, &observed, version)));
-        Ok(drifted.filter(|(_, findings)| !findings.is_empty()).collect())
+        let drifted = drifted.filter(|(_, findings)| !findings.is_empty()).collect();
+        Ok(RoleReport { drifted, sees_passwords: sees_verifiers })
     }
 
     /// Sets the roles of a home right: logins, passwords, connection limits, settings, memberships and the right to

@@ -126,7 +126,7 @@ async fn what_a_tenant_changed_on_its_own_roles_is_found_and_set_right() {
             arena.provision(tenant, None, None).await;
         }
         let all = [&own, &in_schema, &untouched].map(|tenant| intended(tenant, true));
-        assert_eq!(fleet.role_drift(target, &all).await.unwrap(), Vec::new());
+        assert_eq!(fleet.role_drift(target, &all).await.unwrap().drifted, Vec::new());
 
         for tenant in [&own, &in_schema] {
             let names = tenant.home.names();
@@ -144,7 +144,7 @@ async fn what_a_tenant_changed_on_its_own_roles_is_found_and_set_right() {
             // Up to PostgreSQL 15 a session may pass on the very role that it logged in as.
             let stranger = untouched.home.names().login_a;
             let passed_on = session.batch_execute(&format!("GRANT \"{me}\" TO \"{stranger}\"")).await;
-            let drifted = fleet.role_drift(target, &[intended(tenant, true)]).await.unwrap();
+            let drifted = fleet.role_drift(target, &[intended(tenant, true)]).await.unwrap().drifted;
             let findings = drifted[0].1.join("; ");
             for part in ["another statement_timeout", "work_mem of its own", "settings for one database"] {
                 assert!(findings.contains(part), "{findings}");
@@ -153,7 +153,7 @@ async fn what_a_tenant_changed_on_its_own_roles_is_found_and_set_right() {
             assert_eq!(findings.contains("another password"), admin == Admin::Superuser, "{findings}");
 
             fleet.set_roles_right(target, &tenant.fence, &intended(tenant, true)).await.unwrap();
-            assert_eq!(fleet.role_drift(target, &all).await.unwrap(), Vec::new());
+            assert_eq!(fleet.role_drift(target, &all).await.unwrap().drifted, Vec::new());
             let fresh = arena.app(tenant).await;
             let timeout: String = fresh.query_one("SHOW statement_timeout", &[]).await.unwrap().get(0);
             assert_eq!(timeout, "30s");
@@ -177,7 +177,7 @@ async fn limits_and_closed_doors_reach_the_roles() {
                 statement_timeout_ms: None,
                 ..tenant.limits
             };
-            let found = fleet.role_drift(target, &[intended(&tenant, true)]).await.unwrap();
+            let found = fleet.role_drift(target, &[intended(&tenant, true)]).await.unwrap().drifted;
             assert!(found[0].1.len() >= 4, "{found:?}");
             fleet.set_roles_right(target, &tenant.fence, &intended(&tenant, true)).await.unwrap();
             let sessions = fill(&arena, &tenant, &names.login_a, &tenant.secrets.login).await;
@@ -185,7 +185,7 @@ async fn limits_and_closed_doors_reach_the_roles() {
             sessions[0].batch_execute("CREATE TEMPORARY TABLE scratch (a int)").await.unwrap();
 
             fleet.set_roles_right(target, &tenant.fence, &intended(&tenant, false)).await.unwrap();
-            assert_eq!(fleet.role_drift(target, &[intended(&tenant, false)]).await.unwrap(), Vec::new());
+            assert_eq!(fleet.role_drift(target, &[intended(&tenant, false)]).await.unwrap().drifted, Vec::new());
             for (role, password) in
                 [(&names.login_a, &tenant.secrets.login), (&names.read_only, &tenant.secrets.read_only)]
             {

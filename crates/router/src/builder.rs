@@ -13,6 +13,7 @@ use crate::error::RouterError;
 use crate::pool::Pools;
 use crate::router::{FeedState, Inner, Router};
 use crate::table::Table;
+use crate::tenant::Access;
 use crate::{evict, feed, report};
 
 /// Limits on time and number. Every wait of a router has one.
@@ -38,6 +39,8 @@ pub struct RouterConfig {
     pub connection_lifetime: Duration,
     /// How long callers are held while their tenant moves.
     pub pause_budget: Duration,
+    /// How long callers are held whose home refuses the route that is known, in case a newer one is on its way.
+    pub stale_patience: Duration,
     /// How long [`RouterBuilder::build`] waits for the first routes.
     pub start_timeout: Duration,
     /// How long the feed may be silent before it is opened anew.
@@ -58,6 +61,7 @@ impl Default for RouterConfig {
             idle_timeout: Duration::from_mins(1),
             connection_lifetime: Duration::from_hours(1),
             pause_budget: Duration::from_secs(5),
+            stale_patience: Duration::from_secs(2),
             start_timeout: Duration::from_secs(15),
             feed_idle_timeout: Duration::from_secs(30),
             report_interval: Duration::from_secs(10),
@@ -66,10 +70,16 @@ impl Default for RouterConfig {
 }
 
 impl RouterConfig {
-    /// How many connections a tenant with these limits gets: one at least, so that it can be served at all.
-    pub(crate) fn size_of(&self, limits: &Limits) -> usize {
+    /// How many connections a tenant with these limits gets: one at least, so that it can be served at all. More than its
+    /// role may have are never tried.
+    pub(crate) fn size_of(&self, limits: &Limits, access: Access) -> usize {
         let wanted = limits.pool_size.unwrap_or(self.pool_size);
-        let most = self.pool_size_max.min(limits.connections.unwrap_or(u32::MAX)).max(1);
+        let shares = limits.connection_shares();
+        let share = match access {
+            Access::ReadWrite => shares.login,
+            Access::ReadOnly => shares.read_only,
+        };
+        let most = self.pool_size_max.min(share.unwrap_or(u32::MAX)).max(1);
         wanted.clamp(1, most) as usize
     }
 }

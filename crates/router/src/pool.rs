@@ -112,7 +112,7 @@ impl Pools {
             // "cached plan must not change result type" is what a kept statement would meet after a migration.
             pool.pool.manager().statement_caches.clear();
         }
-        let size = self.config.size_of(&route.limits);
+        let size = self.config.size_of(&route.limits, pool.key.access);
         if pool.size.swap(size, Ordering::Relaxed) != size {
             pool.pool.resize(size);
         }
@@ -158,7 +158,7 @@ impl Pools {
         let reset = reset_statements(&attach);
         let connect = TenantConnect { tls: tls.clone(), attach };
         // Connections are cleaned when they are given back, so taking one costs no round trip.
-        let size = self.config.size_of(&route.limits);
+        let size = self.config.size_of(&route.limits, key.access);
         let manager_config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let pool = Pool::builder(Manager::from_connect(config, connect, manager_config))
             .max_size(size)
@@ -252,6 +252,11 @@ impl Pools {
         }
         self.by_key.pin().clear();
     }
+}
+
+/// Whether the tenant, or its cluster, holds as many connections as it may. One may be given back in a moment.
+pub(crate) fn is_full(error: &PoolError) -> bool {
+    matches!(error, PoolError::Backend(source) if source.code() == Some(&SqlState::TOO_MANY_CONNECTIONS))
 }
 
 /// What a failed checkout means for the caller; `None` where the pool was retired and another is to be found.

@@ -15,7 +15,7 @@ use crate::connection::Connection;
 use crate::connector::Tls;
 use crate::error::RouterError;
 use crate::name::TenantName;
-use crate::pool::{PoolKey, Pools, checkout_error};
+use crate::pool::{PoolKey, Pools, checkout_error, is_full};
 use crate::reset::ResetTimes;
 use crate::table::Table;
 use crate::tenant::{Access, Tenant};
@@ -23,6 +23,9 @@ use crate::tls::SystemRoots;
 
 /// How often a checkout looks again when the pool that it found was retired meanwhile.
 const LOOKS_MAX: usize = 16;
+/// How long a checkout waits before it tries again where all connections are in use, at first and at most.
+const FULL_FIRST: Duration = Duration::from_millis(10);
+const FULL_MOST: Duration = Duration::from_millis(200);
 /// How soon callers come back to a tenant that is being provisioned or moved.
 const CHANGING_RETRY: Duration = Duration::from_secs(1);
 
@@ -211,7 +214,10 @@ impl Router {
     async fn checkout_unmeasured(&self, tenant: TenantId, access: Access) -> Result<Connection, RouterError> {
         let inner = &self.inner;
         let key = PoolKey { tenant, access };
-        for _ in 0..LOOKS_MAX {
+        let full_until = Instant::now() + inner.config.wait_timeout;
+        let mut full_pause = FULL_FIRST;
+        let mut looks = 0;
+        while looks < LOOKS_MAX {
             if inner.shutdown.is_cancelled() {
                 return Err(RouterError::Closed);
             }
@@ -233,15 +239,49 @@ impl Router {
                     };
                     return Ok(Connection::new(object, pool, times, inner.runtime.clone()));
                 }
-                // The route has changed or the pool was idle: look again.
-                Err(error) => {
-                    if let Some(error) = checkout_error(tenant, error) {
-                        return Err(error);
-                    }
+                // The tenant's connections are limited over all routers, and while its credentials are rotated over both
+                // of its roles: wait for one as for one of the pool's own.
+                Err(error) if is_full(&error) && Instant::now() < full_until => {
+                    tokio::time::sleep(full_pause.mul_f64(rand::random_range(0.5..1.0))).await;
+                    full_pause = (full_pause * 2).min(FULL_MOST);
+                    continue;
                 }
+                Err(error) => match checkout_error(tenant, error) {
+                    // The home refuses what the route says: a newer route has come meanwhile, or is on its way.
+                    Some(error @ RouterError::Stale { .. }) => {
+                        if !self.changes_from(&route).await {
+                            return Err(error);
+                        }
+                    }
+                    Some(error) => return Err(error),
+                    // The route has changed or the pool was idle: look again.
+                    None => {}
+                },
             }
+            looks += 1;
         }
         Err(RouterError::Unavailable { tenant, retry_after: CHANGING_RETRY, source: None })
+    }
+
+    /// Waits until a tenant's route is another than this one; says whether that happened in time. Without a feed no route
+    /// will come.
+    async fn changes_from(&self, route: &Route) -> bool {
+        let is_other = || self.inner.table.by_id(route.tenant).is_none_or(|known| known.version != route.version);
+        let mut changes = self.inner.feed.subscribe();
+        let deadline = tokio::time::Instant::now() + self.inner.config.stale_patience;
+        loop {
+            changes.mark_unchanged();
+            if is_other() {
+                return true;
+            }
+            if !self.inner.feed.borrow().is_connected {
+                return false;
+            }
+            match tokio::time::timeout_at(deadline, changes.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return is_other(),
+            }
+        }
     }
 }
 

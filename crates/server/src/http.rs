@@ -32,6 +32,7 @@ mod routers;
 mod routes_feed;
 mod secrets;
 mod seeds;
+mod tenant_health;
 mod tenants;
 mod tokens;
 mod webhooks;

@@ -178,14 +178,6 @@ impl Tx {
         Ok(())
     }
 
-    /// What the roles of the tenant's home should be has changed; they are set right next.
-    pub async fn mark_roles_due(&self, tenant: TenantId) -> Result<(), StoreError> {
-        let sql = "UPDATE home SET roles_due = true FROM placement p
-                    WHERE p.home = home.id AND p.until IS NULL AND p.tenant = $1";
-        execute(self.client()?, sql, &[&tenant.as_uuid()]).await?;
-        Ok(())
-    }
-
     /// The home is gone, and with it its data key: whatever was sealed for it is unreadable from now on, in every copy of
     /// a secret too.
     pub async fn home_released(&self, id: HomeId) -> Result<(), StoreError> {

@@ -7,6 +7,7 @@ mod adoption;
 mod bad_input;
 mod command_line;
 mod crashes;
+mod credentials;
 mod fleet_of_clusters;
 mod isolation;
 mod life_of_a_tenant;

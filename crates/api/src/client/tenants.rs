@@ -3,8 +3,8 @@
 use super::request::{Call, Tagged};
 use super::{Client, ClientError};
 use crate::{
-    CreateTenant, DryRunQuery, ListOperations, ListTenants, Operation, Page, Tenant, TenantPreview, TenantRef,
-    TenantWithOperation, UpdateTenant, WaitSeconds,
+    CreateTenant, DryRunQuery, ListOperations, ListTenants, Operation, Page, Tenant, TenantHealth, TenantPreview,
+    TenantRef, TenantWithOperation, UpdateTenant, WaitSeconds,
 };
 
 impl Client {
@@ -50,6 +50,20 @@ impl Client {
         wait: Option<WaitSeconds>,
     ) -> Result<TenantWithOperation, ClientError> {
         self.send(Call::delete(&[&"tenants", tenant]).wait(wait)).await
+    }
+
+    /// `POST /v1/tenants/{tenant}/rotate-credentials`: begins to change its passwords, and waits for it as long as asked.
+    pub async fn rotate_credentials(
+        &self,
+        tenant: &TenantRef,
+        wait: Option<WaitSeconds>,
+    ) -> Result<TenantWithOperation, ClientError> {
+        self.send(Call::post(&[&"tenants", tenant, &"rotate-credentials"]).wait(wait)).await
+    }
+
+    /// `GET /v1/tenants/{tenant}/health`: looks at it from every side, which takes a few seconds at most.
+    pub async fn tenant_health(&self, tenant: &TenantRef) -> Result<TenantHealth, ClientError> {
+        self.send(Call::get(&[&"tenants", tenant, &"health"])).await
     }
 
     /// `POST /v1/tenants/{tenant}/purge`: forgets a deleted tenant, which frees its slug.

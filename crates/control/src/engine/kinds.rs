@@ -24,6 +24,10 @@ macro_rules! with_kind {
                 type $K = $crate::operations::adopt_cancel::AdoptCancel;
                 $body
             }
+            ::tenantry_domain::OperationKind::RotateCredentials => {
+                type $K = $crate::operations::rotate_credentials::RotateCredentials;
+                $body
+            }
             ::tenantry_domain::OperationKind::PrepareHome => {
                 type $K = $crate::operations::prepare_home::PrepareHome;
                 $body

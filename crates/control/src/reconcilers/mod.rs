@@ -8,6 +8,10 @@ mod idempotency_keys;
 pub(crate) mod master_keys;
 mod orphans;
 mod plan_changes;
+mod reaper;
+mod role_changes;
+mod role_drift;
+mod roles;
 pub(crate) mod templates;
 mod warm_pool;
 mod webhook_upkeep;
@@ -54,6 +58,9 @@ const RECONCILERS: &[Reconciler] = &[
     master_keys::RECONCILER,
     orphans::RECONCILER,
     plan_changes::RECONCILER,
+    reaper::RECONCILER,
+    role_changes::RECONCILER,
+    role_drift::RECONCILER,
     templates::RECONCILER,
     warm_pool::RECONCILER,
     webhook_upkeep::RECONCILER,

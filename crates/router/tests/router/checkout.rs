@@ -74,7 +74,7 @@ async fn a_full_pool_lets_callers_wait_and_then_says_why() {
 async fn limits_of_the_tenant_bound_its_pool() {
     let home = Home::on(Server::shared().await, "acme").await;
     let mut route = home.route();
-    route.limits = Limits { pool_size: Some(10), connections: Some(2), ..Limits::default() };
+    route.limits = Limits { pool_size: Some(10), connections: Some(3), ..Limits::default() };
     let router = home.router_with(route, impatient()).await;
     let tenant = router.tenant("acme").await.expect("found");
     let _held = [tenant.client().await.expect("one"), tenant.client().await.expect("two")];

@@ -139,6 +139,8 @@ mod tests {
         ("/v1/tenants/adopt", &["post"]),
         ("/v1/tenants/{tenant}/adopt-confirm", &["post"]),
         ("/v1/tenants/{tenant}/adopt-cancel", &["post"]),
+        ("/v1/tenants/{tenant}/rotate-credentials", &["post"]),
+        ("/v1/tenants/{tenant}/health", &["get"]),
         ("/v1/operations", &["get"]),
         ("/v1/operations/{operation}", &["get"]),
         ("/v1/operations/{operation}/timeline", &["get"]),

@@ -17,7 +17,8 @@ use super::{
     rollouts,
 };
 use super::{
-    auth, idempotency, limits, route_resolve, routers, routes_feed, secrets, seeds, tenants, tokens, webhooks,
+    auth, idempotency, limits, route_resolve, routers, routes_feed, secrets, seeds, tenant_health, tenants, tokens,
+    webhooks,
 };
 use super::{doctor, orphans};
 
@@ -42,6 +43,8 @@ fn remembered() -> OpenApiRouter<Shared> {
         .routes(routes!(plans::create, plans::list))
         .routes(routes!(plans::show, plans::update, plans::delete))
         .routes(routes!(plans::effective))
+        .routes(routes!(tenants::rotate_credentials))
+        .routes(routes!(tenant_health::show))
         .routes(routes!(operations::list))
         .routes(routes!(operations::show))
         .routes(routes!(operations::timeline))

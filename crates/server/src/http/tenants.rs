@@ -9,7 +9,7 @@ use tenantry_api::{
     TenantPreview, TenantRef, TenantWithOperation, UpdateTenant, WaitQuery,
 };
 use tenantry_control::records::{self, TenantChange, TenantFilter};
-use tenantry_control::{Caller, Control, ControlError, tenants};
+use tenantry_control::{Caller, Control, ControlError, credentials, tenants};
 use tenantry_domain::InvalidName;
 use tracing::{Span, field};
 
@@ -223,6 +223,41 @@ pub(crate) async fn delete(
     Query(query): Query<WaitQuery>,
 ) -> Result<Response, Refusal> {
     let begun = tenants::delete(&control, &caller, &convert::tenant_ref(tenant), if_match).await?;
+    answer(&control, &caller, begun, query, StatusCode::OK, []).await
+}
+
+/// Rotate a tenant's credentials
+///
+/// New passwords for reading and writing and for reading only. Clients that come through routers see no error: the old
+/// login goes out of use once every router has the new one. With `wait`, the answer is held until that is done.
+#[utoipa::path(
+    post,
+    path = "/v1/tenants/{tenant}/rotate-credentials",
+    operation_id = "rotate_credentials",
+    tag = "tenants",
+    params(
+        ("tenant" = String, Path, description = "Id or slug"),
+        ("if-match" = Option<String>, Header, description = "Rotate only this version (`ETag`)"),
+        WaitQuery,
+    ),
+    responses(
+        (status = OK, description = "The old passwords are of no use any more", body = TenantWithOperation),
+        (status = ACCEPTED, description = "The work goes on", body = TenantWithOperation,
+            links(
+                ("operation" = (operation_id = "show_operation", parameters(("operation" = "$response.body#/operation/id")))),
+                ("events" = (operation_id = "follow_operation", parameters(("operation" = "$response.body#/operation/id")))),
+            )),
+    ),
+)]
+pub(crate) async fn rotate_credentials(
+    State(control): State<Control>,
+    Extension(caller): Extension<Caller>,
+    Path(tenant): Path<TenantRef>,
+    IfMatch(if_match): IfMatch,
+    Query(query): Query<WaitQuery>,
+    _: NoBody,
+) -> Result<Response, Refusal> {
+    let begun = credentials::rotate(&control, &caller, &convert::tenant_ref(tenant), if_match).await?;
     answer(&control, &caller, begun, query, StatusCode::OK, []).await
 }
 

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use serde_json::json;
 use tenantry_api::tenant::LabelSelector;
 use tenantry_api::{
-    Client, ClusterRef, CommaSeparated, CreateTenant, EffectivePlan, LabelsPatch, ListTenants, OverridesPatch, Patch,
-    Tenant, TenantRef, TenantWithOperation, UpdateTenant,
+    Client, ClusterRef, CommaSeparated, CreateTenant, EffectivePlan, HealthCheck, LabelsPatch, ListTenants,
+    OverridesPatch, Patch, Tenant, TenantRef, TenantWithOperation, UpdateTenant,
 };
 use tenantry_domain::{
     DisplayName, Isolation, Labels, LimitValue, Origin, Overrides, PlanName, Region, SchemaVersion, SeedRef, Slug,
@@ -80,6 +80,23 @@ pub(crate) enum TenantCommand {
     /// Put back everything as it was before an adoption; no tenant is left
     #[command(after_help = examples!("tenantry tenant adopt-cancel acme --reason 'the wrong database'"))]
     AdoptCancel(CancelArguments),
+    /// Show how a tenant is: every check, whether it is well, and why; the exit status says so too
+    #[command(after_help = examples!(
+        "tenantry tenant health acme",
+        "tenantry tenant health acme --output json | jq '.checks[] | select(.ok | not)'",
+    ))]
+    Health {
+        /// Its slug or id
+        tenant: TenantRef,
+    },
+    /// Give a tenant's roles other passwords; clients of routers see no error
+    #[command(after_help = examples!("tenantry tenant rotate-credentials acme"))]
+    RotateCredentials {
+        /// Its slug or id
+        tenant: TenantRef,
+        #[command(flatten)]
+        waiting: WaitOptions,
+    },
     /// Delete a tenant with all its data, at once
     #[command(after_help = examples!(
         "tenantry tenant delete acme          # asks first, on a terminal",
@@ -250,6 +267,11 @@ impl TenantCommand {
             Self::Show { tenant } => context.output.object(&client.show_tenant(&tenant).await?.value),
             Self::Update(arguments) => update(context, &client, *arguments).await,
             Self::EffectivePlan { tenant } => context.output.object(&client.effective_plan(&tenant).await?),
+            Self::Health { tenant } => health(context, &client, &tenant).await,
+            Self::RotateCredentials { tenant, waiting } => {
+                let begun = client.rotate_credentials(&tenant, None).await?;
+                finish(context, &client, begun, &waiting).await
+            }
             Self::Delete(arguments) => delete(context, &client, &arguments).await,
             Self::Purge { tenant } => {
                 client.purge_tenant(&tenant).await?;
@@ -375,6 +397,33 @@ fn confirm(tenant: &Tenant) -> Result<(), CliError> {
     }
 }
 
+/// Shows every check, and fails where one is not well.
+async fn health(context: &Context, client: &Client, tenant: &TenantRef) -> Result<(), CliError> {
+    let health = client.tenant_health(tenant).await?;
+    context.output.composed(&health, |composition| {
+        let limit = health.connections.limit.map_or_else(|| "no ceiling".to_owned(), |limit| limit.to_string());
+        let connections = health.connections.now.map(|now| format!("{now} of {limit}"));
+        composition.fields(vec![
+            ("tenant", Cell::new(health.tenant)),
+            ("status", Cell::state(health.status)),
+            ("healthy", Cell::verdict(if health.healthy { "yes" } else { "no" }, health.healthy)),
+            ("schema version", Cell::optional(health.schema_version)),
+            ("size, bytes", Cell::optional(health.size_bytes)),
+            ("connections", Cell::optional(connections)),
+            (
+                "last operation",
+                Cell::optional(health.last_operation.as_ref().map(|it| format!("{} {}", it.kind, it.state))),
+            ),
+        ]);
+        composition.list(&health.checks);
+    })?;
+    if health.healthy {
+        Ok(())
+    } else {
+        Err(CliError::Unsuccessful { message: format!("tenant {tenant} is not well; the checks say why") })
+    }
+}
+
 /// Waits as long as asked and shows the tenant as it is then.
 pub(super) async fn finish(
     context: &Context,
@@ -467,6 +516,18 @@ impl Tabular for EffectivePlan {
             ("quotas", lines(self.quotas.iter().map(|(name, it)| (name, it.value.to_string(), it.origin)))),
             ("features", lines(self.features.iter().map(|(name, it)| (name, it.value.to_string(), it.origin)))),
         ]
+    }
+}
+
+impl Tabular for HealthCheck {
+    const COLUMNS: &'static [&'static str] = &["check", "ok", "why"];
+
+    fn row(&self) -> Vec<Cell> {
+        vec![Cell::new(&self.name), Cell::verdict(if self.ok { "yes" } else { "no" }, self.ok), Cell::new(&self.why)]
+    }
+
+    fn fields(&self) -> Vec<(&'static str, Cell)> {
+        vec![("check", Cell::new(&self.name)), ("ok", Cell::new(self.ok)), ("why", Cell::new(&self.why))]
     }
 }
 
