@@ -33,6 +33,15 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         walked_back: TenantStatus::Failed,
     },
     Scenario {
+        kind: OperationKind::RotateCredentials,
+        from: TenantStatus::Active,
+        begin: Some(|client, tenant| {
+            async move { Ok(client.rotate_credentials(&tenant.id.into(), None).await?.operation) }.boxed()
+        }),
+        to: TenantStatus::Active,
+        walked_back: TenantStatus::Active,
+    },
+    Scenario {
         kind: OperationKind::Delete,
         from: TenantStatus::Active,
         begin: Some(|client, tenant| {
