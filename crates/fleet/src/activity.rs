@@ -54,8 +54,14 @@ impl Fleet {
         least: Duration,
     ) -> Result<Vec<TenantSession>, FleetError> {
         let mut admin = self.admin(target).await?;
+        // From 16 on only whoever made a role may join it.
+        let may_join = if admin.server_version() >= 160_000 {
+            "pg_has_role(usesysid, 'MEMBER WITH ADMIN OPTION')"
+        } else {
+            "true"
+        };
         let sql = format!(
-            "SELECT pid, usename, backend_start, state IS NULL,
+            "SELECT pid, usename, backend_start, state IS NULL AND {may_join},
                     CASE WHEN state = 'active' OR state LIKE 'fastpath%' THEN extract(epoch FROM clock_timestamp() - query_start) END,
                     CASE WHEN state LIKE 'idle in transaction%' THEN extract(epoch FROM clock_timestamp() - state_change) END,
                     extract(epoch FROM clock_timestamp() - xact_start)

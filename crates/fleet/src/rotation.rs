@@ -106,7 +106,7 @@ impl Fleet {
         let (Some(all), Some(share)) = (limits.connections, shares.read_only) else {
             return Ok(Handover { held: held_now, room: None });
         };
-        let division = divide(i64::from(all), i64::from(share), held, reading, number(2));
+        let division = divide(i64::from(all), i64::from(share), held, reading, (number(2), number(4)));
         // What is given up is committed before it is given out.
         let mut lowered = String::new();
         for (role, seen, wanted) in [(old, number(2), division.old), (readers, number(3), division.read_only)] {
@@ -201,17 +201,16 @@ struct Division {
     read_only: i64,
 }
 
-/// The old role keeps what it holds, and never gets back what it gave up. The new one gets the rest; if that is nothing,
-/// the read-only role lends what it does not hold.
-fn divide(all: i64, share: i64, held: i64, reading: i64, old_limit: Option<i64>) -> Division {
+/// The old role keeps what it holds, and never gets back what it gave up. The new one keeps what it was given and gets the
+/// rest, one at least: the read-only role lends what it does not hold.
+fn divide(all: i64, share: i64, held: i64, reading: i64, limits: (Option<i64>, Option<i64>)) -> Division {
+    let (old_limit, new_limit) = limits;
     let old = old_limit.filter(|limit| *limit >= 0).map_or(held, |limit| limit.min(held));
     // Sessions above a limit that was lowered meanwhile count too.
     let taken = old.max(held);
-    let mut read_only = share;
-    if all - taken - read_only < 1 {
-        read_only = share.min(reading);
-    }
-    Division { old, new: (all - taken - read_only.max(reading)).max(0), read_only }
+    let given = new_limit.unwrap_or(0).max(0);
+    let read_only = share.min((all - taken - given.max(1)).max(reading));
+    Division { old, new: (all - taken - read_only.max(reading)).max(given), read_only }
 }
 
 #[cfg(test)]
@@ -225,10 +224,14 @@ mod tests {
             let share = i64::from(limits.connection_shares().read_only.expect("a ceiling"));
             for held in 0..=(all - share) {
                 for reading in 0..=share {
-                    let it = divide(all, share, held, reading, Some(all - share));
+                    let it = divide(all, share, held, reading, (Some(all - share), Some(0)));
                     assert!(it.new + it.old + it.read_only <= all, "{all} {held} {reading}: {it:?}");
                     assert!(it.new + held + reading <= all, "{all} {held} {reading}: {it:?}");
                     assert!(it.old <= held && it.read_only <= share);
+                    // One of the old role's has ended: nothing that was given is taken back, and the sum still holds.
+                    let left = (held - 1).max(0);
+                    let next = divide(all, share, left, reading, (Some(it.old), Some(it.new)));
+                    assert!(next.new >= it.new && next.new + left.max(next.old) + next.read_only <= all, "{next:?}");
                 }
             }
         }
@@ -236,10 +239,11 @@ mod tests {
 
     #[test]
     fn the_new_role_gets_in_unless_all_is_held() {
-        assert_eq!(divide(10, 2, 3, 0, Some(8)), Division { old: 3, new: 5, read_only: 2 });
-        assert_eq!(divide(10, 2, 8, 0, Some(8)), Division { old: 8, new: 2, read_only: 0 });
-        assert_eq!(divide(10, 2, 8, 2, Some(8)), Division { old: 8, new: 0, read_only: 2 });
-        assert_eq!(divide(10, 2, 0, 2, Some(8)), Division { old: 0, new: 8, read_only: 2 });
-        assert_eq!(divide(1, 0, 1, 0, Some(1)), Division { old: 1, new: 0, read_only: 0 });
+        let first = |all, share, held, reading| divide(all, share, held, reading, (Some(all - share), Some(0)));
+        assert_eq!(first(10, 2, 3, 0), Division { old: 3, new: 5, read_only: 2 });
+        assert_eq!(first(10, 2, 8, 0), Division { old: 8, new: 1, read_only: 1 });
+        assert_eq!(first(10, 2, 8, 2), Division { old: 8, new: 0, read_only: 2 });
+        assert_eq!(first(10, 2, 0, 2), Division { old: 0, new: 8, read_only: 2 });
+        assert_eq!(first(1, 0, 1, 0), Division { old: 1, new: 0, read_only: 0 });
     }
 }

@@ -212,8 +212,10 @@ async fn a_tenants_health_says_what_is_well_and_what_is_not() {
         assert_ne!(ill.code(), Some(0));
         assert!(ill.stdout.contains("login") && ill.stdout.contains("not permitted to log in"), "{}", ill.stdout);
         reconcilers::poke(world.replicas()[0].control(), "role_drift").await.unwrap();
-        eventually("it is well again", async || program.json(["tenant", "health", &slug]).await["healthy"] == true)
-            .await;
+        eventually("it is well again", async || {
+            world.client().tenant_health(&tenant.id.into()).await.expect("an answer").healthy
+        })
+        .await;
     }
     let nobody = program.run(["tenant", "health", "nobody"]).await;
     assert!(nobody.code() != Some(0) && nobody.stderr.contains("nobody"), "{}", nobody.stderr);
