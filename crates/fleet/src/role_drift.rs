@@ -190,13 +190,14 @@ fn look(intended: &[IntendedRoles], sees_verifiers: bool) -> String {
          SELECT 'setting', r.rolname, unnest(r.rolconfig) FROM pg_roles r WHERE r.rolname IN ({roles});
          SELECT 'member', g.rolname, m.rolname
            FROM pg_auth_members a JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
-          WHERE (g.rolname IN ({roles}) OR m.rolname IN ({roles})) AND {NO_ADMIN};
+          WHERE (g.rolname IN ({roles}) OR m.rolname IN ({roles})) AND {ROLE_OF_A_HOME};
          {temporary}"
     )
 }
 
-/// Whoever manages the cluster joins roles to act through them; that is no drift.
-const NO_ADMIN: &str = "m.rolname <> current_user AND NOT m.rolsuper AND NOT m.rolcreaterole";
+/// Who is looked at as a member: roles of homes. Whoever manages the cluster joins roles to act through them, and those who
+/// had rights in a database that was adopted keep them for a while; that is no drift.
+const ROLE_OF_A_HOME: &str = "m.rolname ~ '^h_[0-9a-f]{32}_'";
 
 /// Group and member, as they should be.
 fn intended_memberships(home: &Home, limits: &Limits) -> BTreeSet<(String, String)> {
@@ -323,7 +324,7 @@ fn revoke_strangers(home: &Home, limits: &Limits) -> String {
         "SELECT DISTINCT format('REVOKE %I FROM %I', g.rolname, m.rolname)
            FROM pg_catalog.pg_auth_members a JOIN pg_catalog.pg_roles g ON g.oid = a.roleid
            JOIN pg_catalog.pg_roles m ON m.oid = a.member
-          WHERE (g.rolname IN ({ours}) OR m.rolname IN ({ours})) AND {NO_ADMIN}
+          WHERE (g.rolname IN ({ours}) OR m.rolname IN ({ours})) AND {ROLE_OF_A_HOME}
             AND (g.rolname::text, m.rolname::text) NOT IN ({}) AND g.rolname <> ALL (ARRAY[{}]::pg_catalog.name[])",
         wanted.join(", "),
         if home.is_adopted() { literal(home.names().owner.as_str()) } else { String::new() },
