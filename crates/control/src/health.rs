@@ -124,12 +124,11 @@ impl Site<'_> {
         let outcome = self.control.fleet().check_route(self.target, &check).await;
         Ok(match (self.is_open, outcome) {
             (true, Ok(())) => (true, "its own role logs in and finds the placement".to_owned()),
-            (true, Err(error)) => return Err(error),
             (false, Ok(())) => (false, "its own role still logs in, although the tenant is not served".to_owned()),
             (false, Err(FleetError::Refused { .. } | FleetError::StampMismatch { .. })) => {
                 (true, "its own role is shut out, as that of a tenant that is not served must be".to_owned())
             }
-            (false, Err(error)) => return Err(error),
+            (_, Err(error)) => return Err(error),
         })
     }
 

@@ -246,17 +246,16 @@ impl Router {
                     full_pause = (full_pause * 2).min(FULL_MOST);
                     continue;
                 }
-                Err(error) => match checkout_error(tenant, error) {
-                    // The home refuses what the route says: a newer route has come meanwhile, or is on its way.
-                    Some(error @ RouterError::Stale { .. }) => {
-                        if !self.changes_from(&route).await {
+                Err(error) => {
+                    // Without an error the route has changed or the pool was idle: look again. Where the home refuses what
+                    // the route says, a newer route has come meanwhile, or is on its way.
+                    if let Some(error) = checkout_error(tenant, error) {
+                        let is_stale = matches!(error, RouterError::Stale { .. });
+                        if !is_stale || !self.changes_from(&route).await {
                             return Err(error);
                         }
                     }
-                    Some(error) => return Err(error),
-                    // The route has changed or the pool was idle: look again.
-                    None => {}
-                },
+                }
             }
             looks += 1;
         }
