@@ -85,11 +85,11 @@ pub async fn check(control: &Control, caller: &Caller, tenant: &TenantRef) -> Re
     let target = cluster_target(control, placement.home.cluster).await?;
     let site = Site { control, target: &target, record: &record, placement, is_open: status == TenantStatus::Active };
     let (login, stamp, schema, size, connections) = tokio::join!(
-        in_time("login", site.login()),
-        in_time("stamp", site.stamp()),
-        measured_in_time("schema", site.schema(tenant.schema_version)),
-        measured_in_time("size", site.size()),
-        measured_in_time("connections", site.connections(&limits)),
+        Box::pin(in_time("login", site.login())),
+        Box::pin(in_time("stamp", site.stamp())),
+        Box::pin(measured_in_time("schema", site.schema(tenant.schema_version))),
+        Box::pin(measured_in_time("size", site.size())),
+        Box::pin(measured_in_time("connections", site.connections(&limits))),
     );
     health.schema_version = schema.1;
     health.size_bytes = size.1;

@@ -28,7 +28,7 @@ pub(crate) async fn show(
     Extension(caller): Extension<Caller>,
     Path(tenant): Path<TenantRef>,
 ) -> Result<Json<TenantHealth>, Refusal> {
-    let health = health::check(&control, &caller, &convert::tenant_ref(tenant)).await?;
+    let health = Box::pin(health::check(&control, &caller, &convert::tenant_ref(tenant))).await?;
     let healthy = health.is_healthy();
     let check = |it: health::HealthCheck| HealthCheck { name: it.name.to_owned(), ok: it.ok, why: it.why };
     Ok(Json(TenantHealth {
