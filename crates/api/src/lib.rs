@@ -9,6 +9,7 @@
 
 pub mod adoption;
 pub mod audit_log;
+pub mod bulk;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod cluster;
@@ -40,6 +41,7 @@ pub mod webhook;
 
 pub use adoption::{AdoptQuery, AdoptTenant, AdoptionFinding, AdoptionReport, AdoptionSeverity};
 pub use audit_log::{AuditEntry, ListAuditLog};
+pub use bulk::{BulkAction, BulkChange, BulkLine, BulkOutcome, BulkQuery, BulkResult, BulkSummary};
 #[cfg(feature = "client")]
 pub use client::{Client, ClientConfig, ClientError};
 pub use cluster::{

@@ -10,6 +10,7 @@
 
 pub mod adoption;
 pub mod audit_log;
+pub mod bulk;
 pub mod caller;
 pub mod candidates;
 pub mod clusters;

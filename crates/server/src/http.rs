@@ -20,6 +20,8 @@ mod wait;
 
 mod adoption;
 mod audit_log;
+mod bulk;
+mod bulk_rows;
 mod clusters;
 mod migration_sets;
 mod operations;

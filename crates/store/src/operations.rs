@@ -110,6 +110,12 @@ impl Store {
         select(&*self.client().await?, id, "").await
     }
 
+    /// The operation that was begun under this key, if one was.
+    pub async fn operation_by_idempotency_key(&self, key: &str) -> Result<Option<Operation>, StoreError> {
+        let sql = "SELECT * FROM operation WHERE idempotency_key = $1";
+        query_opt(&*self.client().await?, sql, &[&key]).await?.as_ref().map(read).transpose()
+    }
+
     /// A page of operations, newest first.
     pub async fn operations(
         &self,

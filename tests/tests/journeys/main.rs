@@ -5,6 +5,7 @@
 mod access;
 mod adoption;
 mod bad_input;
+mod bulk;
 mod command_line;
 mod crashes;
 mod credentials;

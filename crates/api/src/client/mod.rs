@@ -8,6 +8,7 @@
 
 mod adoption;
 mod audit_log;
+mod bulk;
 mod clusters;
 mod config;
 mod error;
@@ -31,6 +32,7 @@ mod webhooks;
 
 use std::sync::Arc;
 
+pub use bulk::BulkStream;
 pub use config::ClientConfig;
 pub use error::ClientError;
 pub use request::Tagged;

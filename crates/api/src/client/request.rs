@@ -35,6 +35,8 @@ pub(super) struct Call {
     path: Vec<String>,
     query: Vec<(String, String)>,
     body: Option<Vec<u8>>,
+    content_type: &'static str,
+    key: Option<String>,
     if_match: Option<String>,
     accept: &'static str,
     last_event_id: Option<String>,
@@ -49,6 +51,8 @@ impl Call {
             path: path.iter().map(ToString::to_string).collect(),
             query: Vec::new(),
             body: None,
+            content_type: "application/json",
+            key: None,
             if_match: None,
             accept: "application/json",
             last_event_id: None,
@@ -96,6 +100,19 @@ impl Call {
         let fail = |source| ClientError::refused("the request cannot be written as JSON", source);
         self.body = Some(serde_json::to_vec(body).map_err(fail)?);
         Ok(self)
+    }
+
+    /// A body that is no JSON.
+    pub(super) fn body(mut self, content_type: &'static str, body: Vec<u8>) -> Self {
+        self.content_type = content_type;
+        self.body = Some(body);
+        self
+    }
+
+    /// The caller's own key.
+    pub(super) fn key(mut self, key: &str) -> Self {
+        self.key = Some(key.to_owned());
+        self
     }
 
     pub(super) fn wait(mut self, wait: Option<crate::WaitSeconds>) -> Self {
@@ -209,7 +226,7 @@ impl Client {
             value.set_sensitive(true);
             request = request.header(AUTHORIZATION, value);
         }
-        if let Some(key) = key {
+        if let Some(key) = call.key.as_deref().or(key) {
             request = request.header("idempotency-key", key);
         }
         if let Some(etag) = &call.if_match {
@@ -219,7 +236,7 @@ impl Client {
             request = request.header("last-event-id", id);
         }
         if let Some(body) = &call.body {
-            request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
+            request = request.header(CONTENT_TYPE, call.content_type).body(body.clone());
         }
         request.build().map_err(|source| ClientError::refused("the request cannot be built", source))
     }

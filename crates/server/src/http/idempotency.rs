@@ -173,7 +173,8 @@ fn replay(status: u16, kept: &[u8]) -> Result<Response, Refusal> {
     }
 }
 
-fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+/// The key of a request, if it bears one.
+pub(crate) fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
     let refuse = || Refusal::invalid("Idempotency-Key", "send one key of 1 to 255 visible ASCII characters");
     match (given.next(), given.next()) {

@@ -122,6 +122,7 @@ mod tests {
     /// Every URL of this contract, by hand: a route that is lost or renamed must fail here.
     const ROUTES: &[(&str, &[&str])] = &[
         ("/v1/tenants", &["get", "post"]),
+        ("/v1/tenants/bulk", &["post"]),
         ("/v1/tenants/{tenant}", &["delete", "get", "patch"]),
         ("/v1/tenants/{tenant}/operations", &["get"]),
         ("/v1/tenants/{tenant}/purge", &["post"]),

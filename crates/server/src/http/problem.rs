@@ -67,6 +67,11 @@ impl Refusal {
         self
     }
 
+    /// What the caller may read, for an answer that is no failure as a whole.
+    pub(crate) fn into_problem(self) -> Problem {
+        *self.problem
+    }
+
     /// A defect. What happened goes to the log.
     pub(crate) fn internal(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let detail = "Something failed inside; the log has the details under this request's id.";

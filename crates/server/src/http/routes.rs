@@ -13,14 +13,17 @@ use super::openapi::{Base, openapi_document};
 use super::security_headers::guard;
 use super::state::Shared;
 use super::{
-    adoption, audit_log, clusters, docs, health, metrics, migration_sets, operations, placement, plans, region_groups,
-    rollouts,
+    adoption, audit_log, bulk, clusters, docs, health, metrics, migration_sets, operations, placement, plans,
+    region_groups, rollouts,
 };
 use super::{
     auth, idempotency, limits, route_resolve, routers, routes_feed, secrets, seeds, tenant_health, tenants, tokens,
     webhooks,
 };
 use super::{doctor, orphans};
+
+/// Bytes of one bulk call: ten thousand rows of a kilobyte and a half.
+const BULK_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Calls whose POST is done once under an `Idempotency-Key`.
 fn remembered() -> OpenApiRouter<Shared> {
@@ -104,6 +107,11 @@ fn streams() -> OpenApiRouter<Shared> {
         .routes(routes!(rollouts::events))
 }
 
+/// Many rows in, a line of answer for each. Rows remember themselves, by their operations.
+fn bulk() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(bulk::run))
+}
+
 /// For whoever runs the program; without a token, because those who probe and scrape have none.
 fn service() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(health::alive)).routes(routes!(health::ready)).routes(routes!(metrics::metrics))
@@ -116,6 +124,7 @@ pub(crate) fn documented() -> OpenApiRouter<Shared> {
         .merge(large())
         .merge(routing())
         .merge(streams())
+        .merge(bulk())
         .merge(service())
 }
 
@@ -131,7 +140,10 @@ pub(crate) fn router(shared: &Shared) -> Router {
         .merge(routing())
         .merge(streams())
         .layer(DefaultBodyLimit::max(shared.config().body_bytes_max));
-    let protected = large.merge(small).route_layer(from_fn_with_state(shared.clone(), auth::authenticate));
+    let bulk = Router::from(bulk())
+        .route_layer(from_fn_with_state(shared.clone(), limits::admit_push))
+        .layer(DefaultBodyLimit::max(BULK_BYTES_MAX));
+    let protected = large.merge(small).merge(bulk).route_layer(from_fn_with_state(shared.clone(), auth::authenticate));
     protected
         .route_layer(from_fn_with_state(shared.clone(), limits::admit))
         // Not refused under load: a program that is busy is alive.

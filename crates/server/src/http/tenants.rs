@@ -58,20 +58,7 @@ pub(crate) async fn create(
     Query(query): Query<CreateTenantQuery>,
     Json(body): Json<CreateTenant>,
 ) -> Result<Response, Refusal> {
-    let wish = tenants::CreateTenant {
-        slug: body.slug,
-        name: body.name,
-        plan: body.plan,
-        region: body.region,
-        isolation: body.isolation,
-        parent: body.parent.map(convert::tenant_ref),
-        labels: body.labels,
-        overrides: body.overrides,
-        trial_ends_at: body.trial_ends_at,
-        cluster: body.cluster.map(convert::cluster_ref),
-        seed: body.seed,
-        affinity: body.affinity,
-    };
+    let wish = wish(body);
     if query.dry_run {
         if query.wait.is_some() {
             return Err(Refusal::invalid("?wait", "a dry run begins nothing that could be waited for; leave it out"));
@@ -91,6 +78,24 @@ pub(crate) async fn create(
     answer(&control, &caller, begun, WaitQuery { wait: query.wait }, StatusCode::CREATED, location).await
 }
 
+/// What the body asks for.
+pub(crate) fn wish(body: CreateTenant) -> tenants::CreateTenant {
+    tenants::CreateTenant {
+        slug: body.slug,
+        name: body.name,
+        plan: body.plan,
+        region: body.region,
+        isolation: body.isolation,
+        parent: body.parent.map(convert::tenant_ref),
+        labels: body.labels,
+        overrides: body.overrides,
+        trial_ends_at: body.trial_ends_at,
+        cluster: body.cluster.map(convert::cluster_ref),
+        seed: body.seed,
+        affinity: body.affinity,
+    }
+}
+
 /// List tenants
 ///
 /// Oldest first. Deleted tenants are listed only where `status` asks for them.
@@ -107,20 +112,25 @@ pub(crate) async fn list(
     Extension(caller): Extension<Caller>,
     Query(query): Query<ListTenants>,
 ) -> Result<Json<Page<Tenant>>, Refusal> {
-    let filter = TenantFilter {
+    let page = convert::page_request(query.limit, query.cursor.clone());
+    let filter = filter(&control, &caller, query).await?;
+    let tenants = tenants::list(&control, &caller, &filter, &page).await?;
+    Ok(Json(convert::page(tenants, convert::tenant)))
+}
+
+/// What a query asks for, its page aside.
+pub(crate) async fn filter(control: &Control, caller: &Caller, query: ListTenants) -> Result<TenantFilter, Refusal> {
+    Ok(TenantFilter {
         status: query.status.0,
         plan: query.plan,
         region: query.region,
         isolation: query.isolation,
-        cluster: convert::cluster_filter(&control, &caller, query.cluster).await?,
-        parent: convert::tenant_filter(&control, &caller, "?parent", query.parent).await?,
+        cluster: convert::cluster_filter(control, caller, query.cluster).await?,
+        parent: convert::tenant_filter(control, caller, "?parent", query.parent).await?,
         labels: query.labels.0.into_iter().map(|selector| (selector.key, selector.value)).collect(),
         slug_prefix: query.slug_prefix,
         schema_version_below: query.schema_version_below,
-    };
-    let page = convert::page_request(query.limit, query.cursor);
-    let tenants = tenants::list(&control, &caller, &filter, &page).await?;
-    Ok(Json(convert::page(tenants, convert::tenant)))
+    })
 }
 
 /// Show a tenant

@@ -70,6 +70,14 @@ pub(crate) enum CliError {
         /// In what way.
         message: String,
     },
+    /// Some of many tenants came to nothing; all others are as they were asked to be.
+    #[error("{failures} of {rows} tenants were refused or have failed")]
+    Bulk {
+        /// How many came to nothing.
+        failures: u64,
+        /// Of how many.
+        rows: u64,
+    },
     /// A replica could not be started, or ended by itself.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -118,6 +126,7 @@ impl CliError {
             Self::MigrationSet(error) if !error.findings().is_empty() => ExitStatus::Refused,
             Self::Linted { .. } => ExitStatus::Refused,
             Self::Unwell { .. } => ExitStatus::Unwell,
+            Self::Bulk { .. } => ExitStatus::FailuresWithinBudget,
             Self::Rollout(rollout) => rollout_status(rollout),
             Self::StillRunning { interrupted: true, .. } => ExitStatus::Interrupted,
             Self::OutputClosed => ExitStatus::Done,
@@ -168,6 +177,7 @@ impl CliError {
             Self::StillRunning { resume, .. } => Some(format!("`{resume}` waits for it again")),
             Self::Usage { .. }
             | Self::Unsuccessful { .. }
+            | Self::Bulk { .. }
             | Self::File { .. }
             | Self::MigrationSet(_)
             | Self::Linted { .. }
@@ -236,6 +246,7 @@ impl CliError {
             },
             Self::Usage { .. } => "usage",
             Self::Unsuccessful { .. } => "unsuccessful",
+            Self::Bulk { .. } => "bulk_failures",
             Self::File { .. } => "file",
             Self::MigrationSet(_) | Self::Linted { .. } => "migration_refused",
             Self::Unwell { .. } => "unwell",

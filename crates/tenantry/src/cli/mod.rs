@@ -25,6 +25,7 @@ pub(crate) mod webhook;
 
 mod affinity;
 mod arguments;
+mod bulk;
 mod catalog_token;
 mod connection;
 pub(crate) mod error;

@@ -18,6 +18,7 @@ use tenantry_domain::{
 
 use super::affinity::{self, AffinityArguments};
 use super::arguments::{Assignment, future, map_of, read_assignments, words};
+use super::bulk::BulkCommand;
 use super::error::CliError;
 use super::paging::{self, ListOptions};
 use super::placement;
@@ -103,6 +104,9 @@ pub(crate) enum TenantCommand {
         "tenantry tenant delete acme --yes",
     ))]
     Delete(DeleteArguments),
+    /// Create or change many tenants in one call
+    #[command(subcommand)]
+    Bulk(BulkCommand),
     /// Forget a deleted tenant, which frees its slug
     #[command(after_help = examples!("tenantry tenant purge acme"))]
     Purge {
@@ -273,6 +277,7 @@ impl TenantCommand {
                 finish(context, &client, begun, &waiting).await
             }
             Self::Delete(arguments) => delete(context, &client, &arguments).await,
+            Self::Bulk(command) => command.run(context, &client).await,
             Self::Purge { tenant } => {
                 client.purge_tenant(&tenant).await?;
                 let json = json!({ "purged": tenant });
