@@ -125,7 +125,7 @@ pub struct CreateTenant {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "team")]
     pub plan: Option<PlanName>,
-    /// Where its data must be; the control plane's default region unless given.
+    /// Where its data must be, a region or a region group; the control plane's default unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub region: Option<Region>,

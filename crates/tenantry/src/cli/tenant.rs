@@ -126,7 +126,7 @@ pub(crate) struct CreateArguments {
     /// Its plan; `developer` unless given
     #[arg(long)]
     plan: Option<PlanName>,
-    /// Where its data must be; the control plane's default unless given
+    /// Where its data must be, a region or a region group; the control plane's default unless given
     #[arg(long)]
     region: Option<Region>,
     /// What it has to itself; the plan's unless given
