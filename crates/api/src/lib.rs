@@ -14,6 +14,7 @@ pub mod bulk;
 pub mod client;
 pub mod cluster;
 pub mod doctor;
+pub mod explain;
 pub mod feed;
 pub mod health;
 pub mod migration_set;
@@ -48,6 +49,7 @@ pub use cluster::{
     Cluster, ClusterPreview, DrainMove, DrainPlan, DrainQuery, ListClusters, RegisterCluster, UpdateCluster,
 };
 pub use doctor::{DoctorFinding, DoctorQuery, DoctorReport};
+pub use explain::Explanation;
 pub use feed::{FeedCluster, FeedEvent, FeedQuery};
 pub use health::Readiness;
 pub use migration_set::{Migration, MigrationFile, MigrationSet, PushMigrationSet};

@@ -20,6 +20,7 @@ pub mod credentials;
 pub mod doctor;
 mod engine;
 pub mod error;
+pub mod explain;
 pub mod health;
 pub mod idempotency;
 pub mod migration_sets;

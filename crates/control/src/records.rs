@@ -4,6 +4,7 @@ pub use tenantry_migration_set::Finding;
 pub use tenantry_store::{
     AuditFilter, AuditRecord, ClusterChange, ClusterFilter, ClusterRef, ClusterRoute, DeliveryRecord, MasterKeyRecord,
     MigrationSetRecord, Operation, OperationEvent, OperationFilter, OrphanFilter, OrphanRecord, PAGE_MAX, Page,
-    PageRequest, ReplicaRecord, RolloutCounts, RolloutRecord, RolloutTarget, RouteChange, RouterRecord, RouterReport,
-    SeedRecord, StoredMigration, TenantChange, TenantFilter, TenantRef, TokenRecord, WebhookChange, WebhookRecord,
+    PageRequest, ReplicaRecord, Resource, RolloutCounts, RolloutRecord, RolloutTarget, RouteChange, RouterRecord,
+    RouterReport, SeedRecord, StoredMigration, TenantChange, TenantFilter, TenantRef, TokenRecord, WebhookChange,
+    WebhookRecord,
 };

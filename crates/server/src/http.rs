@@ -23,6 +23,7 @@ mod audit_log;
 mod bulk;
 mod bulk_rows;
 mod clusters;
+mod explain;
 mod migration_sets;
 mod operations;
 mod orphans;

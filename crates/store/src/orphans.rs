@@ -134,6 +134,7 @@ impl Store {
         let made =
             "SELECT r.kind, r.name, coalesce(r.parent, '') AS parent, 'h_' || replace(r.home::text, '-', '') AS stem
                FROM resource r WHERE r.cluster = $1 AND r.state = 'created' AND r.kind IN ('role', 'database', 'schema')
+                AND NOT r.is_adopted
              UNION ALL SELECT 'database', name, '', name FROM template WHERE cluster = $1 AND state = 'ready'
              UNION ALL SELECT 'role', name || '_owner', '', name FROM template WHERE cluster = $1 AND state = 'ready'
              UNION ALL SELECT 'database', name, '', name FROM shared_database WHERE cluster = $1 AND state = 'ready'

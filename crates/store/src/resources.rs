@@ -26,7 +26,8 @@ pub enum ResourceKind {
 }
 
 impl ResourceKind {
-    fn as_str(self) -> &'static str {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Role => "role",
             Self::Database => "database",
@@ -52,6 +53,17 @@ pub enum ResourceState {
     Created,
     /// It is gone.
     Dropped,
+}
+
+impl ResourceState {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Created => "created",
+            Self::Dropped => "dropped",
+        }
+    }
 }
 
 /// An object to be recorded as planned.

@@ -9,6 +9,7 @@ mod bulk;
 mod command_line;
 mod crashes;
 mod credentials;
+mod explanations;
 mod fleet_of_clusters;
 mod isolation;
 mod life_of_a_tenant;

@@ -3,8 +3,8 @@
 use super::request::{Call, Tagged};
 use super::{Client, ClientError};
 use crate::{
-    CreateTenant, DryRunQuery, ListOperations, ListTenants, Operation, Page, Tenant, TenantHealth, TenantPreview,
-    TenantRef, TenantWithOperation, UpdateTenant, WaitSeconds,
+    CreateTenant, DryRunQuery, Explanation, ListOperations, ListTenants, Operation, Page, Tenant, TenantHealth,
+    TenantPreview, TenantRef, TenantWithOperation, UpdateTenant, WaitSeconds,
 };
 
 impl Client {
@@ -64,6 +64,11 @@ impl Client {
     /// `GET /v1/tenants/{tenant}/health`: looks at it from every side, which takes a few seconds at most.
     pub async fn tenant_health(&self, tenant: &TenantRef) -> Result<TenantHealth, ClientError> {
         self.send(Call::get(&[&"tenants", tenant, &"health"])).await
+    }
+
+    /// `GET /v1/tenants/{tenant}/explain`: what is intended, what is observed, and where the two differ.
+    pub async fn explain_tenant(&self, tenant: &TenantRef) -> Result<Explanation, ClientError> {
+        self.send(Call::get(&[&"tenants", tenant, &"explain"])).await
     }
 
     /// `POST /v1/tenants/{tenant}/purge`: forgets a deleted tenant, which frees its slug.

@@ -26,6 +26,9 @@ pub(crate) struct ProvisionProgress {
     /// Whether the home's schema is that of its set already, because it is a clone.
     #[serde(default)]
     pub(crate) is_migrated: bool,
+    /// Why the home is where it is, in the planner's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) placed: Option<String>,
 }
 
 impl ProvisionProgress {
@@ -36,6 +39,7 @@ impl ProvisionProgress {
             schema_version: SchemaVersion::default(),
             is_warm: false,
             is_migrated: false,
+            placed: None,
         }
     }
 }
@@ -63,22 +67,29 @@ pub(crate) async fn reserve(
     let plan = tx.plan(&tenant.plan).await?;
     let planned = plan_home(control, tx, Newcomer::of(tenant, &plan), pin).await?;
     let connections = planned.wish.connections;
-    match planned.choice()? {
+    let mut progress = match planned.choice()? {
         choice if tenant.isolation == Isolation::Cluster => {
-            reserve_cluster(tx, tenant.id, choice, pin, operation).await
+            reserve_cluster(tx, tenant.id, choice, pin, operation).await?
         }
         Choice::Cluster(cluster) => {
-            if tenant.isolation == Isolation::Database
-                && let Some(claimed) = claim_warm_home(tx, tenant.id, cluster, connections).await?
-            {
-                return Ok(claimed);
+            let claimed = if tenant.isolation == Isolation::Database {
+                claim_warm_home(tx, tenant.id, cluster, connections).await?
+            } else {
+                None
+            };
+            match claimed {
+                Some(claimed) => claimed,
+                None => ProvisionProgress::at(record_home(tx, tenant, cluster, connections, operation).await?),
             }
-            Ok(ProvisionProgress::at(record_home(tx, tenant, cluster, connections, operation).await?))
         }
-        Choice::Started(provider) => Err(ControlError::Conflict {
-            reason: format!("provider `{provider}` starts clusters for isolation `cluster` only"),
-        }),
-    }
+        Choice::Started(provider) => {
+            return Err(ControlError::Conflict {
+                reason: format!("provider `{provider}` starts clusters for isolation `cluster` only"),
+            });
+        }
+    };
+    progress.placed = Some(planned.explain());
+    Ok(progress)
 }
 
 /// A registered cluster is claimed; one that will be started is recorded as planned before it exists.
@@ -111,7 +122,7 @@ async fn reserve_cluster(
     };
     let own_cluster = Some(OwnCluster { provider, cluster, pin });
     let schema_version = SchemaVersion::default();
-    Ok(ProvisionProgress { home: None, own_cluster, schema_version, is_warm: false, is_migrated: false })
+    Ok(ProvisionProgress { home: None, own_cluster, schema_version, is_warm: false, is_migrated: false, placed: None })
 }
 
 /// Takes a home that was made beforehand, if one of the set that new tenants start with is there. Two requests never get

@@ -137,6 +137,7 @@ mod tests {
         ("/v1/plans", &["get", "post"]),
         ("/v1/plans/{plan}", &["delete", "get", "patch"]),
         ("/v1/tenants/{tenant}/effective-plan", &["get"]),
+        ("/v1/tenants/{tenant}/explain", &["get"]),
         ("/v1/tenants/adopt", &["post"]),
         ("/v1/tenants/{tenant}/adopt-confirm", &["post"]),
         ("/v1/tenants/{tenant}/adopt-cancel", &["post"]),

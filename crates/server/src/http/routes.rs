@@ -13,7 +13,7 @@ use super::openapi::{Base, openapi_document};
 use super::security_headers::guard;
 use super::state::Shared;
 use super::{
-    adoption, audit_log, bulk, clusters, docs, health, metrics, migration_sets, operations, placement, plans,
+    adoption, audit_log, bulk, clusters, docs, explain, health, metrics, migration_sets, operations, placement, plans,
     region_groups, rollouts,
 };
 use super::{
@@ -30,6 +30,7 @@ fn remembered() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(tenants::create, tenants::list))
         .routes(routes!(tenants::show, tenants::update, tenants::delete))
+        .routes(routes!(explain::explain_tenant))
         .routes(routes!(adoption::adopt))
         .routes(routes!(adoption::confirm))
         .routes(routes!(adoption::cancel))

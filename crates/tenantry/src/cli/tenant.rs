@@ -24,6 +24,7 @@ use super::paging::{self, ListOptions};
 use super::placement;
 use super::table::{Cell, Tabular};
 use super::tenant_adopt::{self, AdoptArguments, CancelArguments, ConfirmArguments};
+use super::tenant_explain;
 use super::waiting::{self, WaitOptions};
 use super::{Context, examples};
 
@@ -63,6 +64,15 @@ pub(crate) enum TenantCommand {
     /// Show every limit, quota and feature that holds for a tenant, and where it comes from
     #[command(after_help = examples!("tenantry tenant effective-plan acme"))]
     EffectivePlan {
+        /// Its slug or id
+        tenant: TenantRef,
+    },
+    /// Explain a tenant: intended and observed state, placement, operations, what each router has
+    #[command(after_help = examples!(
+        "tenantry tenant explain acme",
+        "tenantry tenant explain acme --output json",
+    ))]
+    Explain {
         /// Its slug or id
         tenant: TenantRef,
     },
@@ -264,6 +274,7 @@ impl TenantCommand {
         let client = context.client()?;
         match self {
             Self::Create(arguments) => create(context, &client, *arguments).await,
+            Self::Explain { tenant } => tenant_explain::explain(context, &client, &tenant).await,
             Self::Adopt(arguments) => tenant_adopt::adopt(context, &client, *arguments).await,
             Self::AdoptConfirm(arguments) => tenant_adopt::confirm(context, &client, arguments).await,
             Self::AdoptCancel(arguments) => tenant_adopt::cancel(context, &client, arguments).await,
