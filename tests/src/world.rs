@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tenantry_api::route::ResolveBy;
 use tenantry_api::{
-    Client, ClientConfig, Cluster, CreateRollout, MigrationSet, Operation, Rollout, Route, Tenant, TenantRef,
+    Client, ClientConfig, Cluster, CreateRollout, DeleteTenant, MigrationSet, Operation, Rollout, Route, Tenant,
+    TenantRef,
 };
 use tenantry_domain::{OperationId, OperationState, RolloutId, Scope, ScopeSet, Secret};
 use tenantry_store::Store;
@@ -120,9 +121,9 @@ impl World<'_> {
         operation
     }
 
-    /// Deletes a tenant and waits until it is gone.
+    /// Deletes a tenant without grace and waits until it is gone.
     pub async fn delete(&self, tenant: &Tenant) {
-        let begun = self.client.delete_tenant(&tenant.id.into(), None).await;
+        let begun = self.client.delete_tenant(&tenant.id.into(), &DeleteTenant::at_once()).await;
         let operation = begun.unwrap_or_else(|error| panic!("{}: {error}", tenant.slug)).operation;
         let ended = self.settled(operation.id).await;
         assert_eq!(ended.state, OperationState::Succeeded, "{}: {ended:?}", tenant.slug);

@@ -63,7 +63,7 @@ pub use placement::{
 };
 pub use plan::{CreatePlan, EffectiveFeature, EffectiveLimit, EffectivePlan, EffectiveQuota, Plan, UpdatePlan};
 pub use problem::{Code, InvalidBody, Problem, ProblemDetail, parse_body};
-pub use query::{CommaSeparated, DryRunQuery, PageLimit, WaitQuery, WaitSeconds};
+pub use query::{CommaSeparated, DryRunQuery, GraceSeconds, PageLimit, WaitQuery, WaitSeconds};
 pub use reference::{ClusterRef, TenantRef};
 pub use region_group::{PutRegionGroup, RegionGroup};
 pub use rollout::{
@@ -75,8 +75,8 @@ pub use secret::SecretText;
 pub use secrets::SecretsStatus;
 pub use seed::{PushSeed, Seed};
 pub use tenant::{
-    CreateTenant, CreateTenantAnswer, CreateTenantQuery, ListTenants, Tenant, TenantPreview, TenantWithOperation,
-    UpdateTenant,
+    CreateTenant, CreateTenantAnswer, CreateTenantQuery, DeleteTenant, ListTenants, ResumeTenant, SuspendTenant,
+    Suspension, Tenant, TenantPreview, TenantWithOperation, TenantWithSubtree, UpdateTenant,
 };
 pub use tenant_health::{HealthCheck, HealthConnections, TenantHealth};
 pub use token::{CreateToken, CreatedToken, Token};

@@ -41,6 +41,11 @@ pub struct Operation {
     pub next_run_at: Timestamp,
     /// Past it, it is walked back, or parked where that is too late; null before it began, and where it has none.
     pub deadline_at: Option<Timestamp>,
+    /// Until when it waits for nothing but that time, such as the end of a grace period; null where it does not.
+    pub waits_until: Option<Timestamp>,
+    /// The operation that must finish before this one goes on.
+    #[schema(value_type = Option<Uuid>)]
+    pub held_by: Option<OperationId>,
     /// Made at.
     pub created_at: Timestamp,
     /// Last changed at.

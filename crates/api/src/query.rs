@@ -78,6 +78,18 @@ impl WaitSeconds {
     }
 }
 
+bounded! {
+    /// For how long a deletion can be taken back: 0 to 31 536 000 seconds (a year).
+    GraceSeconds(u32), 0..=31_536_000
+}
+
+impl GraceSeconds {
+    /// As a duration.
+    pub const fn as_duration(self) -> Duration {
+        Duration::from_secs(self.0 as u64)
+    }
+}
+
 /// For calls that start long work.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]

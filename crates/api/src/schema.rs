@@ -2,8 +2,8 @@
 
 use tenantry_domain::{
     ClusterState, DeliveryState, EventKind, HealthState, Isolation, Limits, OperationKind, OperationState, Origin,
-    OrphanKind, OrphanVerdict, Pooling, ProviderKind, RolloutState, RouteState, Scope, TargetState, Tenancy,
-    TenantStatus, TlsMode, Verdict,
+    OrphanKind, OrphanVerdict, Pooling, ProviderKind, RolloutState, RouteState, Scope, SuspensionReason, TargetState,
+    Tenancy, TenantStatus, TlsMode, Verdict,
 };
 use utoipa::openapi::schema::{
     AdditionalProperties, ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat, Type,
@@ -33,6 +33,7 @@ words! {
     provider => ProviderKind,
     rollout_state => RolloutState,
     route_state => RouteState,
+    suspension_reason => SuspensionReason,
     target_state => TargetState,
     tenancy => Tenancy,
     tenant_status => TenantStatus,

@@ -3,15 +3,15 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tenantry_domain::{
-    Affinity, ClusterId, DisplayName, Generation, HostName, Isolation, Labels, Overrides, PlanName, Region,
-    SchemaVersion, SeedRef, Slug, TenantId, TenantStatus,
+    Affinity, ClusterId, DisplayName, Generation, HostName, Isolation, Labels, Note, Overrides, PlanName, Region,
+    SchemaVersion, SeedRef, Slug, SuspensionReason, TenantId, TenantStatus,
 };
 use utoipa::{IntoParams, ToSchema};
 
 use crate::operation::Operation;
 use crate::patch::{LabelsPatch, OverridesPatch, Patch, never_null};
 use crate::placement::Placement;
-use crate::query::{CommaSeparated, PageLimit, WaitSeconds};
+use crate::query::{CommaSeparated, GraceSeconds, PageLimit, WaitSeconds};
 use crate::reference::{ClusterRef, TenantRef};
 use crate::schema;
 
@@ -72,6 +72,37 @@ pub struct Tenant {
     pub trial_ends_at: Option<Timestamp>,
     /// Why it is suspended or failed.
     pub status_reason: Option<String>,
+    /// The suspension that it is in, or that it comes back to when its deletion is taken back.
+    pub suspension: Option<Suspension>,
+    /// Until then its deletion can be taken back; null where nothing can.
+    pub deletes_at: Option<Timestamp>,
+}
+
+/// Why a tenant is shut out, by whom, since when and until when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Suspension {
+    /// Why.
+    #[schema(schema_with = schema::suspension_reason)]
+    pub reason: SuspensionReason,
+    /// More about it.
+    #[schema(value_type = Option<String>, max_length = 500)]
+    pub note: Option<Note>,
+    /// The token that asked for it; `tenantry` for what the control plane did by itself.
+    pub by: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it ends by itself; null for never.
+    pub until: Option<Timestamp>,
+    /// For the reason `parent`: the tenant above whose suspension it is part of.
+    #[schema(value_type = Option<Uuid>)]
+    pub with: Option<TenantId>,
+}
+
+impl From<tenantry_domain::Suspension> for Suspension {
+    fn from(suspension: tenantry_domain::Suspension) -> Self {
+        let tenantry_domain::Suspension { reason, note, by, since, until, with } = suspension;
+        Self { reason, note, by, since, until, with }
+    }
 }
 
 impl Tenant {
@@ -96,7 +127,9 @@ impl Tenant {
             created_at: tenant.created_at,
             updated_at: tenant.updated_at,
             trial_ends_at: tenant.trial_ends_at,
-            status_reason: tenant.state.reason().map(str::to_owned),
+            status_reason: tenant.state.reason(),
+            suspension: tenant.state.suspension().cloned().map(Suspension::from),
+            deletes_at: tenant.state.grace().map(|grace| grace.ends_at),
         }
     }
 }
@@ -108,6 +141,77 @@ pub struct TenantWithOperation {
     pub tenant: Tenant,
     /// The work.
     pub operation: Operation,
+}
+
+/// What a suspension or a resumption has begun.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TenantWithSubtree {
+    /// The tenant that was named.
+    pub tenant: Tenant,
+    /// The work on it.
+    pub operation: Operation,
+    /// Those below it that are taken along, with the work on each.
+    pub below: Vec<TenantWithOperation>,
+}
+
+/// Shuts a tenant out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SuspendTenant {
+    /// Why: `admin` or `payment`; `admin` unless given. The other reasons follow from something else.
+    #[schema(schema_with = schema::suspension_reason, required = false)]
+    pub reason: SuspensionReason,
+    /// More about it, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, max_length = 500)]
+    pub note: Option<Note>,
+    /// When it ends by itself; never unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Whether everything below it is suspended too, with the reason `parent`; not unless asked.
+    pub subtree: bool,
+}
+
+impl Default for SuspendTenant {
+    fn default() -> Self {
+        Self { reason: SuspensionReason::Admin, note: None, until: None, subtree: false }
+    }
+}
+
+/// Lets a suspended tenant in again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResumeTenant {
+    /// Whether those below it that were suspended together with it are resumed too; they are unless told otherwise.
+    pub subtree: bool,
+}
+
+impl Default for ResumeTenant {
+    fn default() -> Self {
+        Self { subtree: true }
+    }
+}
+
+/// How to delete a tenant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub struct DeleteTenant {
+    /// For how many seconds the deletion can be taken back; as configured (7 days) unless given, 0 for not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<u32>, maximum = 31_536_000)]
+    pub grace: Option<GraceSeconds>,
+    /// Holds the answer until its home is gone, or, with grace, until the tenant is shut out; for so many seconds at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<u8>, maximum = 60)]
+    pub wait: Option<WaitSeconds>,
+}
+
+impl DeleteTenant {
+    /// At once, without a way back, and without waiting for it.
+    pub fn at_once() -> Self {
+        Self { grace: GraceSeconds::new(0).ok(), wait: None }
+    }
 }
 
 /// Creates a tenant. Only the slug is needed.
@@ -243,6 +347,14 @@ pub struct UpdateTenant {
     #[serde(skip_serializing_if = "Patch::is_keep")]
     #[schema(value_type = Option<OverridesPatch>)]
     pub overrides: Patch<OverridesPatch>,
+    /// The tenant above it, by id or slug; null for none.
+    #[serde(skip_serializing_if = "Patch::is_keep")]
+    #[schema(value_type = Option<String>)]
+    pub parent: Patch<TenantRef>,
+    /// The end of its trial; null for no trial. A tenant whose trial has ended is resumed after this is moved.
+    #[serde(skip_serializing_if = "Patch::is_keep")]
+    #[schema(value_type = Option<String>)]
+    pub trial_ends_at: Patch<Timestamp>,
 }
 
 /// Which tenants to list. Filters are joined by "and".
@@ -274,6 +386,10 @@ pub struct ListTenants {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<String>)]
     pub parent: Option<TenantRef>,
+    /// Anywhere under this tenant, by id or slug.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub below: Option<TenantRef>,
     /// Labels, separated by commas: `key` (present) or `key=value`. A value with a comma cannot be asked for.
     #[serde(skip_serializing_if = "CommaSeparated::is_empty")]
     #[param(value_type = Option<String>, example = "tier=gold,pilot")]

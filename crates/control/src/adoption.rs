@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tenantry_domain::{
     Access, Affinity, Cluster, ClusterState, DatabaseName, DisplayName, EventKind, Generation, Home, HomeId, HomeNames,
     Isolation, Labels, LoginSlot, OperationId, OperationKind, Overrides, PlanName, ResourceId, RouteState, SchemaName,
-    SchemaVersion, Scope, Slug, Tenancy, Tenant, TenantId, TenantStatus,
+    SchemaVersion, Scope, Slug, Tenancy, Tenant, TenantId, TenantState, TenantStatus,
 };
 use tenantry_migration_set::MigrationSet;
 use tenantry_store::{
@@ -113,7 +113,7 @@ pub async fn begin(control: &Control, caller: &Caller, wish: AdoptTenant) -> Res
     let mut tx = control.store().begin().await?;
     let plan = tenants::named_plan(&mut tx, wish.plan.clone()).await?;
     let parent = match &wish.parent {
-        Some(parent) => Some(tenants::check_parent(&mut tx, parent).await?),
+        Some(parent) => Some(tenants::hierarchy::check_parent(&tx, None, parent).await?),
         None => None,
     };
     let name = match wish.name.clone() {
@@ -210,7 +210,7 @@ pub async fn cancel(
         return Err(ControlError::InvalidState { reason: format!("tenant `{}` is {status}; {advice}", before.slug) });
     }
     let operation = OperationId::new(new_id());
-    tx.set_tenant_deleting(before.id, operation).await?;
+    tx.set_tenant_state(before.id, &TenantState::Deleting { operation, grace: None }).await?;
     decide::<AdoptCancel>(&mut tx, &before, OperationKind::AdoptCancel, operation).await?;
     let after = reason.map(|reason| json!({ "reason": reason }));
     audit(&mut tx, caller, "tenant.adopt_cancel", before.id, operation, None, after).await?;

@@ -112,7 +112,7 @@ pub async fn act(
             Ok(Reached { tenant: tenant.id, operation: None, is_known: false })
         }
         Action::Delete => {
-            let (tenant, operation) = tenants::delete(control, caller, &named, None).await?;
+            let (tenant, operation) = tenants::delete(control, caller, &named, None, None).await?;
             Ok(Reached { tenant: tenant.id, operation: Some(operation), is_known: false })
         }
     }

@@ -26,6 +26,8 @@ pub struct ControlConfig {
     pub rollout_concurrency: u32,
     /// How many homes wait for tenants to come. All replicas should say the same.
     pub warm_pool: WarmPoolConfig,
+    /// How long a deletion can be taken back, where the request does not say.
+    pub delete_grace: Duration,
     /// The region of a tenant that names none; absent means the only one that has clusters.
     pub default_region: Option<Region>,
     /// Whether tenants may be placed on the server that holds the catalog. Only `dev` and `demo` say yes.
@@ -77,6 +79,7 @@ impl ControlConfig {
             deadlines: Vec::new(),
             rollout_concurrency: 8,
             warm_pool: WarmPoolConfig::OFF,
+            delete_grace: Duration::from_hours(7 * 24),
             default_region: None,
             place_on_catalog_server: false,
             orphan_delay: Duration::from_hours(24),

@@ -8,14 +8,18 @@ pub(crate) mod bases;
 pub(crate) mod cluster_target;
 pub(crate) mod delete_tenant;
 pub(crate) mod drop_home;
+pub(crate) mod home_access;
 pub(crate) mod prepare_home;
 pub(crate) mod provision_tenant;
 pub(crate) mod release_home;
 pub(crate) mod reserve_home;
+pub(crate) mod resume_tenant;
 pub(crate) mod rotate_credentials;
+pub(crate) mod suspend_tenant;
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::json;
 use tenantry_domain::{Access, OperationId, OperationKind, OperationState, Scope, TenantStatus};
 use tenantry_store::{AuditEntry, Operation, OperationEvent, OperationFilter, Page, PageRequest, TenantRef};
@@ -73,7 +77,7 @@ pub async fn events(
     Ok(control.store().operation_events(id, after, limit).await?)
 }
 
-/// Waits until the operation is finished or parked, or `patience` (at most [`WAIT_MAX`]) is over; returns it as it is then.
+/// Waits until the operation is finished, parked or rests until a time to come, or `patience` (at most [`WAIT_MAX`]) is over; returns it as it is then.
 pub async fn wait(
     control: &Control,
     caller: &Caller,
@@ -86,7 +90,8 @@ pub async fn wait(
     loop {
         let operation = show(control, caller, id).await?;
         let left = deadline.saturating_duration_since(Instant::now());
-        if operation.state.is_finished() || operation.state == OperationState::Parked || left.is_zero() {
+        let rests = operation.state == OperationState::Parked || operation.waits_until(Timestamp::now()).is_some();
+        if operation.state.is_finished() || rests || left.is_zero() {
             return Ok(operation);
         }
         Signals::wait_for(&mut news, left.min(LOOK_AGAIN), |news| news == News::Operation(id)).await;
@@ -120,6 +125,11 @@ pub async fn cancel(
     if operation.state.is_finished() {
         return Err(ControlError::InvalidState {
             reason: format!("the operation is {} already; there is nothing to cancel", operation.state),
+        });
+    }
+    if operation.kind == OperationKind::Delete {
+        return Err(ControlError::InvalidState {
+            reason: "a deletion is taken back by restoring its tenant, as long as its grace period lasts".to_owned(),
         });
     }
     if with_kind!(operation.kind, K => K::PIVOT.is_none()) {

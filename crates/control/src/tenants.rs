@@ -1,12 +1,21 @@
 //! Tenants as admins see them.
 
+mod deletion;
+pub(crate) mod hierarchy;
+mod precedence;
+mod suspension;
+
+pub use deletion::{delete, purge, restore};
+pub use suspension::{Begun, Resume, Suspend, resume, suspend};
+pub(crate) use suspension::{end_suspension, end_trial};
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tenantry_domain::Generation;
 use tenantry_domain::plan::DEFAULT_PLAN;
 use tenantry_domain::{
     Access, Affinity, ClusterId, DisplayName, EventKind, Isolation, Labels, Limits, OperationId, OperationKind,
-    Overrides, Plan, PlanName, Region, RouteState, Scope, SeedId, SeedRef, Slug, Tenant, TenantId, TenantStatus,
+    Overrides, Plan, PlanName, Region, RouteState, Scope, SeedId, SeedRef, Slug, Tenant, TenantId,
 };
 use tenantry_store::{
     AuditEntry, ClusterRef, NewEvent, NewOperation, NewTenant, Operation, Page, PageRequest, TenantChange,
@@ -18,7 +27,6 @@ use crate::candidates::{HomePlan, Newcomer, plan_home};
 use crate::control::{Control, new_id};
 use crate::engine::Kind;
 use crate::error::ControlError;
-use crate::operations::delete_tenant::{DeleteProgress, DeleteTenant};
 use crate::operations::provision_tenant::ProvisionTenant;
 use crate::operations::reserve_home;
 use crate::seeds;
@@ -64,8 +72,6 @@ pub struct TenantPreview {
     pub home: HomePlan,
 }
 
-/// How deep tenants may be nested.
-const DEPTH_MAX: usize = 8;
 /// How often a creation is decided anew when others take the place that was meant for it.
 const CREATE_ATTEMPTS: usize = 8;
 
@@ -154,7 +160,7 @@ async fn draft(
         None => default_region(control, tx).await?,
     };
     let parent = match &wish.parent {
-        Some(parent) => Some(check_parent(tx, parent).await?),
+        Some(parent) => Some(hierarchy::check_parent(tx, None, parent).await?),
         None => None,
     };
     let pin = match &wish.cluster {
@@ -209,7 +215,8 @@ pub async fn show(control: &Control, caller: &Caller, tenant: &TenantRef) -> Res
     visible(caller, tenant, control.store().tenant(tenant).await?)
 }
 
-/// Changes name, plan, labels or overrides. Isolation stays: that takes a move.
+/// Changes name, plan, labels, overrides, parent or the end of the trial. Isolation stays: that takes a move. Parent and
+/// trial are not for callers that are bound to a tenant: those are about what it owes others.
 pub async fn update(
     control: &Control,
     caller: &Caller,
@@ -219,8 +226,8 @@ pub async fn update(
 ) -> Result<Tenant, ControlError> {
     caller.require(Scope::Tenants(Access::Write))?;
     let changes_limits = change.plan.is_some() || change.overrides.is_some();
-    if changes_limits {
-        // Nobody raises the limits that hold for himself.
+    if changes_limits || change.parent.is_some() || change.trial_ends_at.is_some() {
+        // Nobody raises the limits that hold for himself, nor moves the end of his own trial.
         caller.require_fleet_wide(Scope::Tenants(Access::Write))?;
     }
     if let Some(overrides) = &change.overrides {
@@ -229,13 +236,18 @@ pub async fn update(
     let mut tx = control.store().begin().await?;
     let before = visible(caller, tenant, tx.lock_tenant(tenant).await?)?;
     check_match(&before, if_match)?;
-    if matches!(before.state.status(), TenantStatus::Deleting | TenantStatus::Deleted) {
+    if !before.state.status().may_change() {
         return Err(ControlError::InvalidState {
             reason: format!("tenant `{}` is {} and cannot be changed", before.slug, before.state.status()),
         });
     }
     if let Some(plan) = &change.plan {
         tx.plan(plan).await.map_err(|error| unknown(error, "/plan", "plan", plan.as_str()))?;
+    }
+    if let Some(Some(parent)) = change.parent
+        && before.parent != Some(parent)
+    {
+        hierarchy::check_parent(&tx, Some(before.id), &TenantRef::Id(parent)).await?;
     }
     let after = tx.update_tenant(before.id, &change).await?;
     audit(&mut tx, caller, "tenant.update", before.id, None, Some(summary(&before)), Some(summary(&after))).await?;
@@ -247,78 +259,6 @@ pub async fn update(
     tx.touch_route(before.id).await?;
     tx.commit().await?;
     Ok(after)
-}
-
-/// Withdraws the tenant's route and begins to take its home down. From here on there is no way back.
-pub async fn delete(
-    control: &Control,
-    caller: &Caller,
-    tenant: &TenantRef,
-    if_match: Option<Timestamp>,
-) -> Result<(Tenant, Operation), ControlError> {
-    caller.require_fleet_wide(Scope::Tenants(Access::Write))?;
-    let mut tx = control.store().begin().await?;
-    let before = visible(caller, tenant, tx.lock_tenant(tenant).await?)?;
-    check_match(&before, if_match)?;
-    let status = before.state.status();
-    if !status.may_delete() {
-        let reason = match status {
-            TenantStatus::Provisioning => {
-                format!("tenant `{}` is being provisioned; wait, or cancel its operation", before.slug)
-            }
-            TenantStatus::Deleted => format!("tenant `{}` is deleted already; purge it to free its slug", before.slug),
-            _ => format!("tenant `{}` is {status}; wait until that is done", before.slug),
-        };
-        return Err(ControlError::InvalidState { reason });
-    }
-    if tx.has_live_children(before.id).await? {
-        return Err(ControlError::InvalidState {
-            reason: format!("tenant `{}` has tenants below it; delete them first", before.slug),
-        });
-    }
-    let operation = OperationId::new(new_id());
-    tx.set_tenant_deleting(before.id, operation).await?;
-    tx.insert_operation(&NewOperation {
-        id: operation,
-        kind: OperationKind::Delete,
-        tenant: Some(before.id),
-        cluster: before.state.placement().map(|placement| placement.home.cluster),
-        input: json!({}),
-        progress: serde_json::to_value(DeleteProgress {}).map_err(ControlError::internal)?,
-        idempotency_key: None,
-        code_version: DeleteTenant::CODE_VERSION,
-    })
-    .await?;
-    audit(&mut tx, caller, "tenant.delete", before.id, Some(operation), Some(summary(&before)), None).await?;
-    tx.emit(&NewEvent::of_tenant(EventKind::TenantDeleting, before.id).by(operation)).await?;
-    tx.remove_route(before.id).await?;
-    tx.commit().await?;
-    control.signals().wake_operations();
-    let (tenant, operation) =
-        tokio::try_join!(async { control.store().tenant(&TenantRef::Id(before.id)).await }, async {
-            control.store().operation(operation).await
-        },)?;
-    Ok((tenant, operation))
-}
-
-/// Removes a deleted tenant's tombstone: its slug is free again, its operations are forgotten, the audit log stays.
-pub async fn purge(control: &Control, caller: &Caller, tenant: &TenantRef) -> Result<(), ControlError> {
-    caller.require_fleet_wide(Scope::Tenants(Access::Write))?;
-    let mut tx = control.store().begin().await?;
-    let before = visible(caller, tenant, tx.lock_tenant(tenant).await?)?;
-    if before.state.status() != TenantStatus::Deleted {
-        return Err(ControlError::InvalidState {
-            reason: format!(
-                "tenant `{}` is {}; only a deleted tenant can be purged",
-                before.slug,
-                before.state.status()
-            ),
-        });
-    }
-    audit(&mut tx, caller, "tenant.purge", before.id, None, Some(summary(&before)), None).await?;
-    tx.purge_tenant(before.id).await?;
-    tx.commit().await?;
-    Ok(())
 }
 
 /// A tenant outside the caller's sight is told apart from a missing one by nobody.
@@ -401,23 +341,6 @@ pub(crate) async fn check_region(tx: &mut Tx, control: &Control, region: &Region
     ))
 }
 
-pub(crate) async fn check_parent(tx: &mut Tx, parent: &TenantRef) -> Result<TenantId, ControlError> {
-    let parent = tx.tenant(parent).await.map_err(|error| unknown(error, "/parent", "tenant", &parent.to_string()))?;
-    if matches!(parent.state.status(), TenantStatus::Deleting | TenantStatus::Deleted) {
-        return Err(ControlError::invalid("/parent", format!("tenant `{}` is {}", parent.slug, parent.state.status())));
-    }
-    let mut depth = 1;
-    let mut above = parent.parent;
-    while let Some(id) = above {
-        depth += 1;
-        if depth >= DEPTH_MAX {
-            return Err(ControlError::invalid("/parent", format!("tenants are nested at most {DEPTH_MAX} deep")));
-        }
-        above = tx.tenant(&TenantRef::Id(id)).await?.parent;
-    }
-    Ok(parent.id)
-}
-
 /// What the audit log keeps of a tenant.
 fn summary(tenant: &Tenant) -> Value {
     json!({
@@ -431,6 +354,7 @@ fn summary(tenant: &Tenant) -> Value {
         "overrides": tenant.overrides,
         "affinity": tenant.affinity,
         "status": tenant.state.status(),
+        "status_reason": tenant.state.reason(),
         "trial_ends_at": tenant.trial_ends_at,
     })
 }

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 const PATIENCE: Duration = Duration::from_mins(1);
+const AT_ONCE: Option<Duration> = Some(Duration::ZERO);
 
 struct Plane {
     server: Server,
@@ -141,7 +142,7 @@ async fn a_tenant_is_provisioned_served_and_deleted_without_a_trace() {
         client.execute("INSERT INTO orders VALUES (1)", &[]).await.unwrap();
 
         let (_, operation) =
-            tenants::delete(&plane.control, &plane.caller, &TenantRef::Id(tenant.id), None).await.unwrap();
+            tenants::delete(&plane.control, &plane.caller, &TenantRef::Id(tenant.id), AT_ONCE, None).await.unwrap();
         let operation = operations::wait(&plane.control, &plane.caller, operation.id, PATIENCE).await.unwrap();
         assert_eq!(operation.state, OperationState::Succeeded, "{operation:?}");
         assert!(client.query("SELECT 1", &[]).await.is_err(), "the tenant's session has ended");
@@ -243,7 +244,8 @@ async fn a_provision_that_fails_is_walked_back_and_can_be_retried() {
     assert_eq!(operation.state, OperationState::Succeeded, "{operation:?}");
 
     // The provision took several claims; the deletion's lease must count as later than all of them.
-    let (_, operation) = tenants::delete(&plane.control, &plane.caller, &TenantRef::Id(tenant.id), None).await.unwrap();
+    let (_, operation) =
+        tenants::delete(&plane.control, &plane.caller, &TenantRef::Id(tenant.id), AT_ONCE, None).await.unwrap();
     let operation = operations::wait(&plane.control, &plane.caller, operation.id, PATIENCE).await.unwrap();
     assert_eq!(operation.state, OperationState::Succeeded, "{operation:?}");
     plane.end().await;
@@ -296,7 +298,7 @@ async fn a_caller_bound_to_a_tenant_sees_no_other() {
     assert!(matches!(other, Err(ControlError::NotFound { .. })), "{other:?}");
     let all = tenants::list(&plane.control, &bound, &TenantFilter::default(), &PageRequest::default()).await.unwrap();
     assert_eq!(all.items.iter().map(|tenant| tenant.id).collect::<Vec<_>>(), [acme.id]);
-    let deleted = tenants::delete(&plane.control, &bound, &TenantRef::Id(acme.id), None).await;
+    let deleted = tenants::delete(&plane.control, &bound, &TenantRef::Id(acme.id), AT_ONCE, None).await;
     assert!(matches!(deleted, Err(ControlError::Forbidden { .. })), "{deleted:?}");
     plane.end().await;
 }

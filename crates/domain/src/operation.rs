@@ -6,11 +6,15 @@ use serde::{Deserialize, Serialize};
 words! {
     /// What an operation does.
     OperationKind, "operation kind",
-    "use provision, delete, rotate_credentials, adopt, adopt_confirm, adopt_cancel, prepare_home or drop_home", {
+    "use provision, delete, suspend, resume, rotate_credentials, adopt, adopt_confirm, adopt_cancel, prepare_home or drop_home", {
         /// Makes a home and lets the tenant in.
         Provision => "provision",
         /// Takes the tenant out and its home down.
         Delete => "delete",
+        /// Shuts the tenant out of its home.
+        Suspend => "suspend",
+        /// Lets a suspended tenant in again.
+        Resume => "resume",
         /// Makes a database or schema that is there already a tenant's.
         Adopt => "adopt",
         /// Makes an adoption final.

@@ -1,4 +1,4 @@
-//! Tenants: customer organisations, and the rules of their life.
+//! Tenants: customer organisations, and where they stand. What leads from one state to the next is in `lifecycle`.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use crate::limits::Overrides;
 use crate::migration::SchemaVersion;
 use crate::name::{DisplayName, PlanName, Region};
 use crate::slug::Slug;
+use crate::suspension::Suspension;
 use crate::word::words;
 
 words! {
@@ -52,8 +53,8 @@ pub enum TenantState {
     Suspended {
         /// Where its data waits.
         home: Placement,
-        /// Why.
-        reason: String,
+        /// Why, by whom and until when.
+        suspension: Suspension,
     },
     /// Between two homes.
     Moving {
@@ -62,10 +63,12 @@ pub enum TenantState {
         /// Who moves it.
         operation: OperationId,
     },
-    /// Its home is being taken down.
+    /// On its way out.
     Deleting {
         /// Who does it.
         operation: OperationId,
+        /// The way back; absent once its home is being taken down, or if it has none.
+        grace: Option<Grace>,
     },
     /// Gone.
     Deleted {
@@ -77,6 +80,17 @@ pub enum TenantState {
         /// Why.
         reason: String,
     },
+}
+
+/// How long a tenant that is being deleted can be restored, and to what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grace {
+    /// From then on there is no way back.
+    pub ends_at: Timestamp,
+    /// Where its data waits.
+    pub home: Placement,
+    /// Absent if it was active.
+    pub suspension: Option<Suspension>,
 }
 
 impl TenantState {
@@ -96,24 +110,41 @@ impl TenantState {
     /// The home that holds its data, if one does.
     pub const fn placement(&self) -> Option<&Placement> {
         match self {
-            Self::Active { home } | Self::Suspended { home, .. } | Self::Moving { from: home, .. } => Some(home),
-            Self::Provisioning { .. } | Self::Deleting { .. } | Self::Deleted { .. } | Self::Failed { .. } => None,
+            Self::Active { home }
+            | Self::Suspended { home, .. }
+            | Self::Moving { from: home, .. }
+            | Self::Deleting { grace: Some(Grace { home, .. }), .. } => Some(home),
+            Self::Provisioning { .. }
+            | Self::Deleting { grace: None, .. }
+            | Self::Deleted { .. }
+            | Self::Failed { .. } => None,
         }
     }
 
     /// Why it is as it is, where there is a reason to tell.
-    pub fn reason(&self) -> Option<&str> {
+    pub fn reason(&self) -> Option<String> {
         match self {
-            Self::Suspended { reason, .. } | Self::Failed { reason } => Some(reason),
+            Self::Suspended { suspension, .. } => Some(suspension.to_string()),
+            Self::Failed { reason } => Some(reason.clone()),
             _ => None,
         }
     }
-}
 
-impl TenantStatus {
-    /// Whether a deletion may begin.
-    pub const fn may_delete(self) -> bool {
-        matches!(self, Self::Active | Self::Suspended | Self::Failed)
+    /// The suspension that it is in, or that it comes back to when it is restored.
+    pub const fn suspension(&self) -> Option<&Suspension> {
+        match self {
+            Self::Suspended { suspension, .. }
+            | Self::Deleting { grace: Some(Grace { suspension: Some(suspension), .. }), .. } => Some(suspension),
+            _ => None,
+        }
+    }
+
+    /// For how long it can be restored, where it can.
+    pub const fn grace(&self) -> Option<&Grace> {
+        match self {
+            Self::Deleting { grace, .. } => grace.as_ref(),
+            _ => None,
+        }
     }
 }
 

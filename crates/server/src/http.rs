@@ -36,6 +36,7 @@ mod routes_feed;
 mod secrets;
 mod seeds;
 mod tenant_health;
+mod tenant_lifecycle;
 mod tenants;
 mod tokens;
 mod webhooks;

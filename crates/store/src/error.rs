@@ -139,6 +139,9 @@ fn conflict(constraint: &str) -> Option<&'static str> {
     })
 }
 
+/// What the catalog's own guard of the hierarchy of tenants raises; its message is for people.
+const HIERARCHY: &str = "TN101";
+
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
         if let Some(reason) = Self::constraint(&error).and_then(conflict) {
@@ -146,6 +149,9 @@ impl From<tokio_postgres::Error> for StoreError {
         }
         if let Some(broken) = of_placement(&error) {
             return broken;
+        }
+        if let Some(said) = error.as_db_error().filter(|said| said.code().code() == HIERARCHY) {
+            return Self::Conflict { reason: said.message().to_owned() };
         }
         let Some(code) = error.code() else {
             let is_lost = error.is_closed() || error.source().is_some_and(<dyn Error>::is::<std::io::Error>);

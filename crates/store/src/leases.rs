@@ -41,9 +41,9 @@ pub struct Claimed {
 }
 
 impl Store {
-    /// Takes up the operation that has been due longest, if one is: queued, waiting past its time, or left behind by a
-    /// worker whose lease ran out. What nobody waits for (homes for tenants to come) waits for everything else. It gets
-    /// no deadline.
+    /// Takes up the operation that has been due longest, suspensions before all others, if one is: queued, waiting past
+    /// its time, or left behind by a worker whose lease ran out. What nobody waits for (homes for tenants to come) waits
+    /// for everything else. It gets no deadline.
     pub async fn claim_operation(&self, owner: Uuid, lease: Duration) -> Result<Option<Claimed>, StoreError> {
         self.claim_operation_within(owner, lease, &Value::Null).await
     }
@@ -66,16 +66,16 @@ impl Store {
                     updated_at = clock_timestamp()
              WHERE id = coalesce(
                        (SELECT id FROM operation
-                         WHERE state IN ('queued', 'running', 'waiting', 'undoing')
+                         WHERE state IN ('queued', 'running', 'waiting', 'undoing') AND held_by IS NULL
                            AND next_run_at <= clock_timestamp()
                            AND (lease_until IS NULL OR lease_until < clock_timestamp())
                            AND kind NOT IN ('prepare_home', 'drop_home')
-                         ORDER BY next_run_at LIMIT 1 FOR UPDATE SKIP LOCKED),
+                         ORDER BY (kind = 'suspend') DESC, next_run_at LIMIT 1 FOR UPDATE SKIP LOCKED),
                        (SELECT id FROM operation
-                         WHERE state IN ('queued', 'running', 'waiting', 'undoing')
+                         WHERE state IN ('queued', 'running', 'waiting', 'undoing') AND held_by IS NULL
                            AND next_run_at <= clock_timestamp()
                            AND (lease_until IS NULL OR lease_until < clock_timestamp())
-                         ORDER BY next_run_at LIMIT 1 FOR UPDATE SKIP LOCKED))
+                         ORDER BY (kind = 'suspend') DESC, next_run_at LIMIT 1 FOR UPDATE SKIP LOCKED))
              RETURNING *",
             &[&owner, &milliseconds(lease), deadlines],
         )
@@ -106,7 +106,7 @@ impl Store {
         let row = query_one(
             &*self.client().await?,
             "SELECT min(greatest(next_run_at, coalesce(lease_until, next_run_at))) AS due FROM operation
-             WHERE state IN ('queued', 'running', 'waiting', 'undoing')",
+             WHERE state IN ('queued', 'running', 'waiting', 'undoing') AND held_by IS NULL",
             &[],
         )
         .await?;
@@ -201,6 +201,22 @@ impl Tx {
                 error,
                 &i32::try_from(attempt).unwrap_or(i32::MAX),
             ],
+        )
+        .await?;
+        held(changed)?;
+        self.notify_operation(lease.operation).await
+    }
+
+    /// Gives the lease back until a time before which there is nothing to do, and clears what went wrong before. The
+    /// deadline is drawn anew then: waiting for a time is no delay.
+    pub async fn wait_until(&self, lease: &Lease, at: Timestamp) -> Result<(), StoreError> {
+        let changed = execute(
+            self.client()?,
+            "UPDATE operation SET state = CASE state WHEN 'undoing' THEN 'undoing' ELSE 'waiting' END,
+                    next_run_at = $4, error = NULL, attempt = 0, lease_owner = NULL, lease_until = NULL,
+                    deadline_at = NULL, updated_at = clock_timestamp()
+             WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3",
+            &[&lease.operation.as_uuid(), &lease.owner, &lease.epoch, &at],
         )
         .await?;
         held(changed)?;

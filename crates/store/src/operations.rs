@@ -41,6 +41,8 @@ pub struct Operation {
     pub error: Option<Value>,
     /// Whether somebody asked for it to be walked back.
     pub cancel_requested: bool,
+    /// The operation that must finish before this one goes on.
+    pub held_by: Option<OperationId>,
     /// When it is due.
     pub next_run_at: Timestamp,
     /// Past it, it is walked back, or parked behind its pivot; absent before a worker first had it.
@@ -51,6 +53,18 @@ pub struct Operation {
     pub updated_at: Timestamp,
     /// Ended at.
     pub finished_at: Option<Timestamp>,
+}
+
+impl Operation {
+    /// Until when it waits for nothing but that time; absent where it is at work, held, or tries something again.
+    pub fn waits_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let rests = self.state == OperationState::Waiting
+            && self.error.is_none()
+            && self.held_by.is_none()
+            && !self.cancel_requested
+            && self.next_run_at > now;
+        rests.then_some(self.next_run_at)
+    }
 }
 
 /// An operation to be inserted as `queued`.
@@ -182,11 +196,23 @@ impl Store {
 impl Tx {
     /// A new operation; workers hear of it at the commit.
     pub async fn insert_operation(&self, new: &NewOperation) -> Result<(), StoreError> {
+        self.insert(new, None).await
+    }
+
+    /// A new operation that begins once another one of the same tenant is done.
+    pub async fn insert_held_operation(&self, new: &NewOperation, by: OperationId) -> Result<(), StoreError> {
+        self.insert(new, Some(by)).await
+    }
+
+    async fn insert(&self, new: &NewOperation, held_by: Option<OperationId>) -> Result<(), StoreError> {
         query_one(
             self.client()?,
             "WITH queued AS (
-                 INSERT INTO operation (id, kind, code_version, tenant, cluster, input, progress, idempotency_key)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id
+                 INSERT INTO operation (id, kind, code_version, tenant, cluster, input, progress, idempotency_key,
+                                        held_by, state)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,
+                         CASE WHEN $9::uuid IS NULL THEN 'queued' ELSE 'waiting' END)
+                 RETURNING id
              ), told AS (
                  INSERT INTO operation_event (operation, kind, detail) SELECT id, 'queued', '{}' FROM queued
              )
@@ -200,6 +226,7 @@ impl Tx {
                 &new.input,
                 &new.progress,
                 &new.idempotency_key,
+                &held_by.map(OperationId::as_uuid),
             ],
         )
         .await
@@ -323,6 +350,7 @@ pub(crate) fn read(row: &Row) -> Result<Operation, StoreError> {
         attempt: u32::try_from(get::<i32>(row, "attempt")?).map_err(StoreError::internal)?,
         error: get(row, "error")?,
         cancel_requested: get(row, "cancel_requested")?,
+        held_by: get::<Option<Uuid>>(row, "held_by")?.map(OperationId::new),
         next_run_at: time(row, "next_run_at")?,
         deadline_at: get(row, "deadline_at")?,
         created_at: time(row, "created_at")?,

@@ -6,17 +6,17 @@ use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tenantry_domain::{
-    Affinity, ClusterId, DisplayName, Generation, Home, HomeId, Isolation, Labels, OperationId, Overrides, Placement,
-    PlanName, Region, SchemaVersion, Slug, Tenant, TenantId, TenantState, TenantStatus,
+    Affinity, ClusterId, DisplayName, Generation, Isolation, Labels, OperationId, Overrides, PlanName, Region,
+    SchemaVersion, Slug, Tenant, TenantId, TenantStatus,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::cursor::{Page, PageRequest};
 use crate::error::StoreError;
-use crate::homes::read_home;
 use crate::row::{execute, get, json, parsed, query, query_one, query_opt, time, to_json};
 use crate::store::Store;
+use crate::tenant_states::read_state;
 use crate::transaction::Tx;
 
 /// A tenant as somebody names it.
@@ -97,6 +97,10 @@ pub struct TenantChange {
     pub labels: Option<Labels>,
     /// All overrides anew.
     pub overrides: Option<Overrides>,
+    /// Another tenant above it, or none.
+    pub parent: Option<Option<TenantId>>,
+    /// Another end of its trial, or none.
+    pub trial_ends_at: Option<Option<Timestamp>>,
 }
 
 /// Which tenants are wanted; everything that is given must hold.
@@ -114,6 +118,8 @@ pub struct TenantFilter {
     pub cluster: Option<ClusterId>,
     /// Directly below this tenant.
     pub parent: Option<TenantId>,
+    /// Anywhere below this tenant.
+    pub below: Option<TenantId>,
     /// Bearing these labels; without a value, any value will do.
     pub labels: Vec<(String, Option<String>)>,
     /// Whose slug begins so.
@@ -122,9 +128,9 @@ pub struct TenantFilter {
     pub schema_version_below: Option<SchemaVersion>,
 }
 
-const COLUMNS: &str = "t.*, p.since AS placement_since, h.id AS home_id, h.cluster AS home_cluster, \
+pub(crate) const COLUMNS: &str = "t.*, p.since AS placement_since, h.id AS home_id, h.cluster AS home_cluster, \
      h.isolation AS home_isolation, h.database_name, h.schema_name";
-const FROM: &str =
+pub(crate) const FROM: &str =
     "tenant t LEFT JOIN placement p ON p.tenant = t.id AND p.until IS NULL LEFT JOIN home h ON h.id = p.home";
 
 impl Store {
@@ -153,6 +159,7 @@ impl Store {
                AND ($7::uuid IS NULL OR t.parent = $7) AND ($8::jsonb = '{{}}' OR t.labels @> $8)
                AND ($9::text[] = '{{}}' OR t.labels ?& $9) AND ($10::text IS NULL OR t.slug LIKE $10)
                AND ($11::bigint IS NULL OR t.schema_version < $11)
+               AND ($13::uuid IS NULL OR t.id IN (SELECT tenants_below($13)))
              ORDER BY t.id LIMIT $12"
         );
         let client = self.client().await?;
@@ -173,6 +180,7 @@ impl Store {
                     (&prefix, tokio_postgres::types::Type::TEXT),
                     (&filter.schema_version_below.map(|version| version.0), tokio_postgres::types::Type::INT8),
                     (&page.probe(), tokio_postgres::types::Type::INT8),
+                    (&filter.below.map(TenantId::as_uuid), tokio_postgres::types::Type::UUID),
                 ],
             )
             .await?;
@@ -240,7 +248,8 @@ impl Tx {
         execute(
             self.client()?,
             "UPDATE tenant SET name = coalesce($2, name), plan = coalesce($3, plan), labels = coalesce($4, labels),
-                    overrides = coalesce($5, overrides), updated_at = clock_timestamp()
+                    overrides = coalesce($5, overrides), parent = CASE WHEN $6 THEN $7 ELSE parent END,
+                    trial_ends_at = CASE WHEN $8 THEN $9 ELSE trial_ends_at END, updated_at = clock_timestamp()
              WHERE id = $1",
             &[
                 &id.as_uuid(),
@@ -248,56 +257,14 @@ impl Tx {
                 &change.plan.as_ref().map(PlanName::as_str),
                 &change.labels.as_ref().map(to_json).transpose()?,
                 &change.overrides.as_ref().map(to_json).transpose()?,
+                &change.parent.is_some(),
+                &change.parent.flatten().map(TenantId::as_uuid),
+                &change.trial_ends_at.is_some(),
+                &change.trial_ends_at.flatten(),
             ],
         )
         .await?;
         self.tenant(&TenantRef::Id(id)).await
-    }
-
-    /// Its home is being made, again.
-    pub async fn set_tenant_provisioning(&self, id: TenantId, operation: OperationId) -> Result<(), StoreError> {
-        self.set_status(id, TenantStatus::Provisioning, None, Some(operation)).await
-    }
-
-    /// Served from now on.
-    pub async fn set_tenant_active(
-        &self,
-        id: TenantId,
-        generation: Generation,
-        version: SchemaVersion,
-    ) -> Result<(), StoreError> {
-        let changed = execute(
-            self.client()?,
-            "UPDATE tenant SET status = 'active', status_reason = NULL, operation = NULL, generation = $2,
-                    schema_version = $3, updated_at = clock_timestamp()
-             WHERE id = $1",
-            &[&id.as_uuid(), &generation.0, &version.0],
-        )
-        .await?;
-        found(changed, id)
-    }
-
-    /// Its home could not be made, or its operation was given up.
-    pub async fn set_tenant_failed(&self, id: TenantId, reason: &str) -> Result<(), StoreError> {
-        self.set_status(id, TenantStatus::Failed, Some(reason), None).await
-    }
-
-    /// Its home is being taken down.
-    pub async fn set_tenant_deleting(&self, id: TenantId, operation: OperationId) -> Result<(), StoreError> {
-        self.set_status(id, TenantStatus::Deleting, None, Some(operation)).await
-    }
-
-    /// Gone; the tombstone stays.
-    pub async fn set_tenant_deleted(&self, id: TenantId) -> Result<(), StoreError> {
-        let changed = execute(
-            self.client()?,
-            "UPDATE tenant SET status = 'deleted', status_reason = NULL, operation = NULL,
-                    deleted_at = clock_timestamp(), updated_at = clock_timestamp()
-             WHERE id = $1",
-            &[&id.as_uuid()],
-        )
-        .await?;
-        found(changed, id)
     }
 
     /// Forgets a deleted tenant and its finished work; its slug is free again. The audit log stays.
@@ -339,26 +306,9 @@ impl Tx {
         let sql = "SELECT EXISTS (SELECT 1 FROM tenant WHERE parent = $1 AND status <> 'deleted') AS live";
         get(&query_one(self.client()?, sql, &[&id.as_uuid()]).await?, "live")
     }
-
-    async fn set_status(
-        &self,
-        id: TenantId,
-        status: TenantStatus,
-        reason: Option<&str>,
-        operation: Option<OperationId>,
-    ) -> Result<(), StoreError> {
-        let changed = execute(
-            self.client()?,
-            "UPDATE tenant SET status = $2, status_reason = $3, operation = $4, updated_at = clock_timestamp()
-             WHERE id = $1",
-            &[&id.as_uuid(), &status.as_str(), &reason, &operation.map(OperationId::as_uuid)],
-        )
-        .await?;
-        found(changed, id)
-    }
 }
 
-fn found(changed: u64, id: TenantId) -> Result<(), StoreError> {
+pub(crate) fn found(changed: u64, id: TenantId) -> Result<(), StoreError> {
     if changed == 1 { Ok(()) } else { Err(TenantRef::Id(id).not_found()) }
 }
 
@@ -368,7 +318,7 @@ async fn select(client: &ClientWrapper, tenant: &TenantRef) -> Result<Tenant, St
     row.as_ref().map(read).transpose()?.ok_or_else(|| tenant.not_found())
 }
 
-fn read(row: &Row) -> Result<Tenant, StoreError> {
+pub(crate) fn read(row: &Row) -> Result<Tenant, StoreError> {
     let id = TenantId::new(get(row, "id")?);
     Ok(Tenant {
         id,
@@ -387,32 +337,6 @@ fn read(row: &Row) -> Result<Tenant, StoreError> {
         trial_ends_at: get(row, "trial_ends_at")?,
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
-    })
-}
-
-/// Puts what a state needs inside the state. The table's constraints promise that it is there.
-fn read_state(row: &Row, tenant: TenantId) -> Result<TenantState, StoreError> {
-    let missing = |what: &str| StoreError::internal(format!("tenant {tenant} lacks its {what}"));
-    let operation = || {
-        let operation: Option<Uuid> = get(row, "operation")?;
-        operation.map(OperationId::new).ok_or_else(|| missing("operation"))
-    };
-    let reason = || get::<Option<String>>(row, "status_reason")?.ok_or_else(|| missing("reason"));
-    let home = || {
-        let home: Home = match get::<Option<Uuid>>(row, "home_id")? {
-            Some(id) => read_home(row, HomeId::new(id), "home_cluster", "home_isolation")?,
-            None => return Err(missing("home")),
-        };
-        Ok(Placement { tenant, home, since: Generation(get(row, "placement_since")?) })
-    };
-    Ok(match parsed::<TenantStatus>(row, "status")? {
-        TenantStatus::Provisioning => TenantState::Provisioning { operation: operation()? },
-        TenantStatus::Active => TenantState::Active { home: home()? },
-        TenantStatus::Suspended => TenantState::Suspended { home: home()?, reason: reason()? },
-        TenantStatus::Moving => TenantState::Moving { from: home()?, operation: operation()? },
-        TenantStatus::Deleting => TenantState::Deleting { operation: operation()? },
-        TenantStatus::Deleted => TenantState::Deleted { at: time(row, "deleted_at")? },
-        TenantStatus::Failed => TenantState::Failed { reason: reason()? },
     })
 }
 

@@ -109,6 +109,9 @@ pub(crate) struct ControlSection {
     /// How long something on a cluster that is ours and should be gone is reported before it is removed.
     #[serde(with = "duration")]
     orphan_delay: Duration,
+    /// How long a deletion can be taken back, where the request does not say; a year at most.
+    #[serde(with = "duration")]
+    delete_grace: Duration,
     /// The region of a tenant that names none; the only one that has clusters unless given.
     default_region: Option<Region>,
     /// Homes kept ready on every shared cluster, so that a tenant with a database of its own finds one made.
@@ -229,6 +232,7 @@ impl Config {
             deadlines: section.deadlines.iter().map(|(kind, deadline)| (*kind, deadline.0)).collect(),
             rollout_concurrency: section.rollout_concurrency,
             orphan_delay: section.orphan_delay,
+            delete_grace: section.delete_grace,
             default_region: section.default_region.clone(),
             warm_pool: WarmPoolConfig {
                 size_min: section.warm_pool_min,
@@ -274,6 +278,9 @@ impl Config {
             ("catalog.connect_timeout", self.catalog.connect_timeout.is_zero()),
             ("fleet.connect_timeout", self.fleet.connect_timeout.is_zero()),
         ];
+        if section.delete_grace > tenantry_domain::GRACE_MAX {
+            return Err(ConfigError::setting("`control.delete_grace` is more than a year; lower it".to_owned()));
+        }
         match numbers.into_iter().find(|(_, is_too_small)| *is_too_small) {
             Some((setting, _)) => Err(ConfigError::setting(format!("`{setting}` is too small; raise it"))),
             None => Ok(self.server.check()?),
@@ -433,6 +440,7 @@ impl Default for ControlSection {
             deadlines: HashMap::new(),
             rollout_concurrency: control.rollout_concurrency,
             orphan_delay: control.orphan_delay,
+            delete_grace: control.delete_grace,
             default_region: control.default_region,
             warm_pool_min: WarmPoolConfig::SMALL.size_min,
             warm_pool_max: WarmPoolConfig::SMALL.size_max,

@@ -109,8 +109,7 @@ impl Serve {
 
     /// `SIGTERM`, and waits for its end.
     pub async fn terminate(mut self) -> ExitStatus {
-        let pid = self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())).expect("a child that runs");
-        kill_process(pid, Signal::TERM).expect("a signal");
+        self.signal(Signal::TERM);
         tokio::time::timeout(LIMIT, self.child.wait()).await.expect("a program that ends").expect("its status")
     }
 }

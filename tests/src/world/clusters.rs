@@ -43,6 +43,11 @@ impl World<'_> {
         &self.clusters[0].cluster
     }
 
+    /// The database by which the control plane manages the cluster `main`.
+    pub fn admin_database(&self) -> &str {
+        &self.clusters[0].admin.database
+    }
+
     /// The superuser's way into the server that a tenant is on.
     pub async fn root(&self, cluster: &Cluster, database: &str) -> tokio_postgres::Client {
         self.server_of(cluster).connect(database).await

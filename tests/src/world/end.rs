@@ -8,11 +8,17 @@ use super::World;
 use crate::traces::Traces;
 
 impl World<'_> {
-    /// Deletes every tenant and removes every cluster. Fails where an operation is unfinished, or where a database or
+    /// Deletes every tenant, those below others first, and removes every cluster. Fails where an operation is unfinished, or where a database or
     /// role is left that was made for this world.
     pub async fn end(self) {
-        for tenant in self.living().await {
-            self.delete(&tenant).await;
+        let mut living = self.living().await;
+        while !living.is_empty() {
+            let has_children = |tenant: &Tenant| living.iter().any(|other| other.parent == Some(tenant.id));
+            let (above, leaves): (Vec<_>, Vec<_>) = living.clone().into_iter().partition(|tenant| has_children(tenant));
+            for tenant in leaves {
+                self.delete(&tenant).await;
+            }
+            living = above;
         }
         for managed in &self.clusters {
             self.client.cordon_cluster(&managed.cluster.id.into()).await.expect("a cordoned cluster");
@@ -56,7 +62,12 @@ impl World<'_> {
     async fn living(&self) -> Vec<Tenant> {
         let mut living = Vec::new();
         let mut list = ListTenants {
-            status: CommaSeparated(vec![TenantStatus::Active, TenantStatus::Failed, TenantStatus::Suspended]),
+            status: CommaSeparated(vec![
+                TenantStatus::Active,
+                TenantStatus::Failed,
+                TenantStatus::Suspended,
+                TenantStatus::Deleting,
+            ]),
             ..ListTenants::default()
         };
         loop {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tenantry_api::{Operation, Tenant};
+use tenantry_api::{Operation, SuspendTenant, Tenant};
 use tenantry_domain::{Isolation, OperationId, OperationKind, OperationState, TenantStatus};
 use tenantry_testkit::eventually;
 use tenantry_tests::World;
@@ -124,6 +124,12 @@ impl<'w, 's> Batches<'w, 's> {
         for (tenant, operation) in begun {
             let ended = self.settled(operation.id).await;
             assert_eq!(ended.state, OperationState::Succeeded, "{ended:?}");
+            if scenario.from == TenantStatus::Suspended {
+                let suspend = SuspendTenant::default();
+                let begun = self.world.client().suspend_tenant(&tenant.id.into(), &suspend, None).await;
+                let ended = self.settled(begun.expect("a suspension").operation.id).await;
+                assert_eq!(ended.state, OperationState::Succeeded, "{ended:?}");
+            }
             self.tenants.push(self.world.show(&tenant).await);
         }
     }

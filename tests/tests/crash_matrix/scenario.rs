@@ -2,7 +2,7 @@
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use tenantry_api::{Client, ClientError, CreateTenant, Operation, Tenant};
+use tenantry_api::{Client, ClientError, CreateTenant, DeleteTenant, Operation, ResumeTenant, SuspendTenant, Tenant};
 use tenantry_control::KindSteps;
 use tenantry_domain::{Isolation, OperationKind, Slug, TenantStatus};
 use tenantry_tests::World;
@@ -42,10 +42,31 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         walked_back: TenantStatus::Active,
     },
     Scenario {
+        kind: OperationKind::Suspend,
+        from: TenantStatus::Active,
+        begin: Some(|client, tenant| {
+            let wish = SuspendTenant::default();
+            async move { Ok(client.suspend_tenant(&tenant.id.into(), &wish, None).await?.operation) }.boxed()
+        }),
+        to: TenantStatus::Suspended,
+        walked_back: TenantStatus::Active,
+    },
+    Scenario {
+        kind: OperationKind::Resume,
+        from: TenantStatus::Suspended,
+        begin: Some(|client, tenant| {
+            let wish = ResumeTenant::default();
+            async move { Ok(client.resume_tenant(&tenant.id.into(), &wish, None).await?.operation) }.boxed()
+        }),
+        to: TenantStatus::Active,
+        walked_back: TenantStatus::Suspended,
+    },
+    Scenario {
         kind: OperationKind::Delete,
         from: TenantStatus::Active,
         begin: Some(|client, tenant| {
-            async move { Ok(client.delete_tenant(&tenant.id.into(), None).await?.operation) }.boxed()
+            async move { Ok(client.delete_tenant(&tenant.id.into(), &DeleteTenant::at_once()).await?.operation) }
+                .boxed()
         }),
         to: TenantStatus::Deleted,
         walked_back: TenantStatus::Active,

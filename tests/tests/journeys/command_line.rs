@@ -61,7 +61,7 @@ async fn a_tenants_life_on_the_command_line() {
 
     let operations = program.json(["operation", "list"]).await;
     assert_eq!(operations["items"][0]["kind"], "provision");
-    program.run(["tenant", "delete", "acme", "--yes"]).await.ok();
+    program.run(["tenant", "delete", "acme", "--yes", "--grace", "0"]).await.ok();
     assert_eq!(program.json(["tenant", "show", &id]).await["status"], "deleted");
     world.end().await;
 }
@@ -178,7 +178,7 @@ async fn dev_comes_back_to_the_same_world_and_leaves_nothing_running() {
     for plan in ["developer", "team", "enterprise"] {
         assert_eq!(program.json(["tenant", "show", plan]).await["status"], "active");
         assert_eq!(count(&program, plan, "airline").await, 1);
-        program.run(["tenant", "delete", plan, "--yes"]).await.ok();
+        program.run(["tenant", "delete", plan, "--yes", "--grace", "0"]).await.ok();
     }
     assert!(dev.signal(Signal::TERM).await.success());
     assert_eq!(processes_of(&data), Vec::<String>::new());

@@ -107,8 +107,8 @@ impl Client {
         Ok(server_sent_events(Lines::new(self.clone(), response)))
     }
 
-    /// Asks again and again, ever more slowly, until the operation is finished or parked, or the time is up; answers
-    /// with the operation as last seen.
+    /// Asks again and again, ever more slowly, until the operation is finished, parked or waits until a time to come, or
+    /// the time is up; answers with the operation as last seen.
     pub async fn wait_for_operation(
         &self,
         operation: OperationId,
@@ -118,7 +118,8 @@ impl Client {
         let mut pause = Duration::from_millis(20);
         loop {
             let seen = self.show_operation(operation).await?;
-            let is_settled = seen.state.is_finished() || seen.state == OperationState::Parked;
+            let rests = seen.state == OperationState::Parked || seen.waits_until.is_some();
+            let is_settled = seen.state.is_finished() || rests;
             let now = tokio::time::Instant::now();
             if is_settled || now >= deadline {
                 return Ok(seen);

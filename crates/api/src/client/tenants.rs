@@ -3,8 +3,9 @@
 use super::request::{Call, Tagged};
 use super::{Client, ClientError};
 use crate::{
-    CreateTenant, DryRunQuery, Explanation, ListOperations, ListTenants, Operation, Page, Tenant, TenantHealth,
-    TenantPreview, TenantRef, TenantWithOperation, UpdateTenant, WaitSeconds,
+    CreateTenant, DeleteTenant, DryRunQuery, Explanation, ListOperations, ListTenants, Operation, Page, ResumeTenant,
+    SuspendTenant, Tenant, TenantHealth, TenantPreview, TenantRef, TenantWithOperation, TenantWithSubtree,
+    UpdateTenant, WaitSeconds,
 };
 
 impl Client {
@@ -43,13 +44,44 @@ impl Client {
         self.send_tagged(Call::patch(&[&"tenants", tenant]).json(update)?.if_match(etag)).await
     }
 
-    /// `DELETE /v1/tenants/{tenant}`: begins to take its home down, and waits for it as long as asked.
+    /// `DELETE /v1/tenants/{tenant}`: shuts it out, takes its home down once its grace period is over, and waits for that
+    /// as long as asked.
     pub async fn delete_tenant(
+        &self,
+        tenant: &TenantRef,
+        delete: &DeleteTenant,
+    ) -> Result<TenantWithOperation, ClientError> {
+        let grace = DeleteTenant { wait: None, ..*delete };
+        self.send(Call::delete(&[&"tenants", tenant]).query(&grace)?.wait(delete.wait)).await
+    }
+
+    /// `POST /v1/tenants/{tenant}/restore`: takes its deletion back, and waits for that as long as asked.
+    pub async fn restore_tenant(
         &self,
         tenant: &TenantRef,
         wait: Option<WaitSeconds>,
     ) -> Result<TenantWithOperation, ClientError> {
-        self.send(Call::delete(&[&"tenants", tenant]).wait(wait)).await
+        self.send(Call::post(&[&"tenants", tenant, &"restore"]).wait(wait)).await
+    }
+
+    /// `POST /v1/tenants/{tenant}/suspend`: shuts it out, and waits until that is true in its home as long as asked.
+    pub async fn suspend_tenant(
+        &self,
+        tenant: &TenantRef,
+        suspend: &SuspendTenant,
+        wait: Option<WaitSeconds>,
+    ) -> Result<TenantWithSubtree, ClientError> {
+        self.send(Call::post(&[&"tenants", tenant, &"suspend"]).json(suspend)?.wait(wait)).await
+    }
+
+    /// `POST /v1/tenants/{tenant}/resume`: lets it in again, and waits for that as long as asked.
+    pub async fn resume_tenant(
+        &self,
+        tenant: &TenantRef,
+        resume: &ResumeTenant,
+        wait: Option<WaitSeconds>,
+    ) -> Result<TenantWithSubtree, ClientError> {
+        self.send(Call::post(&[&"tenants", tenant, &"resume"]).json(resume)?.wait(wait)).await
     }
 
     /// `POST /v1/tenants/{tenant}/rotate-credentials`: begins to change its passwords, and waits for it as long as asked.

@@ -19,7 +19,7 @@ pub struct KindSteps {
     pub kind: OperationKind,
     /// The names of its steps in order.
     pub steps: Vec<&'static str>,
-    /// How many of them can be walked back, the pivot included.
+    /// How many of them are walked back when they fail for good, the pivot included.
     pub before_pivot: usize,
 }
 
@@ -31,7 +31,8 @@ impl KindSteps {
 
     fn of<K: Kind>(kind: OperationKind) -> Self {
         let steps: Vec<&'static str> = K::STEPS.iter().map(|step| step.name).collect();
-        let before_pivot = steps.iter().filter(|step| K::is_before_pivot(step)).count();
+        let is_walked_back = |step: &&&str| K::is_before_pivot(step) && !K::IS_NEVER_WALKED_BACK_BY_FAILURE;
+        let before_pivot = steps.iter().filter(is_walked_back).count();
         Self { kind, steps, before_pivot }
     }
 }

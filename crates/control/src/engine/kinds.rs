@@ -36,6 +36,14 @@ macro_rules! with_kind {
                 type $K = $crate::operations::drop_home::DropHome;
                 $body
             }
+            ::tenantry_domain::OperationKind::Suspend => {
+                type $K = $crate::operations::suspend_tenant::SuspendTenant;
+                $body
+            }
+            ::tenantry_domain::OperationKind::Resume => {
+                type $K = $crate::operations::resume_tenant::ResumeTenant;
+                $body
+            }
         }
     };
 }

@@ -58,7 +58,8 @@ pub(crate) async fn run<K: Kind>(work: &Work<'_>) -> Result<(), StepError> {
         let next = K::STEPS.get(index + 1).map(|step| step.name);
         let committed = match performed {
             Ok(Effect::None) if next.is_some() => continue,
-            Ok(_) => commit::<K>(work, index, &progress, next).await,
+            Ok(Effect::Wait(at)) => return rest::<K>(work, &mut progress, step.name, at).await,
+            Ok(Effect::None | Effect::Changed) => commit::<K>(work, index, &progress, next).await,
             Err(error) => Err(error),
         };
         match committed {
@@ -104,7 +105,7 @@ async fn give_up<K: Kind>(work: &Work<'_>, progress: &mut K::Progress, step: &'s
     let message =
         last.map_or_else(|| "its deadline has passed".to_owned(), |last| format!("its deadline has passed; {last}"));
     let cause = json!({ "message": message, "step": step });
-    if K::is_before_pivot(step) {
+    if K::is_before_pivot(step) && !K::IS_NEVER_WALKED_BACK_BY_FAILURE {
         begin_undo::<K>(work, progress, cause).await
     } else {
         park(work, Some(step), &cause).await
@@ -137,10 +138,29 @@ async fn commit<K: Kind>(
     Ok(Committed::Yes)
 }
 
+/// Gives the operation back until a time, unless somebody asked meanwhile for it to be walked back.
+async fn rest<K: Kind>(
+    work: &Work<'_>,
+    progress: &mut K::Progress,
+    step: &'static str,
+    until: Timestamp,
+) -> Result<(), StepError> {
+    let tx = work.control.store().begin().await?;
+    if tx.guard(work.lease).await?.cancel_requested && K::is_before_pivot(step) {
+        drop(tx);
+        return begin_undo::<K>(work, progress, cancelled()).await;
+    }
+    tx.record_event(work.operation.id, "resting", Some(step), &json!({ "until": until })).await?;
+    tx.advance(work.lease, Some(step), &to_json(progress)?).await?;
+    tx.wait_until(work.lease, until).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
 /// Waiting for others (a template that another worker builds, a lock) goes on for longer than trouble does: with waits
 /// that grow to a minute, about an hour by default.
-fn attempts_max(work: &Work<'_>, is_busy: bool) -> u32 {
-    let attempts_max = work.control.config().attempts_max;
+fn attempts_max<K: Kind>(work: &Work<'_>, is_busy: bool) -> u32 {
+    let attempts_max = work.control.config().attempts_max.saturating_mul(K::PATIENCE);
     if is_busy { attempts_max.saturating_mul(8) } else { attempts_max }
 }
 
@@ -163,7 +183,7 @@ async fn stumble<K: Kind>(
     cause["step"] = step.into();
     match error {
         StepError::LeaseLost => Err(StepError::LeaseLost),
-        StepError::Again { after, is_busy, .. } if attempt < attempts_max(work, is_busy) => {
+        StepError::Again { after, is_busy, .. } if attempt < attempts_max::<K>(work, is_busy) => {
             let mut at = Timestamp::now() + jittered(after, attempt);
             if let Some(deadline) = work.operation.deadline_at {
                 at = at.min(deadline.max(Timestamp::now()));
@@ -182,7 +202,7 @@ async fn stumble<K: Kind>(
             Ok(())
         }
         StepError::Again { .. } | StepError::Failed { .. } | StepError::Migration(_) => {
-            if K::is_before_pivot(step) {
+            if K::is_before_pivot(step) && !K::IS_NEVER_WALKED_BACK_BY_FAILURE {
                 begin_undo::<K>(work, progress, cause).await
             } else {
                 park(work, Some(step), &cause).await

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -21,6 +22,8 @@ pub(crate) enum Effect {
     Changed,
     /// Nothing to do.
     None,
+    /// Nothing to do before this time: the step is performed again then, or when somebody hastens the operation.
+    Wait(Timestamp),
 }
 
 /// Why a step did not get done.
@@ -151,6 +154,10 @@ pub(crate) trait Kind: 'static {
     const DEADLINE: Duration = Duration::from_hours(2);
     /// The step with whose commit it can no longer be walked back; absent when it never could.
     const PIVOT: Option<&'static str>;
+    /// Whether it is set aside for a person where it fails before its pivot, too; walking back is for those who ask.
+    const IS_NEVER_WALKED_BACK_BY_FAILURE: bool = false;
+    /// How many times more attempts it gets than others: for what must be made true however long its cluster is away.
+    const PATIENCE: u32 = 1;
 
     /// Undoes what was done before the pivot, by the resource rows. Idempotent.
     fn undo<'a>(work: &'a Work<'a>, progress: &'a mut Self::Progress) -> BoxFuture<'a, Result<(), StepError>>;

@@ -16,6 +16,7 @@ use super::kinds::with_kind;
 use super::run::run as run_kind;
 use super::step::{Kind, StepError, Work};
 use crate::control::Control;
+use crate::signals::{News, Signals};
 
 /// Looks at least this often, in case news was lost.
 const POLL: Duration = Duration::from_secs(5);
@@ -124,12 +125,13 @@ async fn dispatch(work: &Work<'_>) -> Result<(), StepError> {
     carried_out.await
 }
 
-/// Returns when the lease is lost.
+/// Returns when the lease is lost. News of the operation makes it look at once: the lease may have been taken away.
 async fn keep_lease(control: &Control, lease: &Lease) {
     let length = control.config().lease;
     let mut kept_at = tokio::time::Instant::now();
+    let mut news = control.signals().subscribe();
     loop {
-        tokio::time::sleep(length / 3).await;
+        Signals::wait_for(&mut news, length / 3, |news| news == News::Operation(lease.operation)).await;
         match control.store().renew_lease(lease, length).await {
             Ok(()) => kept_at = tokio::time::Instant::now(),
             Err(tenantry_store::StoreError::LeaseLost) => return,

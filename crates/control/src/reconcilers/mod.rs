@@ -5,6 +5,7 @@
 
 mod cluster_health;
 mod idempotency_keys;
+mod lifecycle;
 pub(crate) mod master_keys;
 mod orphans;
 mod plan_changes;
@@ -55,6 +56,7 @@ pub const ROLE_CHANGES: &str = "role_changes";
 const RECONCILERS: &[Reconciler] = &[
     cluster_health::RECONCILER,
     idempotency_keys::RECONCILER,
+    lifecycle::RECONCILER,
     master_keys::RECONCILER,
     orphans::RECONCILER,
     plan_changes::RECONCILER,

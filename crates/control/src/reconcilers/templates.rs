@@ -67,7 +67,7 @@ async fn build(control: &Control) -> Result<(usize, usize), ControlError> {
                 built += 1;
                 info!(cluster = %pool.name, migration_set = %set.id, "a template is built");
             }
-            Ok(Effect::None) => {}
+            Ok(Effect::None | Effect::Wait(_)) => {}
             // Somebody else is building it.
             Err(StepError::Again { is_busy: true, .. }) => unbuilt += 1,
             Err(error) => {

@@ -1,5 +1,6 @@
 //! From the contract's words to the use-cases' and back.
 
+use jiff::Timestamp;
 use tenantry_api::{self as api, ClusterRef, PageLimit, Patch, TenantRef};
 use tenantry_control::records::{self, PageRequest};
 use tenantry_control::{Caller, Control, ControlError, clusters, tenants};
@@ -88,6 +89,7 @@ pub(crate) fn tenant(tenant: tenantry_domain::Tenant) -> api::Tenant {
 }
 
 pub(crate) fn operation(operation: records::Operation) -> api::Operation {
+    let waits_until = operation.waits_until(Timestamp::now());
     api::Operation {
         id: operation.id,
         kind: operation.kind,
@@ -96,6 +98,8 @@ pub(crate) fn operation(operation: records::Operation) -> api::Operation {
         state: operation.state,
         step: operation.step,
         attempt: operation.attempt,
+        waits_until,
+        held_by: operation.held_by,
         error: operation.error,
         cancel_requested: operation.cancel_requested,
         next_run_at: operation.next_run_at,

@@ -20,7 +20,7 @@ use super::{
     auth, idempotency, limits, route_resolve, routers, routes_feed, secrets, seeds, tenant_health, tenants, tokens,
     webhooks,
 };
-use super::{doctor, orphans};
+use super::{doctor, orphans, tenant_lifecycle};
 
 /// Bytes of one bulk call: ten thousand rows of a kilobyte and a half.
 const BULK_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -35,6 +35,9 @@ fn remembered() -> OpenApiRouter<Shared> {
         .routes(routes!(adoption::confirm))
         .routes(routes!(adoption::cancel))
         .routes(routes!(tenants::purge))
+        .routes(routes!(tenant_lifecycle::suspend))
+        .routes(routes!(tenant_lifecycle::resume))
+        .routes(routes!(tenant_lifecycle::restore))
         .routes(routes!(tenants::operations))
         .routes(routes!(clusters::register, clusters::list))
         .routes(routes!(clusters::show, clusters::update, clusters::delete))

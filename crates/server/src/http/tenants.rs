@@ -5,8 +5,8 @@ use axum::http::header::LOCATION;
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tenantry_api::{
-    CreateTenant, CreateTenantAnswer, CreateTenantQuery, ListOperations, ListTenants, Operation, Page, Tenant,
-    TenantPreview, TenantRef, TenantWithOperation, UpdateTenant, WaitQuery,
+    CreateTenant, CreateTenantAnswer, CreateTenantQuery, DeleteTenant, GraceSeconds, ListOperations, ListTenants,
+    Operation, Page, Patch, Tenant, TenantPreview, TenantRef, TenantWithOperation, UpdateTenant, WaitQuery,
 };
 use tenantry_control::records::{self, TenantChange, TenantFilter};
 use tenantry_control::{Caller, Control, ControlError, credentials, tenants};
@@ -127,6 +127,7 @@ pub(crate) async fn filter(control: &Control, caller: &Caller, query: ListTenant
         isolation: query.isolation,
         cluster: convert::cluster_filter(control, caller, query.cluster).await?,
         parent: convert::tenant_filter(control, caller, "?parent", query.parent).await?,
+        below: convert::tenant_filter(control, caller, "?below", query.below).await?,
         labels: query.labels.0.into_iter().map(|selector| (selector.key, selector.value)).collect(),
         slug_prefix: query.slug_prefix,
         schema_version_below: query.schema_version_below,
@@ -148,6 +149,7 @@ pub(crate) async fn filter(control: &Control, caller: &Caller, query: ListTenant
             links(
                 ("operations" = (operation_id = "list_tenant_operations", parameters(("tenant" = "$response.body#/id")))),
                 ("update" = (operation_id = "update_tenant", parameters(("tenant" = "$response.body#/id")))),
+                ("suspend" = (operation_id = "suspend_tenant", parameters(("tenant" = "$response.body#/id")))),
                 ("delete" = (operation_id = "delete_tenant", parameters(("tenant" = "$response.body#/id")))),
             )),
     ),
@@ -163,8 +165,8 @@ pub(crate) async fn show(
 
 /// Change a tenant
 ///
-/// Absent fields stay; in `labels` and `overrides`, null removes an entry. Isolation and region do not change here:
-/// that is a move.
+/// Absent fields stay; in `labels` and `overrides`, null removes an entry; null for `parent` or `trial_ends_at` removes
+/// that. Isolation and region do not change here: that is a move.
 #[utoipa::path(
     patch,
     path = "/v1/tenants/{tenant}",
@@ -192,7 +194,14 @@ pub(crate) async fn update(
         // Labels and overrides are merged into what is there, so what is there must still be it when the change lands.
         let current = tenants::show(&control, &caller, &tenant).await?;
         let version = if_match.unwrap_or(current.updated_at);
-        let change = merged(&body, &current).map_err(|error| Refusal::invalid("/labels", error.to_string()))?;
+        let mut change = merged(&body, &current).map_err(|error| Refusal::invalid("/labels", error.to_string()))?;
+        change.parent = match &body.parent {
+            Patch::Keep => None,
+            Patch::Clear => Some(None),
+            Patch::Set(parent) => {
+                Some(convert::tenant_filter(&control, &caller, "/parent", Some(parent.clone())).await?)
+            }
+        };
         match tenants::update(&control, &caller, &tenant, change, Some(version)).await {
             Ok(tenant) => return Ok(tagged(tenant)),
             Err(ControlError::PreconditionFailed) if if_match.is_none() => {}
@@ -204,8 +213,9 @@ pub(crate) async fn update(
 
 /// Delete a tenant
 ///
-/// Shuts it out at once and takes its home down. The tenant stays as `deleted` and keeps its slug. With `wait`, the
-/// answer is held until its home is gone.
+/// Shuts it out at once, and takes its home down once the grace period is over; up to then it can be restored. Asked
+/// again, the sooner end counts. The tenant stays as `deleted` and keeps its slug. With `wait`, the answer is held until
+/// its home is gone, or, with grace, until it is shut out.
 #[utoipa::path(
     delete,
     path = "/v1/tenants/{tenant}",
@@ -214,12 +224,13 @@ pub(crate) async fn update(
     params(
         ("tenant" = String, Path, description = "Id or slug"),
         ("if-match" = Option<String>, Header, description = "Delete only this version (`ETag`)"),
-        WaitQuery,
+        DeleteTenant,
     ),
     responses(
         (status = OK, description = "Its home is gone", body = TenantWithOperation),
-        (status = ACCEPTED, description = "The work goes on", body = TenantWithOperation,
+        (status = ACCEPTED, description = "The work goes on, or the grace period lasts", body = TenantWithOperation,
             links(
+                ("restore" = (operation_id = "restore_tenant", parameters(("tenant" = "$response.body#/tenant/id")))),
                 ("operation" = (operation_id = "show_operation", parameters(("operation" = "$response.body#/operation/id")))),
                 ("events" = (operation_id = "follow_operation", parameters(("operation" = "$response.body#/operation/id")))),
             )),
@@ -230,10 +241,11 @@ pub(crate) async fn delete(
     Extension(caller): Extension<Caller>,
     Path(tenant): Path<TenantRef>,
     IfMatch(if_match): IfMatch,
-    Query(query): Query<WaitQuery>,
+    Query(query): Query<DeleteTenant>,
 ) -> Result<Response, Refusal> {
-    let begun = tenants::delete(&control, &caller, &convert::tenant_ref(tenant), if_match).await?;
-    answer(&control, &caller, begun, query, StatusCode::OK, []).await
+    let grace = query.grace.map(GraceSeconds::as_duration);
+    let begun = tenants::delete(&control, &caller, &convert::tenant_ref(tenant), grace, if_match).await?;
+    answer(&control, &caller, begun, WaitQuery { wait: query.wait }, StatusCode::OK, []).await
 }
 
 /// Rotate a tenant's credentials
@@ -350,5 +362,7 @@ fn merged(body: &UpdateTenant, current: &tenantry_domain::Tenant) -> Result<Tena
         plan: body.plan.clone(),
         labels: convert::merge(&body.labels, |patch| patch.apply(&current.labels))?,
         overrides: convert::merge(&body.overrides, |patch| Ok(patch.apply(current.overrides.clone())))?,
+        parent: None,
+        trial_ends_at: body.trial_ends_at.into_change(),
     })
 }

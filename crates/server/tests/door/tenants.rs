@@ -49,7 +49,7 @@ async fn a_deleted_tenant_keeps_its_slug_until_it_is_purged() {
     assert_eq!(create().await.status, 201);
     let early = Answer::of(house.request(Method::POST, "/v1/tenants/acme/purge")).await;
     assert_eq!((early.status, early.code()), (409, "invalid_state"));
-    let deleted = Answer::of(house.request(Method::DELETE, "/v1/tenants/acme?wait=60")).await;
+    let deleted = Answer::of(house.request(Method::DELETE, "/v1/tenants/acme?grace=0&wait=60")).await;
     assert_eq!((deleted.status, &deleted.body["tenant"]["status"]), (200, &json!("deleted")), "{deleted:?}");
     let taken = create().await;
     assert_eq!((taken.status, taken.code(), &taken.body["errors"][0]["pointer"]), (409, "slug_taken", &json!("/slug")));

@@ -27,7 +27,8 @@ async fn a_tenant_lives_from_its_first_row_to_its_tombstone_and_is_forgotten_by_
     let deletion = new_operation(Some(acme.tenant));
     let mut tx = catalog.begin().await;
     tx.insert_operation(&deletion).await.unwrap();
-    tx.set_tenant_deleting(acme.tenant, deletion.id).await.unwrap();
+    let deleting = TenantState::Deleting { operation: deletion.id, grace: None };
+    tx.set_tenant_state(acme.tenant, &deleting).await.unwrap();
     tx.remove_route(acme.tenant).await.unwrap();
     tx.commit().await.unwrap();
 

@@ -1,14 +1,15 @@
 //! `tenantry tenant`.
 
+mod lifecycle;
+
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, IsTerminal, Write};
 
 use clap::{ArgGroup, Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::json;
 use tenantry_api::tenant::LabelSelector;
 use tenantry_api::{
-    Client, ClusterRef, CommaSeparated, CreateTenant, EffectivePlan, HealthCheck, LabelsPatch, ListTenants,
+    Client, ClusterRef, CommaSeparated, CreateTenant, EffectivePlan, HealthCheck, LabelsPatch, ListTenants, Operation,
     OverridesPatch, Patch, Tenant, TenantRef, TenantWithOperation, UpdateTenant,
 };
 use tenantry_domain::{
@@ -53,12 +54,14 @@ pub(crate) enum TenantCommand {
         /// Its slug or id
         tenant: TenantRef,
     },
-    /// Change name, plan, labels, or limits, quotas and features of its own
+    /// Change name, plan, labels, parent, trial, or limits, quotas and features of its own
     #[command(after_help = examples!(
         "tenantry tenant update acme --name 'Acme Airlines' --plan team",
         "tenantry tenant update acme --label tier=gold --remove-label pilot",
         "tenantry tenant update acme --override connections=100 --remove-override pool_size",
         "tenantry tenant update acme --quota seats=500 --feature sso=true --remove-feature beta",
+        "tenantry tenant update acme-berlin --parent acme",
+        "tenantry tenant update acme --trial-ends 14d     # counted from now",
     ))]
     Update(Box<UpdateArguments>),
     /// Show every limit, quota and feature that holds for a tenant, and where it comes from
@@ -108,12 +111,29 @@ pub(crate) enum TenantCommand {
         #[command(flatten)]
         waiting: WaitOptions,
     },
-    /// Delete a tenant with all its data, at once
+    /// Shut a tenant out until it is resumed, or until a time
     #[command(after_help = examples!(
-        "tenantry tenant delete acme          # asks first, on a terminal",
-        "tenantry tenant delete acme --yes",
+        "tenantry tenant suspend acme",
+        "tenantry tenant suspend acme --reason payment --note 'invoice 4711' --until 2027-01-31T00:00:00Z",
+        "tenantry tenant suspend acme --subtree      # and everything below it",
     ))]
-    Delete(DeleteArguments),
+    Suspend(lifecycle::SuspendArguments),
+    /// Let a suspended tenant in again
+    #[command(after_help = examples!(
+        "tenantry tenant resume acme                 # and those that were suspended together with it",
+        "tenantry tenant resume acme --alone",
+    ))]
+    Resume(lifecycle::ResumeArguments),
+    /// Delete a tenant with all its data, once its grace period is over
+    #[command(after_help = examples!(
+        "tenantry tenant delete acme                 # asks first, on a terminal; can be restored for 7 days",
+        "tenantry tenant delete acme --yes --grace 30d",
+        "tenantry tenant delete acme --yes --grace 0    # at once, without a way back",
+    ))]
+    Delete(lifecycle::DeleteArguments),
+    /// Take a deletion back, as long as its grace period lasts
+    #[command(after_help = examples!("tenantry tenant restore acme"))]
+    Restore(lifecycle::RestoreArguments),
     /// Create or change many tenants in one call
     #[command(subcommand)]
     Bulk(BulkCommand),
@@ -196,6 +216,9 @@ pub(crate) struct ListArguments {
     /// Directly under this tenant, by slug or id
     #[arg(long)]
     parent: Option<TenantRef>,
+    /// Anywhere under this tenant, by slug or id
+    #[arg(long)]
+    below: Option<TenantRef>,
     /// Bearing this label; may be repeated
     #[arg(long = "label", value_name = "KEY[=VALUE]")]
     labels: Vec<LabelSelector>,
@@ -213,7 +236,7 @@ pub(crate) struct ListArguments {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("change").required(true).multiple(true).args([
     "name", "plan", "labels", "removed_labels", "overrides", "removed_overrides", "quotas", "removed_quotas",
-    "features", "removed_features",
+    "features", "removed_features", "parent", "no_parent", "trial_ends", "no_trial",
 ]))]
 pub(crate) struct UpdateArguments {
     /// Its slug or id
@@ -248,25 +271,18 @@ pub(crate) struct UpdateArguments {
     /// A feature of its own to remove, so that the plan's holds again; may be repeated
     #[arg(long = "remove-feature", value_name = "NAME")]
     removed_features: Vec<String>,
-}
-
-/// Which tenant, and how sure.
-#[derive(Debug, Args)]
-pub(crate) struct DeleteArguments {
-    /// Its slug or id
-    tenant: TenantRef,
-    /// Do not ask
+    /// Another tenant above it, by slug or id
+    #[arg(long, conflicts_with = "no_parent")]
+    parent: Option<TenantRef>,
+    /// No tenant above it
     #[arg(long)]
-    yes: bool,
-    #[command(flatten)]
-    waiting: WaitOptions,
-}
-
-#[cfg(test)]
-impl DeleteArguments {
-    pub(super) fn patience(&self) -> Option<std::time::Duration> {
-        self.waiting.patience()
-    }
+    no_parent: bool,
+    /// Another end of its trial, or how long it lasts from now on
+    #[arg(long, value_name = "TIME", value_parser = future, conflicts_with = "no_trial")]
+    trial_ends: Option<Timestamp>,
+    /// No trial
+    #[arg(long)]
+    no_trial: bool,
 }
 
 impl TenantCommand {
@@ -287,8 +303,11 @@ impl TenantCommand {
                 let begun = client.rotate_credentials(&tenant, None).await?;
                 finish(context, &client, begun, &waiting).await
             }
-            Self::Delete(arguments) => delete(context, &client, &arguments).await,
             Self::Bulk(command) => command.run(context, &client).await,
+            Self::Suspend(arguments) => arguments.run(context, &client).await,
+            Self::Resume(arguments) => arguments.run(context, &client).await,
+            Self::Delete(arguments) => arguments.run(context, &client).await,
+            Self::Restore(arguments) => arguments.run(context, &client).await,
             Self::Purge { tenant } => {
                 client.purge_tenant(&tenant).await?;
                 let json = json!({ "purged": tenant });
@@ -347,6 +366,7 @@ async fn list(context: &Context, client: &Client, arguments: ListArguments) -> R
         isolation: arguments.isolation,
         cluster: arguments.cluster,
         parent: arguments.parent,
+        below: arguments.below,
         labels: CommaSeparated(arguments.labels),
         slug_prefix: arguments.slug_prefix,
         schema_version_below: arguments.schema_version_below.map(SchemaVersion),
@@ -372,7 +392,14 @@ async fn update(context: &Context, client: &Client, arguments: UpdateArguments) 
     overrides.quotas = changes_of("--quota", &arguments.quotas, &arguments.removed_quotas)?;
     overrides.features = changes_of("--feature", &arguments.features, &arguments.removed_features)?;
     let overrides = if overrides == OverridesPatch::default() { Patch::Keep } else { Patch::Set(overrides) };
-    let update = UpdateTenant { name: arguments.name, plan: arguments.plan, labels, overrides };
+    let update = UpdateTenant {
+        name: arguments.name,
+        plan: arguments.plan,
+        labels,
+        overrides,
+        parent: patch(arguments.parent, arguments.no_parent),
+        trial_ends_at: patch(arguments.trial_ends, arguments.no_trial),
+    };
     context.output.object(&client.update_tenant(&arguments.tenant, &update, None).await?.value)
 }
 
@@ -388,29 +415,8 @@ fn changes_of<T: serde::de::DeserializeOwned>(
     Ok(Patch::Set(read_assignments(what, set, removed)?))
 }
 
-async fn delete(context: &Context, client: &Client, arguments: &DeleteArguments) -> Result<(), CliError> {
-    if !arguments.yes && io::stdin().is_terminal() && io::stderr().is_terminal() {
-        let tenant = client.show_tenant(&arguments.tenant).await?.value;
-        confirm(&tenant)?;
-    }
-    let begun = client.delete_tenant(&arguments.tenant, None).await?;
-    finish(context, client, begun, &arguments.waiting).await
-}
-
-/// Has the slug typed: a tenant that is gone does not come back.
-fn confirm(tenant: &Tenant) -> Result<(), CliError> {
-    let slug = &tenant.slug;
-    let mut stderr = io::stderr().lock();
-    let mut answer = String::new();
-    write!(stderr, "All data of {slug} ({}) will be gone. Type its slug to go on: ", tenant.id)
-        .and_then(|()| stderr.flush())
-        .and_then(|()| io::stdin().lock().read_line(&mut answer))
-        .map_err(CliError::Output)?;
-    if answer.trim() == slug.as_str() {
-        Ok(())
-    } else {
-        Err(CliError::usage(format!("nothing was deleted: that is not `{slug}`")))
-    }
+fn patch<T>(value: Option<T>, is_removed: bool) -> Patch<T> {
+    if is_removed { Patch::Clear } else { value.map_or(Patch::Keep, Patch::Set) }
 }
 
 /// Shows every check, and fails where one is not well.
@@ -455,12 +461,21 @@ pub(super) async fn finish(
         }
         None => begun,
     };
-    context.output.composed(&ended, |composition| {
-        let mut fields = ended.tenant.fields();
-        fields.push(("operation", Cell::new(ended.operation.id)));
-        fields.push(("operation state", Cell::state(ended.operation.state)));
-        composition.fields(fields);
+    show(context, &ended)
+}
+
+/// The tenant, and the work on it.
+fn show(context: &Context, work: &TenantWithOperation) -> Result<(), CliError> {
+    context.output.composed(work, |composition| {
+        composition.fields(fields_of(&work.tenant, &work.operation));
     })
+}
+
+fn fields_of(tenant: &Tenant, operation: &Operation) -> Vec<(&'static str, Cell)> {
+    let mut fields = tenant.fields();
+    fields.push(("operation", Cell::new(operation.id)));
+    fields.push(("operation state", Cell::state(operation.state)));
+    fields
 }
 
 fn statuses() -> impl Iterator<Item = &'static str> {
@@ -494,6 +509,10 @@ impl Tabular for Tenant {
             ("name", Cell::new(&self.name)),
             ("status", Cell::state(self.status)),
             ("status reason", Cell::optional(self.status_reason.as_ref())),
+            ("suspended by", Cell::optional(self.suspension.as_ref().map(|it| &it.by))),
+            ("suspended since", Cell::optional_time(self.suspension.as_ref().map(|it| it.since))),
+            ("suspended until", Cell::optional_time(self.suspension.as_ref().and_then(|it| it.until))),
+            ("can be restored until", Cell::optional_time(self.deletes_at)),
             ("plan", Cell::new(&self.plan)),
             ("isolation", Cell::new(self.isolation)),
             ("region", Cell::new(&self.region)),

@@ -36,9 +36,31 @@ impl WaitOptions {
     }
 }
 
-/// Waits until the operation is finished or parked. Anything but success is an error that bears the operation. Ctrl-C
-/// and the time limit end the waiting, never the work.
+/// Waits until the operation is finished, parked or waits until a time to come. Anything but success or such a rest is
+/// an error that bears the operation. Ctrl-C and the time limit end the waiting, never the work.
 pub(crate) async fn for_operation(client: &Client, id: OperationId, patience: Duration) -> Result<Operation, CliError> {
+    let operation = for_end_of(client, id, patience).await?;
+    if operation.state == OperationState::Succeeded || operation.waits_until.is_some() {
+        Ok(operation)
+    } else {
+        Err(CliError::Operation(Box::new(operation)))
+    }
+}
+
+/// As [`for_operation`], for work that is to be walked back: then the end that it should have is `cancelled`.
+pub(crate) async fn for_cancellation(
+    client: &Client,
+    id: OperationId,
+    patience: Duration,
+) -> Result<Operation, CliError> {
+    let operation = for_end_of(client, id, patience).await?;
+    match operation.state {
+        OperationState::Cancelled => Ok(operation),
+        _ => Err(CliError::Operation(Box::new(operation))),
+    }
+}
+
+async fn for_end_of(client: &Client, id: OperationId, patience: Duration) -> Result<Operation, CliError> {
     let stopped = |interrupted| CliError::StillRunning {
         what: format!("operation {id}"),
         resume: format!("tenantry operation watch {id}"),
@@ -49,7 +71,8 @@ pub(crate) async fn for_operation(client: &Client, id: OperationId, patience: Du
         let mut pause = PAUSE_FIRST;
         loop {
             let operation = client.show_operation(id).await?;
-            if operation.state.is_finished() || operation.state == OperationState::Parked {
+            let rests = operation.state == OperationState::Parked || operation.waits_until.is_some();
+            if operation.state.is_finished() || rests {
                 return Ok(operation);
             }
             spinner.set_message(describe(&operation));
@@ -59,11 +82,7 @@ pub(crate) async fn for_operation(client: &Client, id: OperationId, patience: Du
     });
     let operation = ended.await.map_err(stopped)?;
     spinner.finish_and_clear();
-    let operation: Operation = operation?;
-    match operation.state {
-        OperationState::Succeeded => Ok(operation),
-        _ => Err(CliError::Operation(Box::new(operation))),
-    }
+    operation
 }
 
 /// Runs the work until it is done; fails with whether a person (`true`) or the time limit (`false`) ended it.

@@ -86,6 +86,8 @@ fn a_parked_operation_says_how_to_go_on() {
         cancel_requested: false,
         next_run_at: jiff::Timestamp::UNIX_EPOCH,
         deadline_at: None,
+        waits_until: None,
+        held_by: None,
         created_at: jiff::Timestamp::UNIX_EPOCH,
         updated_at: jiff::Timestamp::UNIX_EPOCH,
         finished_at: None,
