@@ -9,6 +9,7 @@
 
 pub mod adoption;
 pub mod audit_log;
+pub mod audit_verification;
 pub mod bulk;
 #[cfg(feature = "client")]
 pub mod client;
@@ -41,7 +42,8 @@ pub mod token;
 pub mod webhook;
 
 pub use adoption::{AdoptQuery, AdoptTenant, AdoptionFinding, AdoptionReport, AdoptionSeverity};
-pub use audit_log::{AuditEntry, ListAuditLog};
+pub use audit_log::{AuditChain, AuditEntry, AuditLine, ExportAuditLog, ListAuditChains, ListAuditLog};
+pub use audit_verification::{AuditBreach, AuditVerification};
 pub use bulk::{BulkAction, BulkChange, BulkLine, BulkOutcome, BulkQuery, BulkResult, BulkSummary};
 #[cfg(feature = "client")]
 pub use client::{Client, ClientConfig, ClientError};

@@ -8,3 +8,5 @@ pub use tenantry_store::{
     RouterReport, SeedRecord, StoredMigration, TenantChange, TenantFilter, TenantRef, TokenRecord, WebhookChange,
     WebhookRecord,
 };
+
+pub use tenantry_store::{AuditChain, AuditExport, LinkedRecord};

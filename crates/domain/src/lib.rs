@@ -9,6 +9,7 @@
 //! Start reading at [`tenant`], then [`home`] (where a tenant lives) and [`route`] (how it is reached).
 
 pub mod affinity;
+pub mod audit;
 pub mod cluster;
 pub mod cluster_health;
 pub mod event;
@@ -36,6 +37,7 @@ pub mod tenant;
 mod word;
 
 pub use affinity::{Affinity, Apart};
+pub use audit::AuditContent;
 pub use cluster::{
     Cluster, ClusterLimits, ClusterLocale, ClusterState, ClusterUsage, Endpoint, ProviderKind, Tenancy, TlsMode,
 };

@@ -2,17 +2,16 @@
 
 use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use tenantry_domain::{OperationId, RequestId, TenantId};
+use serde_json::Value;
+use tenantry_domain::{AuditContent, OperationId, RequestId, TenantId};
 use tokio_postgres::Row;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::cursor::{Page, PageRequest};
 use crate::error::StoreError;
 use crate::filter::Filter;
-use crate::row::{execute, get, query};
+use crate::row::{execute, get, query, query_one, query_opt};
 use crate::store::Store;
 use crate::transaction::Tx;
 
@@ -77,6 +76,41 @@ pub struct AuditVerdict {
     pub sound: u64,
     /// The first entry that does not fit the one before it.
     pub broken_at: Option<i64>,
+    /// Entries that the chain had and that are gone from its end.
+    pub missing: u64,
+}
+
+/// A chain of the log: how long it is and what it ends with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditChain {
+    /// Whose; absent means the platform's.
+    pub tenant: Option<TenantId>,
+    /// How many entries it has had.
+    pub entries: i64,
+    /// The hash of its last entry.
+    pub head: [u8; 32],
+    /// The id of that entry.
+    pub last_entry: i64,
+}
+
+/// An entry with the hash of the one before it in its chain.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinkedRecord {
+    /// The entry.
+    pub record: AuditRecord,
+    /// The hash of the entry before; absent for a chain's first.
+    pub previous: Option<[u8; 32]>,
+}
+
+/// Which entries an export is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditExport {
+    /// Of this tenant.
+    pub tenant: Option<TenantId>,
+    /// From this time on.
+    pub since: Option<Timestamp>,
+    /// Before this time.
+    pub until: Option<Timestamp>,
 }
 
 impl Tx {
@@ -84,25 +118,24 @@ impl Tx {
     pub async fn audit(&self, entry: &AuditEntry) -> Result<(), StoreError> {
         let client = self.client()?;
         let chain = chain(entry.tenant);
-        let lock = client
-            .prepare_cached("SELECT pg_advisory_xact_lock(hashtextextended('tenantry.audit_log.' || $1, 0))")
-            .await?;
-        let last =
-            client.prepare_cached("SELECT hash FROM audit_log WHERE chain = $1 ORDER BY id DESC LIMIT 1").await?;
-        // Two statements, because the second must see what committed while the first waited. Both are prepared, so that
-        // they are sent in this order when they are first polled, and wait for one reply.
-        let parameters: [&(dyn ToSql + Sync); 1] = [&chain];
-        let (_, previous) =
-            futures::future::try_join(client.query_one(&lock, &parameters), client.query_opt(&last, &parameters))
-                .await?;
-        let previous: Option<&[u8]> = previous.as_ref().map(|row| get(row, "hash")).transpose()?;
+        // Locks the chain until the transaction ends, and answers with what committed while it was waited for.
+        let row = query_one(
+            client,
+            "INSERT INTO audit_chain AS known (chain, tenant) VALUES ($1, $2)
+             ON CONFLICT (chain) DO UPDATE SET chain = excluded.chain RETURNING known.entries, known.head",
+            &[&chain, &entry.tenant.map(TenantId::as_uuid)],
+        )
+        .await?;
+        let (entries, previous): (i64, Option<&[u8]>) = (get(&row, "entries")?, get(&row, "head")?);
         let at = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).map_err(StoreError::internal)?;
-        let hash = hash(previous.unwrap_or_default(), &canonical(at, entry));
+        let hash = content(at, entry).hash(previous.unwrap_or_default());
         execute(
             client,
-            "INSERT INTO audit_log
-                    (at, chain, actor, action, target, tenant, request_id, operation, before, after, hash)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            "WITH entered AS (
+                 INSERT INTO audit_log
+                        (at, chain, actor, action, target, tenant, request_id, operation, before, after, hash)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id)
+             UPDATE audit_chain SET entries = $12, head = $11, last_entry = entered.id FROM entered WHERE chain = $2",
             &[
                 &at,
                 &chain,
@@ -115,6 +148,7 @@ impl Tx {
                 &entry.before,
                 &entry.after,
                 &hash.as_slice(),
+                &(entries + 1),
             ],
         )
         .await?;
@@ -151,17 +185,20 @@ impl Store {
         Ok(page.page(records, |record: &AuditRecord| record.id.to_string()))
     }
 
-    /// Follows a chain (a tenant's, or the platform's) from its first entry and recomputes every hash.
+    /// Follows a chain (a tenant's, or the platform's) from its first entry and recomputes every hash, at one instant.
     pub async fn verify_audit(&self, tenant: Option<TenantId>) -> Result<AuditVerdict, StoreError> {
-        let client = self.client().await?;
+        let tx = self.begin_snapshot().await?;
+        let client = tx.client()?;
         let chain = chain(tenant);
-        let mut verdict = AuditVerdict { sound: 0, broken_at: None };
+        let mut verdict = AuditVerdict { sound: 0, broken_at: None, missing: 0 };
+        let head = query_opt(client, "SELECT entries FROM audit_chain WHERE chain = $1", &[&chain]).await?;
+        let entries: i64 = head.as_ref().map_or(Ok(0), |row| get(row, "entries"))?;
         let mut previous = Vec::new();
         let mut after = 0;
         loop {
-            let records = batch(&client, &chain, after).await?;
+            let records = batch(client, &chain, after).await?;
             for record in &records {
-                if hash(&previous, &canonical(record.at, &record.entry)) != record.hash {
+                if content(record.at, &record.entry).hash(&previous) != record.hash {
                     verdict.broken_at = Some(record.id);
                     return Ok(verdict);
                 }
@@ -170,9 +207,76 @@ impl Store {
                 verdict.sound += 1;
             }
             if records.is_empty() {
+                verdict.missing = u64::try_from(entries).map_err(StoreError::internal)?.saturating_sub(verdict.sound);
                 return Ok(verdict);
             }
         }
+    }
+
+    /// A page of chains: the platform's and those of tenants, purged ones included.
+    pub async fn audit_chains(
+        &self,
+        tenant: Option<TenantId>,
+        page: &PageRequest,
+    ) -> Result<Page<AuditChain>, StoreError> {
+        let mut conditions = Filter::default();
+        conditions.and("entries > ?", 0_i64, Type::INT8);
+        if let Some(tenant) = tenant {
+            conditions.and("chain = ?", chain(Some(tenant)), Type::TEXT);
+        }
+        if let Some(after) = page.after_name() {
+            conditions.and("chain > ?", after.to_owned(), Type::TEXT);
+        }
+        let rows = conditions
+            .query(&*self.client().await?, "SELECT * FROM audit_chain", "ORDER BY chain", page.probe())
+            .await?;
+        let read = |row| {
+            Ok(AuditChain {
+                tenant: get::<Option<Uuid>>(row, "tenant")?.map(TenantId::new),
+                entries: get(row, "entries")?,
+                head: get::<&[u8]>(row, "head")?.try_into().map_err(StoreError::internal)?,
+                last_entry: get(row, "last_entry")?,
+            })
+        };
+        let chains = rows.iter().map(read).collect::<Result<_, StoreError>>()?;
+        Ok(page.page(chains, |it: &AuditChain| chain(it.tenant)))
+    }
+
+    /// The id of the last entry that is committed. What an export leaves out up to there is at most each chain's last
+    /// entry: a chain waits for the commit of one entry before it takes the next.
+    pub async fn last_audit_entry(&self) -> Result<i64, StoreError> {
+        let row = query_one(&*self.client().await?, "SELECT coalesce(max(id), 0) AS id FROM audit_log", &[]).await?;
+        get(&row, "id")
+    }
+
+    /// The next entries of an export, oldest first: those after `after`, up to `upto`, at most a thousand.
+    pub async fn export_audit(
+        &self,
+        export: &AuditExport,
+        after: i64,
+        upto: i64,
+    ) -> Result<Vec<LinkedRecord>, StoreError> {
+        let mut conditions = Filter::default();
+        conditions.and("id > ?", after, Type::INT8);
+        conditions.and("id <= ?", upto, Type::INT8);
+        if let Some(tenant) = export.tenant {
+            conditions.and("chain = ?", chain(Some(tenant)), Type::TEXT);
+        }
+        if let Some(since) = export.since {
+            conditions.and("at >= ?", since, Type::TIMESTAMPTZ);
+        }
+        if let Some(until) = export.until {
+            conditions.and("at < ?", until, Type::TIMESTAMPTZ);
+        }
+        let select = "SELECT a.*, (SELECT p.hash FROM audit_log p WHERE p.chain = a.chain AND p.id < a.id
+                                    ORDER BY p.id DESC LIMIT 1) AS previous FROM audit_log a";
+        let rows = conditions.query(&*self.client().await?, select, "ORDER BY id", BATCH).await?;
+        let read = |row| {
+            let previous = get::<Option<&[u8]>>(row, "previous")?;
+            let previous = previous.map(|hash| hash.try_into().map_err(StoreError::internal)).transpose()?;
+            Ok(LinkedRecord { record: read(row)?, previous })
+        };
+        rows.iter().map(read).collect()
     }
 }
 
@@ -185,37 +289,18 @@ fn chain(tenant: Option<TenantId>) -> String {
     tenant.map_or_else(|| PLATFORM.to_owned(), |tenant| tenant.to_string())
 }
 
-fn hash(previous: &[u8], content: &str) -> [u8; 32] {
-    Sha256::new().chain_update(previous).chain_update(content).finalize().into()
-}
-
-/// The text that is hashed: a JSON array of the fields in the table's order, keys of objects sorted, no blanks.
-fn canonical(at: Timestamp, entry: &AuditEntry) -> String {
-    let sorted = |value: &Option<Value>| value.as_ref().map(sorted).unwrap_or_default();
-    json!([
-        at.as_microsecond(),
-        entry.actor,
-        entry.action,
-        entry.target,
-        entry.tenant,
-        entry.request_id,
-        entry.operation,
-        sorted(&entry.before),
-        sorted(&entry.after),
-    ])
-    .to_string()
-}
-
-/// The same value with the keys of its objects in order, whatever order the map type keeps.
-fn sorted(value: &Value) -> Value {
-    match value {
-        Value::Object(object) => {
-            let mut entries: Vec<_> = object.iter().collect();
-            entries.sort_by_key(|(key, _)| *key);
-            entries.into_iter().map(|(key, value)| (key.clone(), sorted(value))).collect()
-        }
-        Value::Array(items) => items.iter().map(sorted).collect(),
-        other => other.clone(),
+/// What the hash of an entry is taken of.
+fn content(at: Timestamp, entry: &AuditEntry) -> AuditContent<'_> {
+    AuditContent {
+        at,
+        actor: &entry.actor,
+        action: &entry.action,
+        target: &entry.target,
+        tenant: entry.tenant,
+        request_id: entry.request_id,
+        operation: entry.operation,
+        before: entry.before.as_ref(),
+        after: entry.after.as_ref(),
     }
 }
 
@@ -235,29 +320,4 @@ fn read(row: &Row) -> Result<AuditRecord, StoreError> {
         },
         hash: get::<&[u8]>(row, "hash")?.try_into().map_err(StoreError::internal)?,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_order_of_keys_does_not_change_the_hash() {
-        let entry = |after: &str| AuditEntry {
-            actor: "a".into(),
-            action: "b".into(),
-            target: "c".into(),
-            tenant: None,
-            request_id: None,
-            operation: None,
-            before: None,
-            after: Some(serde_json::from_str(after).expect("json")),
-        };
-        let at = Timestamp::UNIX_EPOCH;
-        assert_eq!(
-            canonical(at, &entry(r#"{"x": [{"b": 1, "a": 2}], "a": null}"#)),
-            canonical(at, &entry(r#"{"a": null, "x": [{"a": 2, "b": 1}]}"#))
-        );
-        assert_ne!(canonical(at, &entry("{}")), canonical(at, &entry("null")));
-    }
 }

@@ -56,7 +56,7 @@ mod webhook_deliveries;
 mod webhooks;
 
 pub use adoptions::{Adoption, AdoptionState, HomeInDatabase};
-pub use audit_log::{AuditEntry, AuditFilter, AuditRecord, AuditVerdict};
+pub use audit_log::{AuditChain, AuditEntry, AuditExport, AuditFilter, AuditRecord, AuditVerdict, LinkedRecord};
 pub use bases::{BaseState, RetiredTemplate, SharedDatabase, Template};
 pub use cluster_health::ClusterLook;
 pub use clusters::{ClusterAccess, ClusterChange, ClusterFilter, ClusterRef, NewCluster};

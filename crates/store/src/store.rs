@@ -113,6 +113,14 @@ impl Store {
         Tx::begin_with(self.client().await?, Arc::clone(&self.keyring), first).await
     }
 
+    /// Begins a transaction that sees the catalog at one instant and changes nothing.
+    pub(crate) async fn begin_snapshot(&self) -> Result<Tx, StoreError> {
+        let tx = self.begin().await?;
+        // Before the first statement of the transaction, so it holds for all of them.
+        tx.client()?.batch_execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        Ok(tx)
+    }
+
     /// Listens for news on a connection of its own, which is made anew whenever it is lost.
     pub fn listen(&self) -> Listener {
         Listener::new(self.connector.clone())

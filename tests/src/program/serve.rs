@@ -47,6 +47,7 @@ impl Serve {
             .env("TENANTRY__TELEMETRY__LOG_FORMAT", "json")
             .env("TENANTRY__TELEMETRY__LOG_FILTER", "debug,hyper=info,h2=info")
             .envs(settings.iter().copied())
+            .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -4,6 +4,7 @@
 
 mod access;
 mod adoption;
+mod audit;
 mod bad_input;
 mod bulk;
 mod command_line;
@@ -20,6 +21,7 @@ mod placement;
 mod plans;
 mod rollouts;
 mod routes;
+mod secrets;
 mod seeds;
 mod suspensions;
 mod warm_pool;

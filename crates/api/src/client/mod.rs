@@ -32,6 +32,7 @@ mod webhooks;
 
 use std::sync::Arc;
 
+pub use audit_log::AuditStream;
 pub use bulk::BulkStream;
 pub use config::ClientConfig;
 pub use error::ClientError;

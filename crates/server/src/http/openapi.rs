@@ -184,6 +184,8 @@ mod tests {
         ("/v1/orphans/{orphan}/remove", &["post"]),
         ("/v1/doctor", &["get"]),
         ("/v1/clusters/{cluster}/doctor", &["get"]),
+        ("/v1/audit-log/chains", &["get"]),
+        ("/v1/audit-log/export", &["get"]),
         ("/healthz", &["get"]),
         ("/readyz", &["get"]),
         ("/metrics", &["get"]),

@@ -83,6 +83,7 @@ fn remembered() -> OpenApiRouter<Shared> {
         .routes(routes!(orphans::remove))
         .routes(routes!(doctor::catalog))
         .routes(routes!(doctor::cluster))
+        .routes(routes!(audit_log::chains))
 }
 
 /// As [`remembered`], with bodies that may be large.
@@ -109,6 +110,7 @@ fn streams() -> OpenApiRouter<Shared> {
         .routes(routes!(routes_feed::feed))
         .routes(routes!(operations::events))
         .routes(routes!(rollouts::events))
+        .routes(routes!(audit_log::export))
 }
 
 /// Many rows in, a line of answer for each. Rows remember themselves, by their operations.

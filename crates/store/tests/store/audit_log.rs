@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tenantry_domain::{OperationId, RequestId, TenantId};
-use tenantry_store::{AuditEntry, AuditFilter, PageRequest};
+use tenantry_store::{AuditEntry, AuditExport, AuditFilter, PageRequest};
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
@@ -103,4 +103,53 @@ async fn the_log_refuses_changes_and_shows_those_that_a_superuser_forces() {
     superuser.execute("DELETE FROM audit_log WHERE id = $1", &[&ids[1]]).await.unwrap();
     let verdict = catalog.store.verify_audit(None).await.unwrap();
     assert_eq!((verdict.sound, verdict.broken_at), (1, Some(ids[2])));
+}
+
+#[tokio::test]
+async fn a_tail_that_a_superuser_cuts_off_is_missed_and_chains_only_grow() {
+    let catalog = Catalog::new().await;
+    let acme = Some(TenantId::new(Uuid::now_v7()));
+    for tenant in [acme, None, acme, acme] {
+        write(&catalog, &entry("tenant.update", tenant)).await;
+    }
+    let chains = catalog.store.audit_chains(None, &PageRequest::default()).await.unwrap().items;
+    assert_eq!(chains.iter().map(|chain| (chain.tenant, chain.entries)).collect::<Vec<_>>(), [(acme, 3), (None, 1)]);
+    let page = PageRequest { limit: 1, ..PageRequest::default() };
+    let first = catalog.store.audit_chains(None, &page).await.unwrap();
+    let rest = catalog.store.audit_chains(None, &PageRequest { cursor: first.next, ..page }).await.unwrap();
+    assert_eq!([first.items, rest.items].concat(), chains);
+
+    let superuser = catalog.superuser().await;
+    for sql in [
+        "UPDATE audit_chain SET entries = 1",
+        "UPDATE audit_chain SET head = decode(repeat('00', 32), 'hex')",
+        "DELETE FROM audit_chain",
+        "TRUNCATE audit_chain",
+    ] {
+        assert!(superuser.batch_execute(sql).await.is_err(), "{sql}");
+    }
+    superuser.batch_execute("SET session_replication_role = replica").await.unwrap();
+    let cut = "DELETE FROM audit_log WHERE id = (SELECT last_entry FROM audit_chain WHERE tenant IS NOT NULL)";
+    superuser.execute(cut, &[]).await.unwrap();
+    let verdict = catalog.store.verify_audit(acme).await.unwrap();
+    assert_eq!((verdict.sound, verdict.broken_at, verdict.missing), (2, None, 1));
+}
+
+#[tokio::test]
+async fn an_export_bears_the_hash_before_each_entry_even_where_it_begins_in_the_middle() {
+    let catalog = Catalog::new().await;
+    let acme = Some(TenantId::new(Uuid::now_v7()));
+    for tenant in [None, acme, None, acme, None] {
+        write(&catalog, &entry("tenant.update", tenant)).await;
+    }
+    let upto = catalog.store.last_audit_entry().await.unwrap();
+    write(&catalog, &entry("too.late", None)).await;
+    let all = catalog.store.export_audit(&AuditExport::default(), 0, upto).await.unwrap();
+    assert_eq!(all.len(), 5);
+    assert_eq!((all[0].previous, all[1].previous), (None, None));
+    assert_eq!(all[4].previous, Some(all[2].record.hash));
+    let since = AuditExport { tenant: acme, since: Some(all[3].record.at), until: None };
+    let middle = catalog.store.export_audit(&since, 0, upto).await.unwrap();
+    assert_eq!((middle.len(), middle[0].previous), (1, Some(all[1].record.hash)));
+    assert_eq!(catalog.store.export_audit(&AuditExport::default(), all[2].record.id, upto).await.unwrap(), all[3..]);
 }

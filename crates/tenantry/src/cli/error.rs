@@ -78,6 +78,12 @@ pub(crate) enum CliError {
         /// Of how many.
         rows: u64,
     },
+    /// The audit log was checked and breaches were printed.
+    #[error("the audit log is not sound: {breaches} breaches; somebody changed or removed entries")]
+    Audit {
+        /// How many.
+        breaches: usize,
+    },
     /// A replica could not be started, or ended by itself.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -125,7 +131,7 @@ impl CliError {
             Self::Client(error) if error.code() == Some(Code::MigrationRefused) => ExitStatus::Refused,
             Self::MigrationSet(error) if !error.findings().is_empty() => ExitStatus::Refused,
             Self::Linted { .. } => ExitStatus::Refused,
-            Self::Unwell { .. } => ExitStatus::Unwell,
+            Self::Unwell { .. } | Self::Audit { .. } => ExitStatus::Unwell,
             Self::Bulk { .. } => ExitStatus::FailuresWithinBudget,
             Self::Rollout(rollout) => rollout_status(rollout),
             Self::StillRunning { interrupted: true, .. } => ExitStatus::Interrupted,
@@ -188,6 +194,7 @@ impl CliError {
             | Self::Demo(_)
             | Self::OutputClosed
             | Self::Output(_)
+            | Self::Audit { .. }
             | Self::Program { .. } => None,
         }
     }
@@ -252,6 +259,7 @@ impl CliError {
             Self::Unwell { .. } => "unwell",
             Self::Operation(_) => "operation_failed",
             Self::WouldFail { .. } => "would_fail",
+            Self::Audit { .. } => "audit_broken",
             Self::Serve(_) => "serve_failed",
             Self::World(_) => "world_failed",
             Self::Demo(_) => "demo_failed",

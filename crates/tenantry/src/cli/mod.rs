@@ -133,7 +133,7 @@ enum Command {
     /// What seals the passwords in the catalog: status, rotate-master, new-key
     #[command(subcommand)]
     Secrets(secrets::SecretsCommand),
-    /// The audit log: who did what
+    /// The audit log: list, export, verify
     #[command(subcommand)]
     Audit(audit::AuditCommand),
     /// What catalog and clusters disagree on: list, show, scan, remove

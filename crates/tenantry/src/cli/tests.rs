@@ -52,6 +52,8 @@ fn every_command_of_the_documentation_is_understood() {
         "tenantry migrate retry 01923f4a-5b6c-7d8e-9fa0-b1c2d3e4f506",
         "tenantry plan list",
         "tenantry audit list --since 24h --tenant acme",
+        "tenantry audit export --since 30d",
+        "tenantry audit verify --file audit.jsonl",
         "tenantry secrets status",
         "tenantry secrets rotate-master --no-wait",
         "tenantry secrets new-key --key-version 2",
