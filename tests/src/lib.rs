@@ -29,4 +29,4 @@ pub use session::{HomeSession, sqlstate};
 pub use tenant::MakeTenant;
 
 pub use wire::{Answer, Wire};
-pub use world::{World, WorldBuilder};
+pub use world::{RuntimeRole, World, WorldBuilder};

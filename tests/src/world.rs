@@ -25,6 +25,7 @@ use crate::tenant::MakeTenant;
 use crate::wire::Wire;
 
 pub use builder::WorldBuilder;
+pub use catalog::RuntimeRole;
 pub(crate) use clusters::Managed;
 
 /// A control plane with its catalog, a shared cluster named `main` in the region `local`, and a client with a token for

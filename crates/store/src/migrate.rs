@@ -26,7 +26,8 @@ pub struct MigrationReport {
 }
 
 impl Store {
-    /// Brings the catalog's schema up to date. Safe to call from several programs at once.
+    /// Brings the catalog's schema up to date, as its owner; runtime roles are granted what is new. Safe to call from
+    /// several programs at once.
     pub async fn migrate(&self) -> Result<MigrationReport, StoreError> {
         // Out of the pool from the start: whatever happens, the lock and the settings end with this connection.
         let mut client = Object::take(self.client().await?);
@@ -45,6 +46,10 @@ impl Store {
         let report = migrations::runner().run_async(&mut *client).await;
         drop(client);
         let report = report.map_err(StoreError::internal)?;
+        // What was made now belongs to those who work in the catalog, too.
+        for role in self.runtime_roles().await? {
+            self.grant_runtime_role(&role).await?;
+        }
         let applied: Vec<String> = report.applied_migrations().iter().map(ToString::to_string).collect();
         Ok(MigrationReport { applied, version: newest() })
     }

@@ -64,6 +64,8 @@ pub(crate) struct CatalogSection {
     /// For one statement.
     #[serde(with = "duration")]
     statement_timeout: Duration,
+    /// Whether `serve` refuses to run as the role that owns the catalog, and could change the audit log.
+    pub(crate) require_runtime_role: bool,
     /// How long `serve` tries to reach the catalog at its start.
     #[serde(with = "duration")]
     pub(crate) start_timeout: Duration,
@@ -412,6 +414,7 @@ impl Default for CatalogSection {
             pool_size: store.pool_size,
             connect_timeout: store.connect_timeout,
             statement_timeout: store.statement_timeout,
+            require_runtime_role: false,
             start_timeout: Duration::from_mins(1),
         }
     }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tenantry_api::{AuditVerification, ListAuditChains};
-use tenantry_tests::{Program, World};
+use tenantry_tests::{Program, Serve, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_verifies_anywhere_and_a_forged_line_is_found() {
@@ -53,4 +53,55 @@ async fn an_export_verifies_anywhere_and_a_forged_line_is_found() {
     assert!(ended.stdout.contains("entries are missing: 1"), "{}", ended.stdout);
     assert_eq!(AuditVerification::against([head]).finish().len(), 1, "a head that was kept tells as much");
     world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_under_a_runtime_role_does_everything_but_change_the_log() {
+    let mut world = World::start().await;
+    world.take_replica(0).stop().await;
+    let (runtime, owner) = (world.runtime_role().await, world.catalog().0.expose().to_owned());
+    // The owner lets the role in with the command; its password is in the environment, where `ps` does not show it.
+    let program = Program::new(&world.url(), world.token());
+    let granted =
+        program.json(["catalog", "migrate", "--catalog-url", owner.as_str(), "--runtime-role", runtime.name()]).await;
+    assert_eq!(granted["runtime_roles"], json!([runtime.name()]), "{granted}");
+    let again = ["catalog", "migrate", "--catalog-url", owner.as_str(), "--runtime-role", "nobody_by_that_name"];
+    let refused = program.run(again).await;
+    assert!(refused.stderr.contains("there is no role"), "{}", refused.stderr);
+
+    let settings = [("TENANTRY__CATALOG__URL", runtime.url()), ("TENANTRY__CATALOG__REQUIRE_RUNTIME_ROLE", "true")];
+    let serve = Serve::start_with(&world, &settings).await;
+    world.use_door(serve.url());
+    assert!(!serve.log().contains("could change the audit log"), "it is no owner");
+    let acme = world.tenant("acme").await;
+    world.connect(&acme).await.run("SELECT 1").await;
+    let set =
+        world.push("next", &tenantry_tests::files::notes_and("V4__more.sql", "CREATE TABLE more (id int);\n")).await;
+    let rollout = world.begin_rollout(&set).await;
+    world.rolled_out(rollout.id).await;
+    world.wire().patch("/v1/tenants/acme", &json!({ "name": "Acme Airlines" })).await.ok();
+    world.delete(&acme).await;
+    world.wire().post("/v1/tenants/acme/purge", &json!({})).await.ok();
+
+    let client = runtime.connect().await;
+    for sql in [
+        "UPDATE audit_log SET actor = 'x'",
+        "DELETE FROM audit_log",
+        "TRUNCATE audit_log",
+        "ALTER TABLE audit_log DISABLE TRIGGER ALL",
+        "DROP TRIGGER append_only ON audit_log",
+        "DELETE FROM audit_chain",
+        "SET session_replication_role = replica",
+        "UPDATE operation_event SET kind = 'x'",
+        "DELETE FROM refinery_schema_history",
+        "CREATE TABLE public.mine (id int)",
+    ] {
+        let refused = client.batch_execute(sql).await.unwrap_err();
+        assert_eq!(tenantry_tests::sqlstate(&refused), "42501", "{sql}");
+    }
+    drop(client);
+    let program = Program::new(serve.url(), world.token());
+    assert_eq!(program.json(["audit", "verify"]).await["sound"], true);
+    world.end().await;
+    assert!(serve.terminate().await.success());
 }

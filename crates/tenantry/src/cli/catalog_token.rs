@@ -1,13 +1,13 @@
 //! The first token: made straight in the catalog, by whoever holds the catalog's own credential.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use jiff::Timestamp;
 use tenantry_api::{CreatedToken, SecretText, Token};
 use tenantry_control::tokens;
 use tenantry_domain::{DisplayName, Scope, ScopeSet, Secret};
-use tenantry_store::{Keyring, Store};
+use tenantry_store::{Keyring, Store, StoreConfig};
 use url::Url;
 
 use super::error::CliError;
@@ -42,18 +42,7 @@ impl DirectArguments {
 
     /// Connects to the catalog, which `serve` must have set up.
     pub(super) async fn store(&self, output: Output) -> Result<Store, CliError> {
-        let config = Config::load(self.config.as_deref()).map_err(ServeError::from)?.value;
-        let store_config = match &self.catalog_url {
-            Some(url) => {
-                let (url, is_exposed) = with_password(url, std::env::var(PASSWORD_VARIABLE).ok());
-                if is_exposed {
-                    output.warning("the password in --catalog-url is seen by everyone on this machine; use PGPASSWORD");
-                }
-                config.catalog.store_at(url)
-            }
-            None => config.catalog.store(),
-        };
-        let store_config = store_config.map_err(ServeError::from)?;
+        let store_config = connection(output, self.config.as_deref(), self.catalog_url.as_deref())?;
         // A token is kept as a hash: nothing is sealed, so the catalog's own keys are not asked for.
         let keyring = Keyring::generate().and_then(|key| Keyring::parse(&key));
         let connected = async { Store::connect(&store_config, keyring?).await };
@@ -64,6 +53,22 @@ impl DirectArguments {
             Err(CliError::usage("the catalog is not set up, or not up to date; start `tenantry serve` on it first"))
         }
     }
+}
+
+/// How to reach the catalog that a URL names, or else the configuration of `serve`.
+pub(super) fn connection(output: Output, config: Option<&Path>, url: Option<&str>) -> Result<StoreConfig, CliError> {
+    let config = Config::load(config).map_err(ServeError::from)?.value;
+    let store_config = match url {
+        Some(url) => {
+            let (url, is_exposed) = with_password(url, std::env::var(PASSWORD_VARIABLE).ok());
+            if is_exposed {
+                output.warning("the password in --catalog-url is seen by everyone on this machine; use PGPASSWORD");
+            }
+            config.catalog.store_at(url)
+        }
+        None => config.catalog.store(),
+    };
+    Ok(store_config.map_err(ServeError::from)?)
 }
 
 /// Makes the token.
@@ -108,8 +113,6 @@ fn with_password(url: &str, password: Option<String>) -> (Secret, bool) {
 
 #[cfg(test)]
 mod tests {
-    use tenantry_store::StoreConfig;
-
     use super::*;
 
     #[test]

@@ -5,6 +5,7 @@
 //! Start reading at [`Command`], then [`tenant`] as an example of a resource, then [`output`] and [`error`].
 
 pub(crate) mod audit;
+pub(crate) mod catalog;
 pub(crate) mod cluster;
 pub(crate) mod completions;
 pub(crate) mod doctor;
@@ -130,6 +131,9 @@ enum Command {
     /// Webhooks: create, list, show, update, delete, test, deliveries, redeliver
     #[command(subcommand)]
     Webhook(webhook::WebhookCommand),
+    /// The catalog's own schema: migrate
+    #[command(subcommand)]
+    Catalog(catalog::CatalogCommand),
     /// What seals the passwords in the catalog: status, rotate-master, new-key
     #[command(subcommand)]
     Secrets(secrets::SecretsCommand),
@@ -165,6 +169,7 @@ impl Command {
             Self::Seed(command) => command.run(context).await,
             Self::Token(command) => command.run(context).await,
             Self::Webhook(command) => command.run(context).await,
+            Self::Catalog(command) => Box::pin(command.run(context)).await,
             Self::Secrets(command) => command.run(context).await,
             Self::Audit(command) => command.run(context).await,
             Self::Orphan(command) => command.run(context).await,

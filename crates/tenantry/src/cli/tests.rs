@@ -54,6 +54,7 @@ fn every_command_of_the_documentation_is_understood() {
         "tenantry audit list --since 24h --tenant acme",
         "tenantry audit export --since 30d",
         "tenantry audit verify --file audit.jsonl",
+        "tenantry catalog migrate --catalog-url postgres://owner@127.0.0.1/c --runtime-role tenantry_runtime",
         "tenantry secrets status",
         "tenantry secrets rotate-master --no-wait",
         "tenantry secrets new-key --key-version 2",

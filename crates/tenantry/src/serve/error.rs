@@ -34,6 +34,21 @@ pub(crate) enum ServeError {
         /// What it lacks.
         pending: Vec<String>,
     },
+    /// The login could change the audit log, which is not wanted.
+    #[error(
+        "the role `{role}` owns the catalog, and `catalog.require_runtime_role` is set; log in as a role that \
+         `tenantry catalog migrate --runtime-role` was told of"
+    )]
+    OwnerRole {
+        /// Which role.
+        role: String,
+    },
+    /// The login may not change the catalog's schema, and the catalog is behind.
+    #[error("the catalog lacks {}; run `tenantry catalog migrate` as its owner", .pending.join(", "))]
+    OutdatedForRuntimeRole {
+        /// What it lacks.
+        pending: Vec<String>,
+    },
     /// The check found something; it is printed.
     #[error("`serve` would not work as configured: {troubles} found; mend what is marked")]
     Troubles {

@@ -67,7 +67,7 @@ impl ServeArguments {
         let shutdown = Shutdown::on_signals().map_err(ServeError::Signals)?;
         let assembled = async {
             let store = reach(&config).await?;
-            prepare(&store, self.no_migrate).await?;
+            prepare(&store, self.no_migrate, config.catalog.require_runtime_role).await?;
             assemble(&config, store, telemetry.clone()).await
         };
         let (control, server) = tokio::select! {
@@ -97,15 +97,28 @@ async fn reach(config: &Config) -> Result<Store, ServeError> {
 }
 
 /// Brings the catalog up to date, or sees that it is.
-async fn prepare(store: &Store, no_migrate: bool) -> Result<(), ServeError> {
-    if no_migrate {
+async fn prepare(store: &Store, no_migrate: bool, require_runtime_role: bool) -> Result<(), ServeError> {
+    let role = store.catalog_role().await?;
+    if role.is_owner && require_runtime_role {
+        return Err(ServeError::OwnerRole { role: role.name });
+    }
+    if no_migrate || !role.is_owner {
         let pending = store.pending_migrations().await?;
-        if !pending.is_empty() {
-            return Err(ServeError::Outdated { pending });
+        match (pending.is_empty(), role.is_owner) {
+            (true, _) => {}
+            (false, true) => return Err(ServeError::Outdated { pending }),
+            (false, false) => return Err(ServeError::OutdatedForRuntimeRole { pending }),
         }
     } else {
         let report = store.migrate().await?;
         tracing::info!(applied = report.applied.len(), version = report.version, "the catalog is up to date");
+    }
+    if role.is_owner {
+        tracing::warn!(
+            role = role.name,
+            "this replica owns the catalog and could change the audit log; `tenantry catalog migrate --runtime-role` lets \
+             another role in"
+        );
     }
     if store.count_tokens().await? == 0 {
         tracing::warn!("there is no token yet; make the first one with `tenantry token create --catalog`");

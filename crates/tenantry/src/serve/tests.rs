@@ -35,10 +35,12 @@ async fn a_replica_sets_its_catalog_up_and_serves() {
     let telemetry = Telemetry::install(&config.telemetry).expect("the only telemetry of this process");
 
     let store = reach(&config).await.expect("reachable");
-    let refused = prepare(&store, true).await.expect_err("behind");
+    let refused = prepare(&store, true, false).await.expect_err("behind");
     assert!(refused.to_string().contains("V1__"), "{refused}");
-    prepare(&store, false).await.expect("brought up to date");
-    prepare(&store, true).await.expect("up to date");
+    prepare(&store, false, false).await.expect("brought up to date");
+    prepare(&store, true, false).await.expect("up to date");
+    let owner = prepare(&store, true, true).await.expect_err("the owner").to_string();
+    assert!(owner.contains("--runtime-role"), "{owner}");
 
     let (control, door) = assemble(&config, store, telemetry.clone()).await.expect("assembled");
     let client = tenantry_api::ClientConfig::new(&door.url(), None).and_then(tenantry_api::Client::new);
