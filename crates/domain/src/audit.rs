@@ -72,7 +72,7 @@ mod tests {
 
     use super::*;
 
-    fn content<'a>(after: &'a Value) -> AuditContent<'a> {
+    fn content(after: &Value) -> AuditContent<'_> {
         AuditContent {
             at: Timestamp::UNIX_EPOCH,
             actor: "a",
