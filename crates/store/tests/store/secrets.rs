@@ -81,7 +81,7 @@ async fn a_released_homes_secrets_are_unreadable_even_from_a_copy() {
     superuser
         .batch_execute(
             "CREATE TABLE kept_secret AS TABLE secret;
-             CREATE TABLE kept_home AS SELECT id, login_secret, read_only_secret, migrator_secret FROM home",
+             CREATE TABLE kept_home AS TABLE home",
         )
         .await
         .unwrap();
@@ -96,9 +96,8 @@ async fn a_released_homes_secrets_are_unreadable_even_from_a_copy() {
         .batch_execute(
             "SET session_replication_role = replica;
              INSERT INTO secret SELECT * FROM kept_secret ON CONFLICT DO NOTHING;
-             UPDATE home SET state = 'ready', released_at = NULL, login_secret = k.login_secret,
-                             read_only_secret = k.read_only_secret, migrator_secret = k.migrator_secret
-               FROM kept_home k WHERE k.id = home.id;
+             DELETE FROM home;
+             INSERT INTO home SELECT * FROM kept_home;
              RESET session_replication_role",
         )
         .await
