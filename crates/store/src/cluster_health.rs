@@ -1,11 +1,13 @@
 //! The table `cluster_health`: what the last look at each cluster found.
 
 use jiff::Timestamp;
-use tenantry_domain::{Check, ClusterHealth, ClusterId, ClusterObservation, HealthState};
+use serde_json::json as object;
+use tenantry_domain::{Check, ClusterHealth, ClusterId, ClusterObservation, EventKind, HealthState};
 use tokio_postgres::Row;
 
 use crate::error::StoreError;
-use crate::row::{execute, get, json, query, query_one, to_json};
+use crate::events::NewEvent;
+use crate::row::{execute, get, json, query, query_one, query_opt, to_json};
 use crate::store::Store;
 
 /// What one look at a cluster came to.
@@ -26,13 +28,18 @@ pub enum ClusterLook {
 }
 
 impl Store {
-    /// Keeps what a look found. Silence leaves the figures of the last answer.
+    /// Keeps what a look found, and tells of it where a cluster falls silent or answers again. Silence leaves the figures
+    /// of the last answer.
     pub async fn record_cluster_look(&self, id: ClusterId, look: &ClusterLook) -> Result<(), StoreError> {
-        let client = self.client().await?;
+        let tx = self.begin().await?;
+        let client = tx.client()?;
+        let known = "SELECT reachable FROM cluster_health WHERE cluster = $1 FOR UPDATE";
+        let known = query_opt(client, known, &[&id.as_uuid()]).await?;
+        let was_reachable = known.map_or(Ok(true), |row| get::<bool>(&row, "reachable"))?;
         match look {
             ClusterLook::Answered { observed, checks } => {
                 execute(
-                    &client,
+                    client,
                     "INSERT INTO cluster_health (cluster, reachable, seen_at, observed, checks)
                      SELECT id, true, clock_timestamp(), $2, $3 FROM cluster WHERE id = $1 AND retired_at IS NULL
                      ON CONFLICT (cluster) DO UPDATE
@@ -43,11 +50,11 @@ impl Store {
                 .await?;
                 // Only where it is news: the row is what placements wait for.
                 let version = "UPDATE cluster SET server_version = $2 WHERE id = $1 AND server_version <> $2";
-                execute(&client, version, &[&id.as_uuid(), &observed.server_version]).await?;
+                execute(client, version, &[&id.as_uuid(), &observed.server_version]).await?;
             }
             ClusterLook::Silent { error } => {
                 execute(
-                    &client,
+                    client,
                     "INSERT INTO cluster_health AS known (cluster, reachable, failures, error)
                      SELECT id, false, 1, $2 FROM cluster WHERE id = $1 AND retired_at IS NULL
                      ON CONFLICT (cluster) DO UPDATE
@@ -58,7 +65,17 @@ impl Store {
                 .await?;
             }
         }
-        Ok(())
+        match look {
+            ClusterLook::Silent { error } if was_reachable => {
+                let event = NewEvent::of_cluster(EventKind::ClusterUnhealthy, id).with(object!({ "reason": error }));
+                tx.emit(&event).await?;
+            }
+            ClusterLook::Answered { .. } if !was_reachable => {
+                tx.emit(&NewEvent::of_cluster(EventKind::ClusterRecovered, id)).await?;
+            }
+            ClusterLook::Answered { .. } | ClusterLook::Silent { .. } => {}
+        }
+        tx.commit().await
     }
 
     /// Every cluster that is not retired, for upkeep.

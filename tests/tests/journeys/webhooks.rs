@@ -10,7 +10,7 @@ use tenantry_api::{
 };
 use tenantry_control::webhooks::WebhookConfig;
 use tenantry_domain::{Access, DeliveryState, EventKind, Isolation, Scope, Secret, Slug, WebhookId};
-use tenantry_testkit::{Server, eventually};
+use tenantry_testkit::{BreakableSocket, Server, eventually};
 use tenantry_tests::{Behaviour, Program, Receiver, Serve, World, WorldBuilder};
 
 /// Attempts follow each other closely, and hanging is soon noticed.
@@ -346,5 +346,33 @@ async fn webhooks_on_the_command_line() {
     assert!(audit.contains(&url) && !audit.contains(secret.expose()), "{audit}");
     program.run(["webhook", "delete", id.as_str()]).await.ok();
     assert_eq!(program.json(["webhook", "list"]).await["items"], json!([]));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_falls_silent_and_answers_again_is_told_once_each() {
+    let server = Server::own().await;
+    let socket = BreakableSocket::before(server.address()).await;
+    let world = world(hasty()).homes_on(&server).homes_at(socket.address()).start().await;
+    let receiver = Receiver::start().await;
+    subscribe(world.client(), &receiver, &[EventKind::ClusterUnhealthy, EventKind::ClusterRecovered]).await;
+    let told = || receiver.taken().iter().map(tenantry_tests::Received::kind).collect::<Vec<_>>();
+    let control = world.replicas()[0].control();
+    socket.go_down();
+    eventually("it is told that the cluster is silent", async || {
+        tenantry_control::reconcilers::poke(control, "cluster_health").await.unwrap();
+        !told().is_empty()
+    })
+    .await;
+    socket.come_up();
+    eventually("it is told that the cluster answers", async || {
+        tenantry_control::reconcilers::poke(control, "cluster_health").await.unwrap();
+        told().len() > 1
+    })
+    .await;
+    assert_eq!(told(), ["cluster.unhealthy", "cluster.recovered"]);
+    let body = receiver.taken()[0].json();
+    assert_eq!(body["cluster"]["name"], "main");
+    assert!(body["detail"]["reason"].is_string(), "{body}");
     world.end().await;
 }
