@@ -84,10 +84,10 @@ SELECT pg_temp.id('tenant', number), 'company-' || number, 'Company ' || number 
        now() - ({TENANTS} - number) * interval '1 minute'
   FROM generate_series(1, {TENANTS}) AS number;
 INSERT INTO home (id, cluster, isolation, database_name, schema_name, migration_set, schema_version, state, login_slot,
-                  login_secret, read_only_secret, migrator_secret, tenant, claimed_at)
+                  login_secret, read_only_secret, migrator_secret, tenant, claimed_at, region)
 SELECT pg_temp.id('home', number), pg_temp.id('cluster', 1 + number % {CLUSTERS}), 'database',
        'h_' || replace(pg_temp.id('home', number)::text, '-', ''), 'public', migration_set, 3, 'ready', 'a', login_secret,
-       read_only_secret, migrator_secret, pg_temp.id('tenant', number), now() - interval '1 day'
+       read_only_secret, migrator_secret, pg_temp.id('tenant', number), now() - interval '1 day', region
   FROM generate_series(1, {TENANTS}) AS number, home AS model WHERE model.tenant = '{model}';
 INSERT INTO placement (tenant, home, since)
 SELECT pg_temp.id('tenant', number), pg_temp.id('home', number), 1 FROM generate_series(1, {TENANTS}) AS number;
