@@ -11,6 +11,8 @@ mod batch;
 mod case;
 mod processes;
 mod scenario;
+mod schedules;
 mod servers;
+mod soak;
 mod upkeep;
 mod within_one_process;

@@ -129,7 +129,7 @@ async fn many_at_once_with_one_key_make_one_tenant() {
         .map(|replica| Wire::new(&replica.url(), world.token()).header("idempotency-key", "one-and-only"))
         .collect();
     let body = json!({ "slug": "acme" });
-    let calls = (0..16).map(|number| {
+    let calls = (0..50).map(|number| {
         let (wire, body) = (wires[number % 2].clone(), body.clone());
         async move { wire.post("/v1/tenants?wait=60", &body).await }
     });
@@ -147,7 +147,7 @@ async fn many_at_once_with_one_key_make_one_tenant() {
     // Without a key the slug decides.
     let plain: Vec<Wire> = world.replicas().iter().map(|it| Wire::new(&it.url(), world.token())).collect();
     let body = json!({ "slug": "other" });
-    let calls = (0..8).map(|number| plain[number % 2].post("/v1/tenants?wait=60", &body));
+    let calls = (0..50).map(|number| plain[number % 2].post("/v1/tenants?wait=60", &body));
     let answers = futures::future::join_all(calls).await;
     assert_eq!(answers.iter().filter(|it| it.status < 300).count(), 1);
     for answer in answers.iter().filter(|it| it.status >= 300) {
