@@ -80,10 +80,6 @@ pub(crate) const UPKEEP: &[OperationKind] = &[OperationKind::PrepareHome, Operat
 pub(crate) const ADOPTION: &[OperationKind] =
     &[OperationKind::Adopt, OperationKind::AdoptConfirm, OperationKind::AdoptCancel];
 
-/// Kinds that the matrix does not break: only journeys of their own test them.
-pub(crate) const ELSEWHERE: &[OperationKind] =
-    &[OperationKind::RotateCredentials, OperationKind::Adopt, OperationKind::AdoptConfirm, OperationKind::AdoptCancel];
-
 /// The steps of a kind.
 pub(crate) fn steps_of(kind: OperationKind) -> KindSteps {
     KindSteps::all().into_iter().find(|steps| steps.kind == kind).expect("a kind that is known")
