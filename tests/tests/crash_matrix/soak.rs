@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
-use tenantry_api::{Client, ClientConfig, CreateTenant, TenantRef};
+use tenantry_api::{Client, ClientConfig, CreateTenant, DeleteTenant, TenantRef};
 use tenantry_domain::{Isolation, Secret, Slug, TenantStatus};
 use tenantry_testkit::{Server, eventually};
 use tenantry_tests::{Program, Serve, World};
@@ -79,7 +79,7 @@ async fn live(doors: &Doors, slug: Slug, isolation: Isolation) {
     doors
         .bring(&slug, TenantStatus::Deleted, async |client, status| {
             if status == Some(TenantStatus::Active) {
-                let _ = client.delete_tenant(&TenantRef::Slug(slug.clone()), None).await;
+                let _ = client.delete_tenant(&TenantRef::Slug(slug.clone()), &DeleteTenant::at_once()).await;
             }
         })
         .await;
