@@ -251,6 +251,12 @@ async fn a_home_that_waits_for_its_tenant_lets_nobody_attach() {
     spec.stamp = None;
     arena.fleet.ensure_home(&arena.target, &spec).await.unwrap();
     assert_eq!(arena.fleet.read_stamp(&arena.target, &tenant.home).await.unwrap(), None);
+    let names = tenant.home.names();
+    let logged_in = arena.log_in(&names.login_a, &tenant.secrets.login, &tenant.home.database).await;
+    assert_eq!(logged_in.err().as_deref(), Some("28000"));
+    // Even where somebody opens the door, nobody's stamp is there to agree with.
+    let root = arena.root(&tenant.home.database).await;
+    root.batch_execute(&format!("ALTER ROLE {} LOGIN", names.login_a)).await.unwrap();
     let app = arena.app(&tenant).await;
     let attach = format!("SELECT tenantry.attach('{}', 1)", tenant.id);
     assert_eq!(refusal(&app, &attach).await, "TN001");

@@ -30,8 +30,10 @@ fn every_command_of_the_readme_is_understood() {
     let commands = commands();
     assert!(commands.len() >= 10, "the README's commands were not found: {commands:?}");
     for mut words in commands {
-        // What follows `--` is for psql. With --help nothing is done, but the subcommand must exist.
-        words.truncate(words.iter().position(|word| word == "--").unwrap_or(words.len()));
+        // What follows `--` is for psql, and what follows `#` or `>` for the shell. With --help nothing is done, but the
+        // subcommand must exist.
+        let end = words.iter().position(|word| word == "--" || word.starts_with(['#', '>']));
+        words.truncate(end.unwrap_or(words.len()));
         let subcommands: Vec<&String> = words.iter().take_while(|word| !word.starts_with('-')).collect();
         let flags: Vec<&String> = words.iter().filter(|word| word.starts_with("--")).collect();
         let output = Command::new(env!("CARGO_BIN_EXE_tenantry")).args(subcommands).arg("--help").output().unwrap();
