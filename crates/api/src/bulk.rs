@@ -6,7 +6,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::operation::Operation;
 use crate::problem::Problem;
-use crate::query::WaitSeconds;
+use crate::query::{GraceSeconds, WaitSeconds};
 use crate::tenant::ListTenants;
 
 /// The media type of rows with a heading.
@@ -38,7 +38,12 @@ pub enum BulkAction {
         plan: PlanName,
     },
     /// Delete it with all its data.
-    Delete,
+    Delete {
+        /// For how many seconds that can be taken back; as configured (7 days) unless given, 0 for not at all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<u32>, maximum = 31_536_000)]
+        grace: Option<GraceSeconds>,
+    },
 }
 
 /// Does the same to every tenant that a filter finds.

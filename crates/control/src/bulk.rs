@@ -1,5 +1,7 @@
 //! Many tenants at once: each by itself, so that one that is refused holds up no other.
 
+use std::time::Duration;
+
 use sha2::{Digest, Sha256};
 use tenantry_domain::{Access, PlanName, Scope, Slug, Tenant, TenantId};
 use tenantry_store::{Operation, PAGE_MAX, PageRequest, TenantChange, TenantFilter, TenantRef};
@@ -17,8 +19,8 @@ pub const CONCURRENCY: usize = 8;
 pub enum Action {
     /// Give it another plan.
     ChangePlan(PlanName),
-    /// Delete it with all its data.
-    Delete,
+    /// Delete it with all its data, after a grace period; absent means the configured one.
+    Delete(Option<Duration>),
 }
 
 /// What came of one tenant that was not refused.
@@ -111,8 +113,8 @@ pub async fn act(
             tenants::update(control, caller, &named, change, None).await?;
             Ok(Reached { tenant: tenant.id, operation: None, is_known: false })
         }
-        Action::Delete => {
-            let (tenant, operation) = tenants::delete(control, caller, &named, None, None).await?;
+        Action::Delete(grace) => {
+            let (tenant, operation) = tenants::delete(control, caller, &named, *grace, None).await?;
             Ok(Reached { tenant: tenant.id, operation: Some(operation), is_known: false })
         }
     }

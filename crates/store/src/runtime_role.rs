@@ -12,6 +12,7 @@ use crate::store::Store;
 /// Everything that the runtime role may do, said in the order in which it is granted and taken away; `{role}` stands for
 /// its quoted name.
 const GRANTS: &str = "
+    GRANT CONNECT ON DATABASE {database} TO {role};
     GRANT USAGE ON SCHEMA public TO {role};
     GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
     GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {role};
@@ -49,7 +50,8 @@ impl Store {
     /// superuser or a member of the owner, is refused. To be called as the owner; doing so twice changes nothing.
     pub async fn grant_runtime_role(&self, role: &RoleName) -> Result<(), StoreError> {
         let client = self.client().await?;
-        let sql = "SELECT r.rolsuper OR pg_has_role(r.oid, c.relowner, 'MEMBER') AS is_too_mighty
+        let sql = "SELECT r.rolsuper OR pg_has_role(r.oid, c.relowner, 'MEMBER') AS is_too_mighty,
+                          quote_ident(current_database()) AS database
                      FROM pg_roles r, pg_class c WHERE r.rolname = $1 AND c.oid = 'public.audit_log'::regclass";
         let row = query_opt(&client, sql, &[&role.as_str()])
             .await?
@@ -64,7 +66,8 @@ impl Store {
         }
         let quoted = format!("\"{}\"", role.as_str().replace('"', "\"\""));
         // One message is one transaction: nobody sees the rights that are taken away again.
-        client.batch_execute(&GRANTS.replace("{role}", &quoted)).await?;
+        let grants = GRANTS.replace("{role}", &quoted).replace("{database}", &get::<String>(&row, "database")?);
+        client.batch_execute(&grants).await?;
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 use tenantry_api::bulk::{CSV, JSON_LINES};
 use tenantry_api::{
     BulkAction, BulkChange, BulkLine, BulkOutcome, BulkQuery, BulkResult, BulkSummary, Code, CommaSeparated,
-    ListTenants, WaitSeconds,
+    GraceSeconds, ListTenants, WaitSeconds,
 };
 use tenantry_domain::{Access, Scope};
 use tenantry_tests::{Program, World};
@@ -72,10 +72,11 @@ async fn two_hundred_rows_good_and_bad_are_answered_in_order_and_made_once() {
 
     let filter = labelled("batch=one");
     let change = |action, dry_run, expected| BulkChange { action, filter: filter.clone(), dry_run, expected };
-    let counted = world.client().change_tenants(&change(BulkAction::Delete, true, None), &waiting()).await.unwrap();
+    let delete = BulkAction::Delete { grace: GraceSeconds::new(0).ok() };
+    let counted = world.client().change_tenants(&change(delete.clone(), true, None), &waiting()).await.unwrap();
     let (results, summary) = all(counted).await;
     assert_eq!((results.len(), summary.rows, summary.dry_run), (0, 120, true));
-    let wrong = change(BulkAction::Delete, false, Some(7));
+    let wrong = change(delete.clone(), false, Some(7));
     let refused = world.client().change_tenants(&wrong, &waiting()).await.err().unwrap();
     assert_eq!(refused.code(), Some(Code::PreconditionFailed));
     let plan = BulkAction::ChangePlan { plan: "team".parse().unwrap() };
@@ -84,8 +85,7 @@ async fn two_hundred_rows_good_and_bad_are_answered_in_order_and_made_once() {
         let (_, summary) = all(stream).await;
         assert_eq!((summary.done, summary.known), (done, known), "{summary:?}");
     }
-    let stream =
-        world.client().change_tenants(&change(BulkAction::Delete, false, Some(120)), &waiting()).await.unwrap();
+    let stream = world.client().change_tenants(&change(delete, false, Some(120)), &waiting()).await.unwrap();
     let (results, summary) = all(stream).await;
     assert!(summary.is_well() && summary.rows == 120, "{summary:?}");
     assert!(results.iter().all(|result| result.operation.is_some()));

@@ -1,13 +1,16 @@
 //! What seals passwords: rotated while everything runs, and out of everybody's sight.
 
 use tenantry_domain::Scope;
+use tenantry_testkit::Server;
 use tenantry_tests::{Program, Serve, World};
 
 const NEXT: &str = "2:3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_master_key_is_rotated_online_once_every_replica_has_the_next_one() {
-    let mut world = World::start().await;
+    // Homes on a server of their own: `serve` keeps tenants off the catalog's.
+    let homes = Server::own().await;
+    let mut world = World::builder().homes_on(&homes).start().await;
     let acme = world.tenant("acme").await;
     let before = world.route(&acme).await;
     // A second replica comes with both keys; the first, within this process, has the old one only.

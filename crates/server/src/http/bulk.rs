@@ -13,7 +13,8 @@ use futures::{Stream, StreamExt, stream};
 use serde::de::DeserializeOwned;
 use tenantry_api::bulk::{CSV, JSON_LINES, ROWS_MAX};
 use tenantry_api::{
-    BulkAction, BulkChange, BulkLine, BulkOutcome, BulkQuery, BulkResult, BulkSummary, Code, CreateTenant, Problem,
+    BulkAction, BulkChange, BulkLine, BulkOutcome, BulkQuery, BulkResult, BulkSummary, Code, CreateTenant,
+    GraceSeconds, Problem,
 };
 use tenantry_control::bulk::{self, Action, Reached};
 use tenantry_control::{Caller, Control, ControlError, operations};
@@ -151,7 +152,7 @@ async fn found(control: &Control, caller: &Caller, change: &BulkChange) -> Resul
 fn action(action: BulkAction) -> Action {
     match action {
         BulkAction::ChangePlan { plan } => Action::ChangePlan(plan),
-        BulkAction::Delete => Action::Delete,
+        BulkAction::Delete { grace } => Action::Delete(grace.map(GraceSeconds::as_duration)),
     }
 }
 

@@ -10,12 +10,13 @@ use tenantry_api::client::BulkStream;
 use tenantry_api::tenant::LabelSelector;
 use tenantry_api::{
     BulkAction, BulkChange, BulkLine, BulkOutcome, BulkQuery, BulkResult, BulkSummary, Client, ClusterRef,
-    CommaSeparated, ListTenants, TenantRef, WaitSeconds,
+    CommaSeparated, GraceSeconds, ListTenants, TenantRef, WaitSeconds,
 };
 use tenantry_domain::{Isolation, PlanName, Region, TenantStatus};
 
 use super::arguments::words;
 use super::error::CliError;
+use super::tenant::grace;
 use super::{Context, examples};
 
 /// What the control plane takes in one call at most.
@@ -48,6 +49,9 @@ pub(crate) enum BulkCommand {
     /// Delete every tenant that the filters find, with all their data
     #[command(after_help = examples!("tenantry tenant bulk delete --label env=test --dry-run"))]
     Delete {
+        /// For how long that can be taken back, such as 30m or 14d; 0 for not at all; 7 days unless configured otherwise
+        #[arg(long, value_name = "SPAN", value_parser = grace)]
+        grace: Option<GraceSeconds>,
         #[command(flatten)]
         change: ChangeArguments,
     },
@@ -128,8 +132,8 @@ impl BulkCommand {
                 let asking = format!("get the plan {to}");
                 change.run(context, client, BulkAction::ChangePlan { plan: to }, &asking).await
             }
-            Self::Delete { change } => {
-                change.run(context, client, BulkAction::Delete, "are deleted with all their data").await
+            Self::Delete { grace, change } => {
+                change.run(context, client, BulkAction::Delete { grace }, "are deleted with all their data").await
             }
         }
     }

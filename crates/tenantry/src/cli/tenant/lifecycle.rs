@@ -163,7 +163,7 @@ fn reasons() -> impl Iterator<Item = &'static str> {
 }
 
 /// A span in whole seconds; a bare 0 is one too.
-fn grace(text: &str) -> Result<GraceSeconds, String> {
+pub(crate) fn grace(text: &str) -> Result<GraceSeconds, String> {
     let span = if text == "0" { Duration::ZERO } else { duration(text)? };
     GraceSeconds::new(span.as_secs()).map_err(|_| "a grace period is at most a year (365d)".to_owned())
 }
