@@ -1,8 +1,8 @@
 //! Webhooks: who is told of what happens, and what became of telling them.
 //!
 //! Events come from the transactions of the changes they tell of (`Tx::emit`). Every replica takes deliveries that are
-//! due ([`dispatch`]), signs them ([`signature`]) and sends them ([`send`]) to nowhere but where its settings allow
-//! ([`address`]). A receiver gets each event at least once, always under the same delivery id.
+//! due (`dispatch`), signs them (`signature`) and sends them (`send`) to nowhere but where its settings allow
+//! (`address`). A receiver gets each event at least once, always under the same delivery id.
 
 mod address;
 mod body;
