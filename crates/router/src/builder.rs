@@ -25,6 +25,9 @@ pub struct RouterConfig {
     pub pool_size_max: u32,
     /// How long a caller waits for one of the tenant's connections to be given back.
     pub wait_timeout: Duration,
+    /// How long a caller waits for a connection that was given back and is being cleaned, before another is opened. Well
+    /// above a round trip: it keeps a caller that asks again at once from needing two connections.
+    pub return_patience: Duration,
     /// How long opening a connection may take, from resolving the name to the check of the placement.
     pub connect_timeout: Duration,
     /// A connection that was given back and does not answer for so long counts as busy with a query that nobody waits
@@ -55,6 +58,7 @@ impl Default for RouterConfig {
             pool_size: 8,
             pool_size_max: 100,
             wait_timeout: Duration::from_secs(5),
+            return_patience: Duration::from_millis(100),
             connect_timeout: Duration::from_secs(5),
             abandoned_after: Duration::from_millis(500),
             reset_timeout: Duration::from_secs(5),

@@ -79,7 +79,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         if let Some(object) = self.object.take() {
             // Not on the caller's path; and where the runtime has ended, the task is dropped and closes the connection.
-            self.runtime.spawn(give_back(Used::new(object), Arc::clone(&self.pool), self.times));
+            self.runtime.spawn(give_back(Used::new(object, &self.pool.returning), Arc::clone(&self.pool), self.times));
         }
     }
 }

@@ -34,6 +34,7 @@ mod name;
 mod pool;
 mod report;
 mod reset;
+mod returning;
 mod router;
 mod table;
 mod tenant;

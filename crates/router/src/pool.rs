@@ -13,6 +13,7 @@ use crate::builder::RouterConfig;
 use crate::connector::{TenantConnect, Tls, attach_statement, config_for};
 use crate::error::{Phase, RouterError};
 use crate::reset::reset_statements;
+use crate::returning::Returning;
 use crate::table::ClusterEntry;
 use crate::tenant::Access;
 
@@ -46,6 +47,9 @@ pub(crate) struct TenantPool {
     pub(crate) tls: Tls,
     /// What makes a connection as good as new.
     pub(crate) reset: String,
+    /// Connections that were given back and are not idle yet.
+    pub(crate) returning: Arc<Returning>,
+    return_patience: Duration,
     identity: Identity,
     schema_version: AtomicI64,
     /// Most connections.
@@ -55,8 +59,10 @@ pub(crate) struct TenantPool {
 }
 
 impl TenantPool {
-    /// Takes a connection: an idle one, or a new one, or the next that is given back. Callers are served in order.
+    /// Takes a connection: an idle one, or one that is about to be, or a new one, or the next that is given back.
+    /// Callers are served in order.
     pub(crate) async fn get(&self) -> Result<Object, PoolError> {
+        self.returning.wait_for_one(&self.pool, self.return_patience).await;
         self.pool.get().await
     }
 
@@ -173,6 +179,8 @@ impl Pools {
             pool,
             tls: tls.clone(),
             reset,
+            returning: Arc::default(),
+            return_patience: self.config.return_patience,
             identity: Identity {
                 generation: route.generation,
                 cluster: Arc::clone(cluster),

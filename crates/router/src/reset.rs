@@ -11,6 +11,7 @@ use deadpool_postgres::{ClientWrapper, Object};
 use tokio_postgres::error::SqlState;
 
 use crate::pool::TenantPool;
+use crate::returning::{Return, Returning};
 
 /// The batch that resets a session; in one round trip.
 ///
@@ -43,22 +44,26 @@ pub(crate) struct ResetTimes {
 }
 
 /// A used connection on its way back. Dropped before it is clean, it is closed.
-pub(crate) struct Used(Option<Object>);
+pub(crate) struct Used {
+    object: Option<Object>,
+    /// Dropped after the object: whoever waits finds it in the pool.
+    _return: Return,
+}
 
 impl Used {
-    pub(crate) fn new(object: Object) -> Self {
-        Self(Some(object))
+    pub(crate) fn new(object: Object, returning: &Arc<Returning>) -> Self {
+        Self { object: Some(object), _return: returning.begin() }
     }
 
     /// Gives it to the pool.
     fn give_back(mut self) {
-        drop(self.0.take());
+        drop(self.object.take());
     }
 }
 
 impl Drop for Used {
     fn drop(&mut self) {
-        if let Some(object) = self.0.take() {
+        if let Some(object) = self.object.take() {
             drop(Object::take(object));
         }
     }
@@ -66,7 +71,7 @@ impl Drop for Used {
 
 /// Cleans a connection and gives it back, or closes it.
 pub(crate) async fn give_back(used: Used, pool: Arc<TenantPool>, times: ResetTimes) {
-    let Some(client) = used.0.as_ref() else { return };
+    let Some(client) = used.object.as_ref() else { return };
     if client.is_closed() {
         return;
     }

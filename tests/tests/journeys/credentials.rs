@@ -14,8 +14,13 @@ use tenantry_tests::{Admin, HomeSession, Program, World, sqlstate};
 use tokio::task::JoinSet;
 
 async fn router(world: &World<'_>, name: &str) -> Router {
-    // Acknowledgements come with the reports; nobody waits ten seconds for one here.
-    let config = RouterConfig { report_interval: Duration::from_millis(100), ..RouterConfig::default() };
+    let config = RouterConfig {
+        // Acknowledgements come with the reports; nobody waits ten seconds for one here.
+        report_interval: Duration::from_millis(100),
+        // A busy machine does not make one router open what the other needs.
+        return_patience: Duration::from_secs(20),
+        ..RouterConfig::default()
+    };
     let builder = Router::builder().control_plane(world.url(), world.token().clone()).name(name).config(config);
     builder.build().await.expect("a router")
 }

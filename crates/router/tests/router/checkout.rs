@@ -47,6 +47,28 @@ async fn nothing_is_opened_before_it_is_asked_for_and_nothing_stays_when_idle() 
 }
 
 #[tokio::test]
+async fn a_caller_that_asks_again_at_once_gets_the_connection_that_it_gave_back() {
+    let home = Home::on(Server::shared().await, "acme").await;
+    let config = RouterConfig { return_patience: Duration::from_secs(20), ..RouterConfig::default() };
+    let mut route = home.route();
+    route.limits = Limits { pool_size: Some(4), ..Limits::default() };
+    let router = home.router_with(route, config).await;
+    let tenant = router.tenant("acme").await.expect("found");
+    let ask = async || {
+        let client = tenant.client().await.expect("a connection");
+        client.query_one("SELECT pg_backend_pid()", &[]).await.expect("an answer").get::<_, i32>(0)
+    };
+    let first = ask().await;
+    for _ in 0..50 {
+        assert_eq!(ask().await, first);
+    }
+    // Two at once need two, and nobody waits for a connection that another waits for already.
+    let (one, other) = tokio::join!(ask(), ask());
+    assert!(one == first || other == first);
+    assert_ne!(one, other);
+}
+
+#[tokio::test]
 async fn a_read_only_handle_reads_and_cannot_write() {
     let home = Home::on(Server::shared().await, "acme").await;
     let router = home.router().await;
