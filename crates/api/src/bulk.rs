@@ -1,12 +1,14 @@
 //! Many tenants in one call.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tenantry_domain::{PlanName, Slug, TenantId};
+use tenantry_domain::{Note, PlanName, Slug, SuspensionReason, TenantId};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::operation::Operation;
 use crate::problem::Problem;
 use crate::query::{GraceSeconds, WaitSeconds};
+use crate::schema;
 use crate::tenant::ListTenants;
 
 /// The media type of rows with a heading.
@@ -28,7 +30,7 @@ pub struct BulkQuery {
 }
 
 /// What to do to each tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "action", rename_all = "snake_case")]
 pub enum BulkAction {
     /// Give it another plan.
@@ -37,10 +39,29 @@ pub enum BulkAction {
         #[schema(value_type = String, example = "team")]
         plan: PlanName,
     },
+    /// Shut it out. One that is suspended already stays as it is, its reason and its end included.
+    Suspend {
+        /// Why: `admin` or `payment`; `admin` unless given.
+        #[schema(schema_with = schema::suspension_reason, required = false)]
+        reason: SuspensionReason,
+        /// More about it, for people.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<String>, max_length = 500)]
+        note: Option<Note>,
+        /// When it ends by itself; never unless given.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
+    /// Let it in again.
+    Resume {
+        /// Whether those below it that were suspended together with it are resumed too; they are unless told otherwise.
+        #[schema(required = false)]
+        subtree: bool,
+    },
     /// Delete it with all its data.
     Delete {
         /// For how many seconds that can be taken back; as configured (7 days) unless given, 0 for not at all.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(skip_serializing_if = "Option::is_none")]
         #[schema(value_type = Option<u32>, maximum = 31_536_000)]
         grace: Option<GraceSeconds>,
     },
@@ -48,6 +69,7 @@ pub enum BulkAction {
 
 /// Does the same to every tenant that a filter finds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "BulkFields")]
 pub struct BulkChange {
     /// What to do.
     #[serde(flatten)]
@@ -61,6 +83,72 @@ pub struct BulkChange {
     /// How many tenants the caller expects to reach, as a dry run has counted them. With another number nothing is done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<u64>,
+}
+
+/// A change as it is read: every field by itself, so that a mistake is pointed at and an unknown field refused.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BulkFields {
+    action: ActionName,
+    plan: Option<PlanName>,
+    reason: Option<SuspensionReason>,
+    note: Option<Note>,
+    until: Option<Timestamp>,
+    subtree: Option<bool>,
+    grace: Option<GraceSeconds>,
+    filter: ListTenants,
+    #[serde(default)]
+    dry_run: bool,
+    expected: Option<u64>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ActionName {
+    ChangePlan,
+    Suspend,
+    Resume,
+    Delete,
+}
+
+impl ActionName {
+    const fn fields(self) -> &'static [&'static str] {
+        match self {
+            Self::ChangePlan => &["plan"],
+            Self::Suspend => &["reason", "note", "until"],
+            Self::Resume => &["subtree"],
+            Self::Delete => &["grace"],
+        }
+    }
+}
+
+impl TryFrom<BulkFields> for BulkChange {
+    type Error = String;
+
+    fn try_from(fields: BulkFields) -> Result<Self, String> {
+        let BulkFields { action, plan, reason, note, until, subtree, grace, filter, dry_run, expected } = fields;
+        let given = [
+            ("plan", plan.is_some()),
+            ("reason", reason.is_some()),
+            ("note", note.is_some()),
+            ("until", until.is_some()),
+            ("subtree", subtree.is_some()),
+            ("grace", grace.is_some()),
+        ];
+        let takes = action.fields();
+        if let Some((name, _)) = given.iter().find(|(name, is_given)| *is_given && !takes.contains(name)) {
+            return Err(format!("`{name}` is of no use to this action, which takes `{}`", takes.join("`, `")));
+        }
+        let action = match action {
+            ActionName::ChangePlan => BulkAction::ChangePlan { plan: plan.ok_or("missing field `plan`")? },
+            ActionName::Suspend => {
+                BulkAction::Suspend { reason: reason.unwrap_or(SuspensionReason::Admin), note, until }
+            }
+            ActionName::Resume => BulkAction::Resume { subtree: subtree.unwrap_or(true) },
+            ActionName::Delete => BulkAction::Delete { grace },
+        };
+        Ok(Self { action, filter, dry_run, expected })
+    }
 }
 
 /// What came of one tenant.
@@ -157,9 +245,20 @@ mod tests {
             read(r#"{"action": "change_plan", "plan": "team", "filter": {"labels": "tier=free"}}"#).expect("valid");
         assert!(matches!(change.action, BulkAction::ChangePlan { .. }));
         assert_eq!((change.dry_run, change.expected), (false, None));
+        let suspend = read(r#"{"action": "suspend", "filter": {}, "dry_run": true}"#).expect("valid").action;
+        let reason = SuspensionReason::Admin;
+        assert_eq!(suspend, BulkAction::Suspend { reason, note: None, until: None });
+        let resume = read(r#"{"action": "resume", "filter": {}, "expected": 3}"#).expect("valid");
+        assert_eq!((resume.action.clone(), resume.expected), (BulkAction::Resume { subtree: true }, Some(3)));
+        for change in [change, resume] {
+            assert_eq!(read(&serde_json::to_string(&change).expect("serialises")).expect("read back"), change);
+        }
         for bad in [
             r#"{"action": "explode", "filter": {}}"#,
             r#"{"action": "change_plan", "filter": {}}"#,
+            r#"{"action": "suspend", "plan": "team", "filter": {}}"#,
+            r#"{"action": "suspend", "filter": {}, "untill": "2030-01-01T00:00:00Z"}"#,
+            r#"{"action": "delete", "reason": "payment", "filter": {}}"#,
             r#"{"action": "delete", "filter": {"colour": "red"}}"#,
             r#"{"action": "delete"}"#,
         ] {

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tenantry_domain::{Access, PlanName, Scope, Slug, Tenant, TenantId};
+use tenantry_domain::{Access, PlanName, Scope, Slug, Tenant, TenantId, TenantStatus};
 use tenantry_store::{Operation, PAGE_MAX, PageRequest, TenantChange, TenantFilter, TenantRef};
 
 use crate::caller::Caller;
 use crate::control::Control;
 use crate::error::ControlError;
-use crate::tenants::{self, CreateTenant};
+use crate::tenants::{self, CreateTenant, Resume, Suspend};
 
 /// Tenants that are worked on at the same time for one call.
 pub const CONCURRENCY: usize = 8;
@@ -19,6 +19,10 @@ pub const CONCURRENCY: usize = 8;
 pub enum Action {
     /// Give it another plan.
     ChangePlan(PlanName),
+    /// Shut it out; one that is shut out already stays as it is.
+    Suspend(Suspend),
+    /// Let it in again.
+    Resume(Resume),
     /// Delete it with all its data, after a grace period; absent means the configured one.
     Delete(Option<Duration>),
 }
@@ -37,6 +41,14 @@ pub struct Reached {
 /// Refuses whoever may not change tenants all over the fleet, before the first is touched.
 pub fn check(caller: &Caller) -> Result<(), ControlError> {
     caller.require_fleet_wide(Scope::Tenants(Access::Write))
+}
+
+/// Refuses an action that would be refused for every tenant, before the first is touched.
+pub fn check_action(action: &Action) -> Result<(), ControlError> {
+    match action {
+        Action::Suspend(wish) => wish.check(),
+        Action::ChangePlan(_) | Action::Resume(_) | Action::Delete(_) => Ok(()),
+    }
 }
 
 /// Creates one of many tenants. Under a key, a row that was sent before is found again instead of refused: a call that
@@ -104,18 +116,31 @@ pub async fn act(
     tenant: &Tenant,
 ) -> Result<Reached, ControlError> {
     let named = TenantRef::Id(tenant.id);
+    let known = Reached { tenant: tenant.id, operation: None, is_known: true };
+    let begun = |operation| Reached { operation: Some(operation), is_known: false, ..known.clone() };
     match action {
-        Action::ChangePlan(plan) if tenant.plan == *plan => {
-            Ok(Reached { tenant: tenant.id, operation: None, is_known: true })
-        }
+        Action::ChangePlan(plan) if tenant.plan == *plan => Ok(known),
         Action::ChangePlan(plan) => {
             let change = TenantChange { plan: Some(plan.clone()), ..TenantChange::default() };
             tenants::update(control, caller, &named, change, None).await?;
-            Ok(Reached { tenant: tenant.id, operation: None, is_known: false })
+            Ok(Reached { is_known: false, ..known })
         }
+        Action::Suspend(wish) => {
+            let work = tenants::suspend_unless_suspended(control, caller, tenant.id, wish).await?;
+            Ok(work.map_or(known.clone(), |work| begun(work.operation)))
+        }
+        Action::Resume(wish) => match tenants::resume(control, caller, &named, *wish).await {
+            Ok(work) => Ok(begun(work.operation)),
+            // It may have been resumed together with one above it since the filter found it.
+            Err(refused @ ControlError::InvalidState { .. }) => {
+                let now = control.store().tenant(&named).await?.state.status();
+                if now == TenantStatus::Active { Ok(known) } else { Err(refused) }
+            }
+            Err(error) => Err(error),
+        },
         Action::Delete(grace) => {
-            let (tenant, operation) = tenants::delete(control, caller, &named, *grace, None).await?;
-            Ok(Reached { tenant: tenant.id, operation: Some(operation), is_known: false })
+            let (_, operation) = tenants::delete(control, caller, &named, *grace, None).await?;
+            Ok(begun(operation))
         }
     }
 }

@@ -7,7 +7,7 @@ mod suspension;
 
 pub use deletion::{delete, purge, restore};
 pub use suspension::{Begun, Resume, Suspend, resume, suspend};
-pub(crate) use suspension::{end_suspension, end_trial};
+pub(crate) use suspension::{end_suspension, end_trial, suspend_unless_suspended};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};

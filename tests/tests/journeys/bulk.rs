@@ -1,13 +1,16 @@
 //! Many tenants in one call: each by itself, in order, and none twice.
 
-use serde_json::Value;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
 use tenantry_api::bulk::{CSV, JSON_LINES};
 use tenantry_api::{
     BulkAction, BulkChange, BulkLine, BulkOutcome, BulkQuery, BulkResult, BulkSummary, Code, CommaSeparated,
     GraceSeconds, ListTenants, WaitSeconds,
 };
-use tenantry_domain::{Access, Scope};
-use tenantry_tests::{Program, World};
+use tenantry_domain::{Access, Scope, SuspensionReason, TenantStatus};
+use tenantry_tests::{HomeSession, Program, World};
 
 fn waiting() -> BulkQuery {
     BulkQuery { wait: Some(WaitSeconds::new(60).unwrap()) }
@@ -113,15 +116,80 @@ async fn a_call_that_is_unclear_touches_no_tenant() {
             400,
         ),
         ("application/json", r#"{"action": "delete", "filter": {"parent": "nobody"}, "expected": 1}"#, 400),
+        ("application/json", r#"{"action": "suspend", "filter": {"plan": "developer"}}"#, 400),
     ] {
         let answer = wire.header("content-type", kind).post_text("/v1/tenants/bulk", body).await;
         assert_eq!(answer.status, status, "{kind} {body}: {}", answer.text);
+    }
+    for (given, pointer) in [
+        (json!({ "reason": "trial_ended" }), "/reason"),
+        (json!({ "until": "2001-01-01T00:00:00Z" }), "/until"),
+        (json!({ "untill": "2101-01-01T00:00:00Z" }), "/untill"),
+        (json!({ "note": "" }), "/note"),
+        (json!({ "subtree": true }), ""),
+    ] {
+        let mut body = json!({ "action": "suspend", "filter": { "plan": "developer" }, "expected": 1 });
+        body.as_object_mut().unwrap().append(&mut given.as_object().unwrap().clone());
+        assert_eq!(wire.post("/v1/tenants/bulk", &body).await.problem(400, "invalid_request"), [pointer], "{body}");
     }
     let narrow = world.token_with(&[Scope::Tenants(Access::Write)], Some(&acme)).await;
     let program = Program::new(&world.url(), &narrow);
     let ended = program.run(["tenant", "bulk", "delete", "--slug-prefix", "a", "--yes"]).await;
     assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
     assert_eq!(world.show(&acme).await.status, tenantry_domain::TenantStatus::Active);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_tenants_are_shut_out_and_let_in_and_those_that_are_so_already_stay_as_they_are() {
+    let world = World::start().await;
+    let created = ["acme", "acme-berlin", "bolt", "gone"].map(|slug| json!({ "slug": slug, "labels": { "due": "" } }));
+    for mut body in created {
+        if body["slug"] == "acme-berlin" {
+            body["parent"] = "acme".into();
+        }
+        world.wire().post("/v1/tenants?wait=60", &body).await.ok();
+    }
+    world.wire().post("/v1/tenants/bolt/suspend?wait=60", &json!({ "note": "by hand" })).await.ok();
+    world.wire().delete("/v1/tenants/gone?grace=3600&wait=60").await;
+    let acme = world.client().show_tenant(&"acme".parse().unwrap()).await.unwrap().value;
+    let (login, session) = (world.login(&acme).await, world.connect(&acme).await);
+
+    let change = |action| BulkChange { action, filter: labelled("due"), dry_run: false, expected: Some(4) };
+    let act = async |action| all(world.client().change_tenants(&change(action), &waiting()).await.unwrap()).await;
+    let until = Timestamp::now() + Duration::from_hours(1);
+    let (reason, note) = (SuspensionReason::Payment, "unpaid since May".parse().ok());
+    let suspend = BulkAction::Suspend { reason, note, until: Some(until) };
+    let outcomes = |results: &[BulkResult]| results.iter().map(|result| result.outcome).collect::<Vec<_>>();
+    let (results, _) = act(suspend.clone()).await;
+    let (done, known, refused) = (BulkOutcome::Done, BulkOutcome::Known, BulkOutcome::Refused);
+    assert_eq!(outcomes(&results), [done, done, known, refused], "{results:?}");
+    assert_eq!(results[3].problem.as_ref().unwrap().code, Code::InvalidState);
+    assert!(session.batch_execute("SELECT 1").await.is_err(), "the session goes on");
+    assert!(HomeSession::log_in(&login).await.is_err(), "the login gets in");
+    let told = world.show(&acme).await;
+    assert_eq!(told.status_reason.as_deref(), Some("payment: unpaid since May"));
+    assert_eq!(told.suspension.unwrap().until.map(Timestamp::as_second), Some(until.as_second()));
+
+    let (results, _) = act(BulkAction::Suspend { reason: SuspensionReason::Admin, note: None, until: None }).await;
+    assert_eq!(outcomes(&results), [known, known, known, refused], "{results:?}");
+    assert_eq!(world.show(&acme).await.status_reason.as_deref(), Some("payment: unpaid since May"));
+    let bolt = world.client().show_tenant(&"bolt".parse().unwrap()).await.unwrap().value;
+    assert_eq!(bolt.status_reason.as_deref(), Some("admin: by hand"));
+
+    let resume = BulkAction::Resume { subtree: true };
+    let (results, _) = act(resume.clone()).await;
+    assert_eq!(outcomes(&results), [done, done, done, refused], "{results:?}");
+    assert!(HomeSession::log_in(&login).await.is_ok(), "the login does not get in again");
+    // The one below comes back with the one above it, by whichever row is sooner.
+    world.wire().post("/v1/tenants/acme/suspend?wait=60", &json!({ "subtree": true })).await.ok();
+    let (results, _) = act(resume).await;
+    assert!(results[..2].iter().all(|result| [done, known].contains(&result.outcome)), "{results:?}");
+    assert_eq!(outcomes(&results[2..]), [known, refused], "{results:?}");
+    for slug in ["acme", "acme-berlin", "bolt"] {
+        let tenant = world.client().show_tenant(&slug.parse().unwrap()).await.unwrap().value;
+        assert_eq!((tenant.status, tenant.suspension), (TenantStatus::Active, None));
+    }
     world.end().await;
 }
 
@@ -153,6 +221,13 @@ async fn many_tenants_on_the_command_line() {
     let changed = program.run(["tenant", "bulk", "change-plan", "team", "--yes"].into_iter().chain(filter)).await.ok();
     assert!(changed.stdout.contains("2 done"), "{}", changed.stdout);
     assert_eq!(program.json(["tenant", "show", "acme"]).await["plan"], "team");
+    let suspend = ["tenant", "bulk", "suspend", "--reason", "payment", "--until", "2h", "--yes", "--wait", "60"];
+    let ended = program.run(suspend.into_iter().chain(filter).chain(["--output", "json"])).await.ok();
+    let summary: Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!((&summary["done"], &summary["rows"]), (&2.into(), &2.into()), "{}", ended.stdout);
+    assert_eq!(program.json(["tenant", "show", "acme"]).await["suspension"]["reason"], "payment");
+    let resumed = program.run(["tenant", "bulk", "resume", "--yes", "--wait", "60"].into_iter().chain(filter)).await;
+    assert!(resumed.ok().stdout.contains("2 done"));
     let outcomes = lines.iter().filter(|line| line["outcome"] == "refused").count();
     assert_eq!(outcomes, 1, "{:?}", BulkOutcome::Refused);
     world.end().await;

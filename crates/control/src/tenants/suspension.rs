@@ -20,7 +20,7 @@ use crate::operations::suspend_tenant::SuspendTenant;
 const MEMBERS_MAX: i64 = 500;
 
 /// The wish to shut a tenant out.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suspend {
     /// Why; one of those that people give.
     pub reason: SuspensionReason,
@@ -33,10 +33,26 @@ pub struct Suspend {
 }
 
 /// The wish to let a tenant in again.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resume {
     /// Whether those below it that were suspended together with it are resumed too.
     pub subtree: bool,
+}
+
+impl Suspend {
+    /// Refuses a reason that nobody gives, and an end that has passed.
+    pub(crate) fn check(&self) -> Result<(), ControlError> {
+        if !self.reason.is_for_people() {
+            return Err(ControlError::invalid(
+                "/reason",
+                format!("`{}` follows from something else and is not given; use admin or payment", self.reason),
+            ));
+        }
+        if self.until.is_some_and(|until| until <= Timestamp::now()) {
+            return Err(ControlError::invalid("/until", "that time has passed; name one to come, or none"));
+        }
+        Ok(())
+    }
 }
 
 /// What a call has begun.
@@ -59,18 +75,23 @@ pub async fn suspend(
     wish: Suspend,
 ) -> Result<Begun, ControlError> {
     caller.require_fleet_wide(Scope::Tenants(Access::Write))?;
-    if !wish.reason.is_for_people() {
-        return Err(ControlError::invalid(
-            "/reason",
-            format!("`{}` follows from something else and is not given; use admin or payment", wish.reason),
-        ));
-    }
-    if wish.until.is_some_and(|until| until <= Timestamp::now()) {
-        return Err(ControlError::invalid("/until", "that time has passed; name one to come, or none"));
-    }
+    wish.check()?;
     let id = visible(caller, tenant, control.store().tenant(tenant).await?)?.id;
-    let begun = attempt_suspension(control, caller, id, &wish).await?;
+    let begun = attempt_suspension(control, caller, id, &wish, Standing::Changed).await?;
     shown(control, begun).await
+}
+
+/// As [`suspend`], but a suspension that stands is left as it is: `None` where the tenant is shut out already.
+pub(crate) async fn suspend_unless_suspended(
+    control: &Control,
+    caller: &Caller,
+    tenant: TenantId,
+    wish: &Suspend,
+) -> Result<Option<Begun>, ControlError> {
+    caller.require_fleet_wide(Scope::Tenants(Access::Write))?;
+    wish.check()?;
+    let begun = attempt_suspension(control, caller, tenant, wish, Standing::Kept).await?;
+    if begun.is_empty() { Ok(None) } else { shown(control, begun).await.map(Some) }
 }
 
 /// Lets a suspended tenant in again. It counts as suspended until its home is open.
@@ -97,7 +118,7 @@ pub(crate) async fn end_suspension(control: &Control, tenant: TenantId) -> Resul
 /// A trial is over.
 pub(crate) async fn end_trial(control: &Control, tenant: TenantId) -> Result<(), ControlError> {
     let wish = Suspend { reason: SuspensionReason::TrialEnded, note: None, until: None, subtree: false };
-    match attempt_suspension(control, &upkeep(), tenant, &wish).await {
+    match attempt_suspension(control, &upkeep(), tenant, &wish, Standing::Changed).await {
         // Somebody was faster.
         Err(ControlError::InvalidState { .. } | ControlError::NotFound { .. }) => Ok(()),
         other => other.map(drop),
@@ -111,11 +132,21 @@ fn upkeep() -> Caller {
 /// Tenants with the work on them, the named one first.
 type Works = Vec<(TenantId, OperationId)>;
 
+/// What becomes of a suspension that stands when another is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Reason, note and end become the new ones.
+    Changed,
+    /// It is left as it is.
+    Kept,
+}
+
 async fn attempt_suspension(
     control: &Control,
     caller: &Caller,
     id: TenantId,
     wish: &Suspend,
+    standing: Standing,
 ) -> Result<Works, ControlError> {
     for _ in 0..ATTEMPTS {
         let below = if wish.subtree { members(control, id, Members::Below).await? } else { Vec::new() };
@@ -129,6 +160,9 @@ async fn attempt_suspension(
         for locked in locked {
             let tenant = &locked.tenant;
             let is_root = tenant.id == id;
+            if is_root && standing == Standing::Kept && is_shut_out(&locked) {
+                return Ok(Works::new());
+            }
             let stands = tenant.state.status();
             if !is_root && matches!(stands, TenantStatus::Provisioning | TenantStatus::Moving) {
                 return Err(ControlError::InvalidState {
@@ -157,6 +191,14 @@ async fn attempt_suspension(
         return Ok(works);
     }
     Err(busy())
+}
+
+/// Whether the tenant is suspended and stays so without anybody's help.
+fn is_shut_out(locked: &Locked) -> bool {
+    let is_parked = |operation: &Operation| operation.state == OperationState::Parked;
+    locked.tenant.state.status() == TenantStatus::Suspended
+        && locked.open(OperationKind::Resume).is_none()
+        && !locked.open(OperationKind::Suspend).is_some_and(is_parked)
 }
 
 /// Suspends one tenant within the caller's transaction.

@@ -17,6 +17,7 @@ use tenantry_api::{
     GraceSeconds, Problem,
 };
 use tenantry_control::bulk::{self, Action, Reached};
+use tenantry_control::tenants::{Resume, Suspend};
 use tenantry_control::{Caller, Control, ControlError, operations};
 use tenantry_domain::{OperationState, Scope, ScopeSet, Slug, Tenant};
 
@@ -76,7 +77,8 @@ fn change(Json(change): Json<BulkChange>) -> Result<BulkBody, Refusal> {
 /// Rows create a tenant each: `text/csv` with a heading (`slug`, `name`, `plan`, `region`, `isolation`, `parent`,
 /// `cluster`, `seed`, `trial_ends_at`, `label.<key>`, `override.<limit>`), or `application/x-ndjson` with what
 /// `POST /v1/tenants` takes in each line. `application/json` does the same to every tenant that a filter finds
-/// (`change_plan`, `delete`): first with `dry_run`, which counts them, then with that number as `expected`.
+/// (`change_plan`, `suspend`, `resume`, `delete`): first with `dry_run`, which counts them, then with that number as
+/// `expected`. A tenant that is so already is `known` and left as it is.
 ///
 /// The answer is one line per tenant, in order, as they are done, and a summary last; one that is refused holds up no
 /// other. Where the answer breaks off, send the same rows again under the same `Idempotency-Key`: no tenant is made
@@ -118,6 +120,8 @@ pub(crate) async fn run(
             answer(shared, caller, token, results)
         }
         BulkBody::Change(change) => {
+            let action = action(change.action.clone());
+            bulk::check_action(&action)?;
             let found = found(&control, &caller, &change).await?;
             if change.dry_run {
                 let rows = u64::try_from(found.len()).unwrap_or(u64::MAX);
@@ -125,7 +129,6 @@ pub(crate) async fn run(
                 let lines = line(&summary).map(Ok::<_, Infallible>);
                 return Ok(([(CONTENT_TYPE, JSON_LINES)], Body::from_stream(stream::iter(lines))).into_response());
             }
-            let action = action(change.action);
             let worker = Worker { control, caller: caller.clone(), wait };
             let results = stream::iter(found.into_iter().enumerate())
                 .map(move |(index, tenant)| {
@@ -152,6 +155,8 @@ async fn found(control: &Control, caller: &Caller, change: &BulkChange) -> Resul
 fn action(action: BulkAction) -> Action {
     match action {
         BulkAction::ChangePlan { plan } => Action::ChangePlan(plan),
+        BulkAction::Suspend { reason, note, until } => Action::Suspend(Suspend { reason, note, until, subtree: false }),
+        BulkAction::Resume { subtree } => Action::Resume(Resume { subtree }),
         BulkAction::Delete { grace } => Action::Delete(grace.map(GraceSeconds::as_duration)),
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
 use tenantry_api::bulk::{CSV, JSON_LINES};
 use tenantry_api::client::BulkStream;
 use tenantry_api::tenant::LabelSelector;
@@ -12,11 +13,11 @@ use tenantry_api::{
     BulkAction, BulkChange, BulkLine, BulkOutcome, BulkQuery, BulkResult, BulkSummary, Client, ClusterRef,
     CommaSeparated, GraceSeconds, ListTenants, TenantRef, WaitSeconds,
 };
-use tenantry_domain::{Isolation, PlanName, Region, TenantStatus};
+use tenantry_domain::{Isolation, Note, PlanName, Region, SuspensionReason, TenantStatus};
 
-use super::arguments::words;
+use super::arguments::{future, words};
 use super::error::CliError;
-use super::tenant::grace;
+use super::tenant::{grace, reasons};
 use super::{Context, examples};
 
 /// What the control plane takes in one call at most.
@@ -43,6 +44,37 @@ pub(crate) enum BulkCommand {
     ChangePlan {
         /// The plan that they get
         to: PlanName,
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
+    /// Shut out every tenant that the filters find; those that are suspended already stay as they are
+    #[command(after_help = examples!(
+        "tenantry tenant bulk suspend --label tier=free --dry-run",
+        "tenantry tenant bulk suspend --reason payment --note 'unpaid since May' --until 30d --label overdue --wait 60",
+        "tenantry tenant bulk suspend --below acme      # everything under it, but not itself",
+    ))]
+    Suspend {
+        /// Why
+        #[arg(long, default_value = "admin", value_parser = words::<SuspensionReason>(reasons()))]
+        reason: SuspensionReason,
+        /// More about it, for people
+        #[arg(long)]
+        note: Option<Note>,
+        /// When it ends by itself, or for how long it lasts; never unless given
+        #[arg(long, value_name = "TIME", value_parser = future)]
+        until: Option<Timestamp>,
+        #[command(flatten)]
+        change: ChangeArguments,
+    },
+    /// Let every suspended tenant that the filters find in again
+    #[command(after_help = examples!(
+        "tenantry tenant bulk resume --label overdue --dry-run",
+        "tenantry tenant bulk resume --status suspended --label overdue --wait 60 --output json",
+    ))]
+    Resume {
+        /// Leave those suspended that were suspended together with one of them
+        #[arg(long)]
+        alone: bool,
         #[command(flatten)]
         change: ChangeArguments,
     },
@@ -86,7 +118,7 @@ pub(crate) struct CreateArguments {
 /// Filters are joined by "and"; at least one is needed.
 #[derive(Debug, Args)]
 #[group(id = "bulk_filter", required = true, multiple = true, args = [
-    "status", "plan", "region", "isolation", "cluster", "parent", "labels", "slug_prefix",
+    "status", "plan", "region", "isolation", "cluster", "parent", "below", "labels", "slug_prefix",
 ])]
 pub(crate) struct ChangeArguments {
     /// In one of these statuses
@@ -107,6 +139,9 @@ pub(crate) struct ChangeArguments {
     /// Directly under this tenant, by slug or id
     #[arg(long)]
     parent: Option<TenantRef>,
+    /// Anywhere under this tenant, by slug or id
+    #[arg(long)]
+    below: Option<TenantRef>,
     /// Bearing a label: KEY, or KEY=VALUE; may be repeated
     #[arg(long = "label", value_name = "KEY[=VALUE]")]
     labels: Vec<LabelSelector>,
@@ -131,6 +166,12 @@ impl BulkCommand {
             Self::ChangePlan { to, change } => {
                 let asking = format!("get the plan {to}");
                 change.run(context, client, BulkAction::ChangePlan { plan: to }, &asking).await
+            }
+            Self::Suspend { reason, note, until, change } => {
+                change.run(context, client, BulkAction::Suspend { reason, note, until }, "are shut out").await
+            }
+            Self::Resume { alone, change } => {
+                change.run(context, client, BulkAction::Resume { subtree: !alone }, "are let in again").await
             }
             Self::Delete { grace, change } => {
                 change.run(context, client, BulkAction::Delete { grace }, "are deleted with all their data").await
@@ -162,6 +203,7 @@ impl ChangeArguments {
             isolation: self.isolation,
             cluster: self.cluster,
             parent: self.parent,
+            below: self.below,
             labels: CommaSeparated(self.labels),
             slug_prefix: self.slug_prefix,
             ..ListTenants::default()

@@ -17,7 +17,7 @@ use tenantry_domain::{
     TenantStatus,
 };
 
-pub(crate) use self::lifecycle::grace;
+pub(crate) use self::lifecycle::{grace, reasons};
 use super::affinity::{self, AffinityArguments};
 use super::arguments::{Assignment, future, map_of, read_assignments, words};
 use super::bulk::BulkCommand;

@@ -29,6 +29,8 @@ fn every_command_of_the_documentation_is_understood() {
         "tenantry tenant update acme --remove-label pilot",
         "tenantry tenant delete acme --yes --wait --timeout 5m",
         "tenantry tenant purge acme",
+        "tenantry tenant bulk suspend --reason payment --note late --until 30d --label overdue --below acme --wait 60",
+        "tenantry tenant bulk resume --alone --status suspended --dry-run",
         "tenantry cluster register eu-1 --region eu --host 127.0.0.1 --password-file p",
         "tenantry cluster update eu-1 --max-tenants 7",
         "tenantry cluster remove eu-1",

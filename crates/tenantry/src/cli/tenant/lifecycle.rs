@@ -158,7 +158,8 @@ fn confirm(tenant: &Tenant) -> Result<(), CliError> {
     }
 }
 
-fn reasons() -> impl Iterator<Item = &'static str> {
+/// Why people suspend tenants.
+pub(crate) fn reasons() -> impl Iterator<Item = &'static str> {
     SuspensionReason::ALL.iter().filter(|reason| reason.is_for_people()).map(|reason| reason.as_str())
 }
 
