@@ -260,6 +260,10 @@ pub struct CreateTenant {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub seed: Option<SeedRef>,
+    /// Whether its home is filled with nothing although its plan names a seed. Not together with `seed`, where null and
+    /// absent both mean the plan's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_seed: bool,
     /// Whom it should live beside, and whom not, in place of what the plan wishes.
     #[serde(default, skip_serializing_if = "Affinity::is_empty")]
     #[schema(schema_with = schema::affinity)]
@@ -322,6 +326,7 @@ impl CreateTenant {
             trial_ends_at: None,
             cluster: None,
             seed: None,
+            no_seed: false,
             affinity: Affinity::default(),
         }
     }

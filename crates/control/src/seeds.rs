@@ -18,6 +18,18 @@ pub const SQL_BYTES_MAX: usize = 1024 * 1024;
 /// The file that the rules of migrations are applied to. Findings and failures say the seed's name instead.
 const FILE: &str = "V1__seed.sql";
 
+/// What a new tenant's home is filled with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum SeedChoice {
+    /// What its plan says.
+    #[default]
+    OfPlan,
+    /// This one.
+    Seed(SeedRef),
+    /// Nothing, whatever its plan says.
+    Nothing,
+}
+
 /// Registers a seed, or finds the same again. The answer says whether it is new. From now on its name stands for it.
 ///
 /// Refused with every finding where the text breaks a rule of migrations, or asks to run outside a transaction.
@@ -73,16 +85,16 @@ pub async fn retire(control: &Control, caller: &Caller, seed: &SeedRef) -> Resul
     Ok(())
 }
 
-/// The seed that a new tenant gets: the one that was asked for, else its plan's.
+/// The seed that a new tenant gets, if it gets one.
 pub(crate) async fn choose(
     tx: &Tx,
-    wish: Option<&SeedRef>,
+    wish: &SeedChoice,
     of_plan: Option<SeedName>,
 ) -> Result<Option<SeedId>, ControlError> {
     let (pointer, seed) = match (wish, of_plan) {
-        (Some(seed), _) => ("/seed", seed.clone()),
-        (None, Some(name)) => ("/plan", SeedRef::Name(name)),
-        (None, None) => return Ok(None),
+        (SeedChoice::Seed(seed), _) => ("/seed", seed.clone()),
+        (SeedChoice::OfPlan, Some(name)) => ("/plan", SeedRef::Name(name)),
+        (SeedChoice::OfPlan, None) | (SeedChoice::Nothing, _) => return Ok(None),
     };
     match tx.seed(&seed).await {
         Ok(seed) if seed.retired_at.is_none() => Ok(Some(seed.id)),

@@ -15,7 +15,7 @@ use tenantry_domain::Generation;
 use tenantry_domain::plan::DEFAULT_PLAN;
 use tenantry_domain::{
     Access, Affinity, ClusterId, DisplayName, EventKind, Isolation, Labels, Limits, OperationId, OperationKind,
-    Overrides, Plan, PlanName, Region, RouteState, Scope, SeedId, SeedRef, Slug, Tenant, TenantId,
+    Overrides, Plan, PlanName, Region, RouteState, Scope, SeedId, Slug, Tenant, TenantId,
 };
 use tenantry_store::{
     AuditEntry, ClusterRef, NewEvent, NewOperation, NewTenant, Operation, Page, PageRequest, TenantChange,
@@ -29,7 +29,7 @@ use crate::engine::Kind;
 use crate::error::ControlError;
 use crate::operations::provision_tenant::ProvisionTenant;
 use crate::operations::reserve_home;
-use crate::seeds;
+use crate::seeds::{self, SeedChoice};
 use crate::{plans, reconcilers};
 
 /// The wish for a new tenant. Only the slug has no default.
@@ -55,8 +55,8 @@ pub struct CreateTenant {
     pub trial_ends_at: Option<Timestamp>,
     /// The only cluster that will do.
     pub cluster: Option<ClusterRef>,
-    /// What its home is filled with; absent means what the plan says.
-    pub seed: Option<SeedRef>,
+    /// What its home is filled with.
+    pub seed: SeedChoice,
     /// Whom it should live beside, and whom not, in place of what the plan wishes.
     pub affinity: Affinity,
 }
@@ -170,7 +170,7 @@ async fn draft(
         None => None,
     };
     check_region(tx, control, &region).await?;
-    let seed = seeds::choose(tx, wish.seed.as_ref(), plan.seed.clone()).await?;
+    let seed = seeds::choose(tx, &wish.seed, plan.seed.clone()).await?;
     let name = match &wish.name {
         Some(name) => name.clone(),
         None => DisplayName::parse(wish.slug.as_str())?,

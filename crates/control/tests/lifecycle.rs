@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tenantry_control::clusters::{self, RegisterCluster};
 use tenantry_control::records::{ClusterChange, ClusterRef, OperationFilter, PageRequest, TenantFilter, TenantRef};
+use tenantry_control::seeds::SeedChoice;
 use tenantry_control::tenants::{self, CreateTenant};
 use tenantry_control::{Caller, Control, ControlConfig, ControlError, migration_sets, operations, rollouts, routes};
 use tenantry_domain::{
@@ -114,7 +115,7 @@ fn wish(slug: &str, isolation: Isolation) -> CreateTenant {
         overrides: Overrides::default(),
         trial_ends_at: None,
         cluster: None,
-        seed: None,
+        seed: SeedChoice::OfPlan,
         affinity: Affinity::default(),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tenantry_api::{Code, CreateTenant, PushSeed, TenantWithOperation, WaitSeconds};
 use tenantry_domain::{Isolation, OperationState, SeedRef, Slug, TenantStatus};
 use tenantry_testkit::{BreakableSocket, Server};
@@ -115,6 +116,35 @@ async fn a_plan_gives_its_seed_to_new_tenants_and_keeps_it_from_being_retired() 
     assert!(world.client().show_seed(&id).await.unwrap().retired_at.is_some());
     let text = program.run(["seed", "show", first["id"].as_str().unwrap(), "--sql"]).await.ok().stdout;
     assert_eq!(text, SQL);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_may_do_without_the_seed_of_its_plan() {
+    let world = World::start().await;
+    let (program, wire) = (Program::new(&world.url(), world.token()), world.wire());
+    world.client().push_seed(&push("first-notes", SQL)).await.unwrap();
+    program.json(["plan", "create", "filled", "--isolation", "schema", "--seed", "first-notes"]).await;
+    let notes = async |slug: &str| {
+        let tenant = world.client().show_tenant(&slug.parse().unwrap()).await.unwrap().value;
+        world.connect(&tenant).await.one::<i64>("SELECT count(*) FROM notes WHERE body IN ('one', 'two')").await
+    };
+    program.run(["tenant", "create", "bare", "--plan", "filled", "--no-seed"]).await.ok();
+    assert_eq!(notes("bare").await, 0);
+    // Null is no choice: whoever writes it for what is not given gets what the plan gives.
+    let null = json!({ "slug": "null", "plan": "filled", "seed": null });
+    wire.post("/v1/tenants?wait=60", &null).await.ok();
+    assert_eq!(notes("null").await, 2);
+
+    let csv = "slug,plan,seed,no_seed\nempty,filled,,true\nfull,filled,,false\nboth,filled,first-notes,true\n";
+    let answer = wire.header("content-type", "text/csv").post_text("/v1/tenants/bulk?wait=60", csv).await.ok();
+    let lines: Vec<Value> = answer.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let outcomes: Vec<_> = lines[..3].iter().map(|line| line["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes, ["done", "done", "refused"], "{}", answer.text);
+    assert_eq!(lines[2]["problem"]["errors"][0]["pointer"], "/no_seed");
+    assert_eq!((notes("empty").await, notes("full").await), (0, 2));
+    let both = json!({ "slug": "both", "seed": "first-notes", "no_seed": true });
+    assert_eq!(wire.post("/v1/tenants", &both).await.problem(400, "invalid_request"), ["/no_seed"]);
     world.end().await;
 }
 

@@ -75,7 +75,7 @@ fn change(Json(change): Json<BulkChange>) -> Result<BulkBody, Refusal> {
 /// Create or change many tenants
 ///
 /// Rows create a tenant each: `text/csv` with a heading (`slug`, `name`, `plan`, `region`, `isolation`, `parent`,
-/// `cluster`, `seed`, `trial_ends_at`, `label.<key>`, `override.<limit>`), or `application/x-ndjson` with what
+/// `cluster`, `seed`, `no_seed`, `trial_ends_at`, `label.<key>`, `override.<limit>`), or `application/x-ndjson` with what
 /// `POST /v1/tenants` takes in each line. `application/json` does the same to every tenant that a filter finds
 /// (`change_plan`, `suspend`, `resume`, `delete`): first with `dry_run`, which counts them, then with that number as
 /// `expected`. A tenant that is so already is `known` and left as it is.
@@ -208,7 +208,11 @@ impl Worker {
             Err(problem) => return refused(row_number, None, *problem),
         };
         let slug = create.slug.clone();
-        let reached = bulk::create(&self.control, &self.caller, tenants::wish(create), key).await;
+        let wish = match tenants::wish(create) {
+            Ok(wish) => wish,
+            Err(refusal) => return refused(row_number, Some(slug), refusal.into_problem()),
+        };
+        let reached = bulk::create(&self.control, &self.caller, wish, key).await;
         self.finish(row_number, slug, reached).await
     }
 

@@ -11,7 +11,10 @@ use super::problem::Refusal;
 pub(crate) type BulkRow = Result<CreateTenant, Box<Problem>>;
 
 /// Columns that stand for a field of the same name.
-const FIELDS: [&str; 9] = ["slug", "name", "plan", "region", "isolation", "parent", "cluster", "seed", "trial_ends_at"];
+const FIELDS: [&str; 10] =
+    ["slug", "name", "plan", "region", "isolation", "parent", "cluster", "seed", NO_SEED, "trial_ends_at"];
+/// The one field among them that is no text.
+const NO_SEED: &str = "no_seed";
 const LABEL: &str = "label.";
 const OVERRIDE: &str = "override.";
 
@@ -55,6 +58,8 @@ fn row(heading: &csv::StringRecord, record: &csv::StringRecord) -> BulkRow {
             labels.insert(key.to_owned(), value.into());
         } else if let Some(limit) = column.strip_prefix(OVERRIDE) {
             overrides.insert(limit.to_owned(), scalar(value));
+        } else if column == NO_SEED {
+            fields.insert(column.to_owned(), scalar(value));
         } else {
             fields.insert(column.to_owned(), value.into());
         }
@@ -126,21 +131,23 @@ mod tests {
 
     #[test]
     fn a_row_is_read_by_its_heading_and_a_bad_one_spoils_no_other() {
-        let csv = "\u{feff}slug, plan,label.tier,override.connections,trial_ends_at\r\n\
-                   acme,team,gold,50,2030-01-01T00:00:00Z\r\n\
+        let csv = "\u{feff}slug, plan,label.tier,override.connections,trial_ends_at,no_seed\r\n\
+                   acme,team,gold,50,2030-01-01T00:00:00Z,true\r\n\
                    Not A Slug,,,,\r\n\
                    bolt,,,many,\r\n\
-                   \"coal\",,,,,,\r\n\
-                   dust\r\n";
+                   \"coal\",,,,,,,\r\n\
+                   dust\r\n\
+                   elm,,,,,maybe\r\n";
         let rows = of_csv(csv.as_bytes()).expect("readable");
-        assert_eq!(rows.len(), 5);
+        assert_eq!(rows.len(), 6);
         let first = rows[0].as_ref().expect("valid");
         assert_eq!((first.slug.as_str(), first.labels.as_map()["tier"].as_str()), ("acme", "gold"));
         assert_eq!(first.overrides.limits.connections, Some(50));
-        assert!(first.trial_ends_at.is_some());
+        assert!(first.trial_ends_at.is_some() && first.no_seed);
         assert_eq!(rows[1].as_ref().expect_err("no slug").errors[0].pointer, "/slug");
         assert!(rows[2].as_ref().expect_err("no number").errors[0].pointer.starts_with("/overrides"));
-        assert!(rows[3].is_err() && rows[4].is_ok());
+        assert!(rows[3].is_err() && rows[4].as_ref().is_ok_and(|row| !row.no_seed));
+        assert_eq!(rows[5].as_ref().expect_err("no switch").errors[0].pointer, "/no_seed");
     }
 
     #[test]

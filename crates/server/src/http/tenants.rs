@@ -9,6 +9,7 @@ use tenantry_api::{
     Operation, Page, Patch, Tenant, TenantPreview, TenantRef, TenantWithOperation, UpdateTenant, WaitQuery,
 };
 use tenantry_control::records::{self, TenantChange, TenantFilter};
+use tenantry_control::seeds::SeedChoice;
 use tenantry_control::{Caller, Control, ControlError, credentials, tenants};
 use tenantry_domain::InvalidName;
 use tracing::{Span, field};
@@ -58,7 +59,7 @@ pub(crate) async fn create(
     Query(query): Query<CreateTenantQuery>,
     Json(body): Json<CreateTenant>,
 ) -> Result<Response, Refusal> {
-    let wish = wish(body);
+    let wish = wish(body)?;
     if query.dry_run {
         if query.wait.is_some() {
             return Err(Refusal::invalid("?wait", "a dry run begins nothing that could be waited for; leave it out"));
@@ -79,8 +80,14 @@ pub(crate) async fn create(
 }
 
 /// What the body asks for.
-pub(crate) fn wish(body: CreateTenant) -> tenants::CreateTenant {
-    tenants::CreateTenant {
+pub(crate) fn wish(body: CreateTenant) -> Result<tenants::CreateTenant, Refusal> {
+    let seed = match (body.seed, body.no_seed) {
+        (Some(_), true) => return Err(Refusal::invalid("/no_seed", "`seed` names one; leave out one of the two")),
+        (Some(seed), false) => SeedChoice::Seed(seed),
+        (None, true) => SeedChoice::Nothing,
+        (None, false) => SeedChoice::OfPlan,
+    };
+    Ok(tenants::CreateTenant {
         slug: body.slug,
         name: body.name,
         plan: body.plan,
@@ -91,9 +98,9 @@ pub(crate) fn wish(body: CreateTenant) -> tenants::CreateTenant {
         overrides: body.overrides,
         trial_ends_at: body.trial_ends_at,
         cluster: body.cluster.map(convert::cluster_ref),
-        seed: body.seed,
+        seed,
         affinity: body.affinity,
-    }
+    })
 }
 
 /// List tenants

@@ -32,8 +32,8 @@ pub(crate) enum BulkCommand {
         "tenantry tenant bulk create --file - --format ndjson --wait 60 < tenants.ndjson",
         "",
         "The first line of CSV names its columns: slug, name, plan, region, isolation, parent, cluster, seed,",
-        "trial_ends_at, label.<key>, override.<limit>. Only slug is needed. Where the call breaks off, repeat it with",
-        "the same --key: no tenant is made twice.",
+        "no_seed, trial_ends_at, label.<key>, override.<limit>. Only slug is needed. Where the call breaks off, repeat",
+        "it with the same --key: no tenant is made twice.",
     ))]
     Create(CreateArguments),
     /// Give another plan to every tenant that the filters find

@@ -40,6 +40,7 @@ pub(crate) enum TenantCommand {
         "tenantry tenant create acme --isolation cluster --no-wait",
         "tenantry tenant create acme --region eu --label group=skyteam --apart group --dry-run   # where, and why there",
         "tenantry tenant create acme --override connections=50 --override temporary_tables=true",
+        "tenantry tenant create acme --plan trial --no-seed     # empty, although the plan has a seed",
     ))]
     Create(Box<CreateArguments>),
     /// List tenants
@@ -166,6 +167,9 @@ pub(crate) struct CreateArguments {
     /// The seed that its home is filled with, by name or digest; the plan's unless given
     #[arg(long)]
     seed: Option<SeedRef>,
+    /// Fill its home with nothing, although its plan names a seed
+    #[arg(long, conflicts_with = "seed")]
+    no_seed: bool,
     /// The cluster to place it on, by name or id; chosen unless given
     #[arg(long)]
     cluster: Option<ClusterRef>,
@@ -336,6 +340,7 @@ async fn create(context: &Context, client: &Client, arguments: CreateArguments) 
         trial_ends_at: arguments.trial_ends,
         cluster: arguments.cluster,
         seed: arguments.seed,
+        no_seed: arguments.no_seed,
         affinity: arguments.affinity.read()?,
     };
     if arguments.dry_run {

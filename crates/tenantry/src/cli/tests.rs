@@ -28,6 +28,7 @@ fn every_command_of_the_documentation_is_understood() {
         "tenantry tenant show 01923f4a-5b6c-7d8e-9fa0-b1c2d3e4f506",
         "tenantry tenant update acme --remove-label pilot",
         "tenantry tenant delete acme --yes --wait --timeout 5m",
+        "tenantry tenant create acme --plan trial --no-seed",
         "tenantry tenant purge acme",
         "tenantry tenant bulk suspend --reason payment --note late --until 30d --label overdue --below acme --wait 60",
         "tenantry tenant bulk resume --alone --status suspended --dry-run",
