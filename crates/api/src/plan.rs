@@ -132,7 +132,7 @@ pub struct UpdatePlan {
     pub seed: Patch<SeedName>,
     /// Whom tenants to come should live beside, and whom not, anew as a whole; null removes it.
     #[serde(skip_serializing_if = "Patch::is_keep")]
-    #[schema(schema_with = schema::affinity, required = false)]
+    #[schema(schema_with = schema::affinity_patch, required = false)]
     pub affinity: Patch<Affinity>,
 }
 

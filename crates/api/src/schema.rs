@@ -137,6 +137,15 @@ pub(crate) fn cluster_limits() -> Object {
 
 /// Whom a tenant should live beside, and whom not.
 pub(crate) fn affinity() -> Object {
+    with_affinity().build()
+}
+
+/// The same anew, or null.
+pub(crate) fn affinity_patch() -> Object {
+    with_affinity().schema_type(utoipa::openapi::schema::SchemaType::from_iter([Type::Object, Type::Null])).build()
+}
+
+fn with_affinity() -> ObjectBuilder {
     let apart = ObjectBuilder::new()
         .property("label", ObjectBuilder::new().schema_type(Type::String).max_length(Some(63)))
         .required("label")
@@ -146,7 +155,6 @@ pub(crate) fn affinity() -> Object {
         .property("apart", apart)
         .property("with_parent", ObjectBuilder::new().schema_type(Type::Boolean))
         .additional_properties(Some(AdditionalProperties::FreeForm(false)))
-        .build()
 }
 
 /// Checks on a server.

@@ -360,6 +360,11 @@ pub struct UpdateTenant {
     #[serde(skip_serializing_if = "Patch::is_keep")]
     #[schema(value_type = Option<String>)]
     pub trial_ends_at: Patch<Timestamp>,
+    /// Whom it should live beside, and whom not, anew as a whole; null for what its plan wishes. It counts wherever a
+    /// place is chosen from now on; the home does not move by itself.
+    #[serde(skip_serializing_if = "Patch::is_keep")]
+    #[schema(schema_with = schema::affinity_patch, required = false)]
+    pub affinity: Patch<Affinity>,
 }
 
 /// Which tenants to list. Filters are joined by "and".

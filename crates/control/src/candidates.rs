@@ -119,29 +119,38 @@ pub(crate) async fn plan_home(
     Ok(plan)
 }
 
+/// A tenant must keep apart from others by a label that it does not bear.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the tenant must keep apart from others by its label `{label}`, and bears none; give it the label `{label}`")]
+pub(crate) struct LacksLabel {
+    label: String,
+}
+
+impl Newcomer<'_> {
+    /// Whom it should live beside, and whom not, its own wishes in place of its plan's.
+    fn affinity(&self) -> Affinity {
+        self.plan.affinity.clone().overridden_by(self.affinity.clone())
+    }
+
+    /// Whom it keeps away from: nobody without the label, which is a mistake where it must.
+    pub(crate) fn keep_apart(&self) -> Result<Option<KeepApart>, LacksLabel> {
+        // A server of one's own has no neighbours.
+        let Some(apart) = self.affinity().apart.filter(|_| self.isolation != Isolation::Cluster) else {
+            return Ok(None);
+        };
+        match self.labels.as_map().get(&apart.label) {
+            Some(value) => Ok(Some(KeepApart { value: value.clone(), label: apart.label, required: apart.required })),
+            None if apart.required => Err(LacksLabel { label: apart.label }),
+            None => Ok(None),
+        }
+    }
+}
+
 /// The newcomer's wish in the planner's words.
 pub(crate) async fn wish_of(tx: &Tx, newcomer: Newcomer<'_>, pin: Option<ClusterId>) -> Result<Wish, ControlError> {
-    let affinity = newcomer.plan.affinity.clone().overridden_by(newcomer.affinity.clone());
-    let apart = match affinity.apart {
-        // A server of one's own has no neighbours.
-        Some(apart) if newcomer.isolation != Isolation::Cluster => match newcomer.labels.as_map().get(&apart.label) {
-            Some(value) => Some(KeepApart { value: value.clone(), label: apart.label, required: apart.required }),
-            None if apart.required => {
-                return Err(ControlError::invalid(
-                    "/labels",
-                    format!(
-                        "the tenant must keep apart from others by its label `{0}`, and bears none; give it the label \
-                             `{0}`",
-                        apart.label
-                    ),
-                ));
-            }
-            None => None,
-        },
-        _ => None,
-    };
+    let apart = newcomer.keep_apart().map_err(|lacks| ControlError::invalid("/labels", lacks.to_string()))?;
     let near = match newcomer.parent {
-        Some(parent) if affinity.with_parent == Some(true) => tx.cluster_of_tenant(parent).await?,
+        Some(parent) if newcomer.affinity().with_parent == Some(true) => tx.cluster_of_tenant(parent).await?,
         _ => None,
     };
     Ok(Wish {

@@ -5,8 +5,8 @@ mod differences;
 use std::time::Duration;
 
 use tenantry_domain::{
-    Access, Cluster, EffectivePlan, FeedVersion, Home, HomeId, Limits, OperationKind, Route, SchemaVersion, Scope,
-    Tenant, TenantStatus,
+    Access, Cluster, EffectivePlan, FeedVersion, Home, HomeId, Limits, OperationKind, Plan, Route, SchemaVersion,
+    Scope, Tenant, TenantStatus,
 };
 use tenantry_fleet::{ClusterTarget, IntendedRoles, ObservedHome, RoleSecrets, Stamp};
 use tenantry_store::{
@@ -15,6 +15,7 @@ use tenantry_store::{
 };
 
 use crate::caller::Caller;
+use crate::candidates::Newcomer;
 use crate::control::Control;
 use crate::error::ControlError;
 use crate::operations::cluster_target::target_of;
@@ -104,6 +105,7 @@ pub async fn explain(control: &Control, caller: &Caller, named: &TenantRef) -> R
     let store = control.store();
     let plan = store.plan(&tenant.plan).await?;
     let limits = plan.limits.overridden_by(tenant.overrides.limits);
+    let neighbours = neighbours(control, caller, &tenant, &plan).await?;
     let plan = EffectivePlan::of(&plan, &tenant.overrides);
     let route = match store.resolve(&RouteRef::Id(tenant.id), false).await {
         Ok(route) => Some(route),
@@ -131,7 +133,8 @@ pub async fn explain(control: &Control, caller: &Caller, named: &TenantRef) -> R
         None => (None, Observed::default()),
     };
     let (routers, feed_version) = routers(control, route.as_ref()).await?;
-    let differences = differences::between(&tenant, route.as_ref(), home.as_ref(), &observed, &routers);
+    let mut differences = differences::between(&tenant, route.as_ref(), home.as_ref(), &observed, &routers);
+    differences.extend(neighbours);
     Ok(Explanation {
         tenant,
         plan,
@@ -181,6 +184,34 @@ async fn reason_of(control: &Control, tenant: &Tenant, home: &HomeRecord) -> Res
         return Ok(placed.map_or_else(|| "the planner's decision was not recorded".to_owned(), str::to_owned));
     }
     Ok("the operation that chose it is forgotten".to_owned())
+}
+
+/// What is wrong with those who live beside it, in a sentence. Not for a caller that is bound to one tenant: who else
+/// bears a label is none of its business.
+async fn neighbours(
+    control: &Control,
+    caller: &Caller,
+    tenant: &Tenant,
+    plan: &Plan,
+) -> Result<Option<String>, ControlError> {
+    let Some(placement) = tenant.state.placement().filter(|_| caller.tenant.is_none()) else { return Ok(None) };
+    let apart = match Newcomer::of(tenant, plan).keep_apart() {
+        Ok(Some(apart)) if apart.required => apart,
+        Ok(_) => return Ok(None),
+        Err(lacks) => return Ok(Some(lacks.to_string())),
+    };
+    let tx = control.store().begin().await?;
+    let clusters = tx.placement_candidates(Some((&apart.label, &apart.value))).await?;
+    let alike = clusters.iter().find(|it| it.cluster.id == placement.home.cluster).map_or(0, |it| it.alike);
+    // The tenant bears the label itself.
+    let others = alike.saturating_sub(1);
+    Ok((others > 0).then(|| {
+        format!(
+            "the tenant must keep apart from others with the label `{}={}`, and {others} of them live on its cluster; \
+             no home moves by itself",
+            apart.label, apart.value
+        )
+    }))
 }
 
 async fn routers(control: &Control, route: Option<&Route>) -> Result<(Vec<RouterStanding>, FeedVersion), ControlError> {

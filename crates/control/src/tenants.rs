@@ -215,8 +215,9 @@ pub async fn show(control: &Control, caller: &Caller, tenant: &TenantRef) -> Res
     visible(caller, tenant, control.store().tenant(tenant).await?)
 }
 
-/// Changes name, plan, labels, overrides, parent or the end of the trial. Isolation stays: that takes a move. Parent and
-/// trial are not for callers that are bound to a tenant: those are about what it owes others.
+/// Changes name, plan, labels, overrides, parent, wishes about neighbours or the end of the trial. Isolation and cluster
+/// stay: those take a move. Parent, neighbours and trial are not for callers that are bound to a tenant: those are about
+/// what it owes others.
 pub async fn update(
     control: &Control,
     caller: &Caller,
@@ -226,7 +227,7 @@ pub async fn update(
 ) -> Result<Tenant, ControlError> {
     caller.require(Scope::Tenants(Access::Write))?;
     let changes_limits = change.plan.is_some() || change.overrides.is_some();
-    if changes_limits || change.parent.is_some() || change.trial_ends_at.is_some() {
+    if changes_limits || change.parent.is_some() || change.affinity.is_some() || change.trial_ends_at.is_some() {
         // Nobody raises the limits that hold for himself, nor moves the end of his own trial.
         caller.require_fleet_wide(Scope::Tenants(Access::Write))?;
     }
@@ -250,6 +251,7 @@ pub async fn update(
         hierarchy::check_parent(&tx, Some(before.id), &TenantRef::Id(parent)).await?;
     }
     let after = tx.update_tenant(before.id, &change).await?;
+    check_apart(&tx, &change, &before, &after).await?;
     audit(&mut tx, caller, "tenant.update", before.id, None, Some(summary(&before)), Some(summary(&after))).await?;
     tx.emit(&NewEvent::of_tenant(EventKind::TenantUpdated, before.id)).await?;
     if changes_limits {
@@ -259,6 +261,23 @@ pub async fn update(
     tx.touch_route(before.id).await?;
     tx.commit().await?;
     Ok(after)
+}
+
+/// Refuses a change after which the tenant must keep apart by a label that it does not bear: no home could be found for
+/// it again. One that is so already may be changed otherwise.
+async fn check_apart(tx: &Tx, change: &TenantChange, before: &Tenant, after: &Tenant) -> Result<(), ControlError> {
+    if change.affinity.is_none() && change.labels.is_none() && change.plan.is_none() {
+        return Ok(());
+    }
+    let Err(lacks) = Newcomer::of(after, &tx.plan(&after.plan).await?).keep_apart() else { return Ok(()) };
+    let was_so = Newcomer::of(before, &tx.plan(&before.plan).await?).keep_apart().is_err();
+    let pointer = match (change.affinity.is_some(), change.labels.is_some()) {
+        (true, _) => "/affinity",
+        _ if was_so => return Ok(()),
+        (false, true) => "/labels",
+        (false, false) => "/plan",
+    };
+    Err(ControlError::invalid(pointer, lacks.to_string()))
 }
 
 /// A tenant outside the caller's sight is told apart from a missing one by nobody.

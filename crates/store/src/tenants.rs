@@ -101,6 +101,8 @@ pub struct TenantChange {
     pub parent: Option<Option<TenantId>>,
     /// Another end of its trial, or none.
     pub trial_ends_at: Option<Option<Timestamp>>,
+    /// Whom it should live beside, and whom not, anew.
+    pub affinity: Option<Affinity>,
 }
 
 /// Which tenants are wanted; everything that is given must hold.
@@ -249,7 +251,8 @@ impl Tx {
             self.client()?,
             "UPDATE tenant SET name = coalesce($2, name), plan = coalesce($3, plan), labels = coalesce($4, labels),
                     overrides = coalesce($5, overrides), parent = CASE WHEN $6 THEN $7 ELSE parent END,
-                    trial_ends_at = CASE WHEN $8 THEN $9 ELSE trial_ends_at END, updated_at = clock_timestamp()
+                    trial_ends_at = CASE WHEN $8 THEN $9 ELSE trial_ends_at END, affinity = coalesce($10, affinity),
+                    updated_at = clock_timestamp()
              WHERE id = $1",
             &[
                 &id.as_uuid(),
@@ -261,6 +264,7 @@ impl Tx {
                 &change.parent.flatten().map(TenantId::as_uuid),
                 &change.trial_ends_at.is_some(),
                 &change.trial_ends_at.flatten(),
+                &change.affinity.as_ref().map(to_json).transpose()?,
             ],
         )
         .await?;

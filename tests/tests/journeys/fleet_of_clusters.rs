@@ -162,6 +162,67 @@ async fn tenants_of_one_group_keep_apart_and_children_follow_their_parent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whom_a_tenant_keeps_apart_from_can_be_changed_and_counts_from_then_on() {
+    let mut world = World::start().await;
+    let other = world.add_cluster("other", Admin::Superuser, |_| ()).await;
+    let main: ClusterRef = world.main_cluster().id.into();
+    let (wire, program) = (world.wire(), Program::new(&world.url(), world.token()));
+    for (slug, cluster) in [("a", "main"), ("b", "main"), ("c", "other")] {
+        let wish = json!({ "slug": slug, "cluster": cluster, "labels": { "group": "skyteam" } });
+        wire.post("/v1/tenants?wait=60", &wish).await.ok();
+    }
+    let goes = async |slug: &str| {
+        let plan = world.client().drain_cluster(&main, &DrainQuery { dry_run: true, limit: None }).await.unwrap();
+        plan.moves.into_iter().find(|it| it.slug.as_str() == slug).unwrap()
+    };
+    let differences = async || {
+        let told = wire.get("/v1/tenants/a/explain").await.ok().json["differences"].clone();
+        serde_json::from_value::<Vec<String>>(told).unwrap()
+    };
+    assert_eq!(goes("a").await.to.map(|to| to.id), Some(other.id));
+    assert_eq!(differences().await, Vec::<String>::new());
+
+    let shown = program.json(["tenant", "update", "a", "--strictly-apart", "group"]).await;
+    assert_eq!(shown["affinity"], json!({ "apart": { "label": "group", "required": true } }));
+    let shown = program.json(["tenant", "update", "a", "--with-parent"]).await;
+    let whole = json!({ "apart": { "label": "group", "required": true }, "with_parent": true });
+    assert_eq!(shown["affinity"], whole, "what is not named stays");
+    assert!(!goes("a").await.is_possible && goes("b").await.is_possible, "{:?}", goes("a").await);
+    assert!(matches!(&differences().await[..], [one] if one.contains("group=skyteam")), "{:?}", differences().await);
+    // Where it lives it may stay.
+    assert_eq!(wire.get("/v1/tenants/a").await.ok().json["cluster"], json!(world.main_cluster().id));
+    let log = wire.get("/v1/audit-log?tenant=a&limit=1").await.ok();
+    assert_eq!(log.json["items"][0]["after"]["affinity"], whole, "{}", log.text);
+
+    // What would leave it without any place to go is refused, by whichever field brings it about.
+    let lost = wire.patch("/v1/tenants/a", &json!({ "labels": { "group": null } })).await;
+    assert_eq!(lost.problem(400, "invalid_request"), ["/labels"]);
+    let apart = json!({ "affinity": { "apart": { "label": "rack", "required": true } } });
+    assert_eq!(wire.patch("/v1/tenants/a", &apart).await.problem(400, "invalid_request"), ["/affinity"]);
+    for (bad, pointer) in [
+        (json!({ "affinity": { "apart": { "label": "Not A Key" } } }), "/affinity/apart/label"),
+        (json!({ "affinity": { "beside": "b" } }), "/affinity/beside"),
+    ] {
+        assert_eq!(wire.patch("/v1/tenants/a", &bad).await.problem(400, "invalid_request"), [pointer]);
+    }
+    let a = world.client().show_tenant(&"a".parse().unwrap()).await.unwrap().value;
+    let bound = world.token_with(&[tenantry_domain::Scope::Admin], Some(&a)).await;
+    wire.token(&bound).patch("/v1/tenants/a", &json!({ "affinity": null })).await.problem(403, "forbidden");
+    assert_eq!(wire.get("/v1/tenants/a").await.ok().json["affinity"], whole);
+
+    // A plan may come to ask for a label that some of its tenants lack: those stay, and the others are planned.
+    program.json(["plan", "create", "racked", "--isolation", "schema", "--apart", "rack"]).await;
+    program.json(["tenant", "update", "b", "--plan", "racked"]).await;
+    program.json(["plan", "update", "racked", "--strictly-apart", "rack"]).await;
+    assert!(goes("b").await.reason.is_some_and(|reason| reason.contains("rack")));
+    program.json(["tenant", "update", "b", "--label", "colour=red"]).await;
+
+    program.json(["tenant", "update", "a", "--remove-affinity"]).await;
+    assert_eq!(goes("a").await.to.map(|to| to.id), Some(other.id));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_that_is_away_takes_no_new_homes_and_stands_in_nobodys_way() {
     let server = Server::own().await;
     let socket = BreakableSocket::before(server.address()).await;

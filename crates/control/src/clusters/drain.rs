@@ -36,6 +36,15 @@ pub struct DrainMove {
     pub choice: Option<Choice>,
     /// What the planner says of each cluster, with those counted that go before this one.
     pub decision: Decision,
+    /// Why the planner could not even be asked.
+    pub trouble: Option<String>,
+}
+
+impl DrainMove {
+    /// Why it cannot go; absent where it can.
+    pub fn refusal(&self) -> Option<String> {
+        self.choice.is_none().then(|| self.trouble.clone().unwrap_or_else(|| self.decision.explain()))
+    }
 }
 
 /// Plans where the cluster's tenants would go, one after the other, each counted before the next is placed. Unless
@@ -98,7 +107,13 @@ impl Planning<'_> {
             self.plans.insert(tenant.plan.clone(), plan);
         }
         let plan = &self.plans[&tenant.plan];
-        let wish = wish_of(self.tx, Newcomer::of(&tenant, plan), None).await?;
+        let newcomer = Newcomer::of(&tenant, plan);
+        // Its plan may have come to ask for a label since: then it stays, and the others are planned all the same.
+        if let Err(lacks) = newcomer.keep_apart() {
+            let (trouble, decision) = (Some(lacks.to_string()), Decision { chosen: None, considered: Vec::new() });
+            return Ok(Some(DrainMove { tenant, choice: None, decision, trouble }));
+        }
+        let wish = wish_of(self.tx, newcomer, None).await?;
         let fleet = self.fleet(&wish).await?;
         let decision = placement::choose(&wish, &fleet);
         let mut choice = decision.chosen.map(Choice::Cluster);
@@ -111,7 +126,7 @@ impl Planning<'_> {
                 }
             }
         }
-        Ok(Some(DrainMove { tenant, choice, decision }))
+        Ok(Some(DrainMove { tenant, choice, decision, trouble: None }))
     }
 
     /// The clusters with everything counted that goes before, and with those whom this tenant keeps away from.

@@ -258,13 +258,14 @@ fn drain_move(it: clusters::DrainMove) -> DrainMove {
         Some(Choice::Cluster(cluster)) => placement::named(&it.decision, cluster),
         Some(Choice::Started(_)) | None => None,
     };
+    let reason = it.refusal();
     DrainMove {
         tenant: it.tenant.id,
         slug: it.tenant.slug,
         isolation: it.tenant.isolation,
         is_possible: it.choice.is_some(),
         to,
-        reason: it.choice.is_none().then(|| it.decision.explain()),
+        reason,
     }
 }
 

@@ -172,8 +172,8 @@ pub(crate) async fn show(
 
 /// Change a tenant
 ///
-/// Absent fields stay; in `labels` and `overrides`, null removes an entry; null for `parent` or `trial_ends_at` removes
-/// that. Isolation and region do not change here: that is a move.
+/// Absent fields stay; in `labels` and `overrides`, null removes an entry; null for `parent`, `affinity` or
+/// `trial_ends_at` removes that. Isolation, region and cluster do not change here: that is a move.
 #[utoipa::path(
     patch,
     path = "/v1/tenants/{tenant}",
@@ -371,5 +371,6 @@ fn merged(body: &UpdateTenant, current: &tenantry_domain::Tenant) -> Result<Tena
         overrides: convert::merge(&body.overrides, |patch| Ok(patch.apply(current.overrides.clone())))?,
         parent: None,
         trial_ends_at: body.trial_ends_at.into_change(),
+        affinity: body.affinity.clone().into_change().map(Option::unwrap_or_default),
     })
 }

@@ -56,7 +56,7 @@ pub(crate) enum TenantCommand {
         /// Its slug or id
         tenant: TenantRef,
     },
-    /// Change name, plan, labels, parent, trial, or limits, quotas and features of its own
+    /// Change name, plan, labels, parent, trial, neighbours, or limits, quotas and features of its own
     #[command(after_help = examples!(
         "tenantry tenant update acme --name 'Acme Airlines' --plan team",
         "tenantry tenant update acme --label tier=gold --remove-label pilot",
@@ -64,6 +64,7 @@ pub(crate) enum TenantCommand {
         "tenantry tenant update acme --quota seats=500 --feature sso=true --remove-feature beta",
         "tenantry tenant update acme-berlin --parent acme",
         "tenantry tenant update acme --trial-ends 14d     # counted from now",
+        "tenantry tenant update acme --label group=skyteam --strictly-apart group     # for wherever it goes next",
     ))]
     Update(Box<UpdateArguments>),
     /// Show every limit, quota and feature that holds for a tenant, and where it comes from
@@ -241,7 +242,8 @@ pub(crate) struct ListArguments {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("change").required(true).multiple(true).args([
     "name", "plan", "labels", "removed_labels", "overrides", "removed_overrides", "quotas", "removed_quotas",
-    "features", "removed_features", "parent", "no_parent", "trial_ends", "no_trial",
+    "features", "removed_features", "parent", "no_parent", "trial_ends", "no_trial", "apart", "strictly_apart",
+    "with_parent", "remove_affinity",
 ]))]
 pub(crate) struct UpdateArguments {
     /// Its slug or id
@@ -288,6 +290,11 @@ pub(crate) struct UpdateArguments {
     /// No trial
     #[arg(long)]
     no_trial: bool,
+    #[command(flatten)]
+    affinity: AffinityArguments,
+    /// Remove its own wishes about neighbours, so that its plan's hold again
+    #[arg(long, conflicts_with_all = ["apart", "strictly_apart", "with_parent"])]
+    remove_affinity: bool,
 }
 
 impl TenantCommand {
@@ -398,6 +405,16 @@ async fn update(context: &Context, client: &Client, arguments: UpdateArguments) 
     overrides.quotas = changes_of("--quota", &arguments.quotas, &arguments.removed_quotas)?;
     overrides.features = changes_of("--feature", &arguments.features, &arguments.removed_features)?;
     let overrides = if overrides == OverridesPatch::default() { Patch::Keep } else { Patch::Set(overrides) };
+    let wishes = arguments.affinity.read()?;
+    let (affinity, version) = match (arguments.remove_affinity, wishes.is_empty()) {
+        (true, _) => (Patch::Clear, None),
+        (false, true) => (Patch::Keep, None),
+        (false, false) => {
+            // They are sent as a whole, so what is there must still be it when they arrive.
+            let current = client.show_tenant(&arguments.tenant).await?;
+            (Patch::Set(current.value.affinity.overridden_by(wishes)), current.etag)
+        }
+    };
     let update = UpdateTenant {
         name: arguments.name,
         plan: arguments.plan,
@@ -405,8 +422,9 @@ async fn update(context: &Context, client: &Client, arguments: UpdateArguments) 
         overrides,
         parent: patch(arguments.parent, arguments.no_parent),
         trial_ends_at: patch(arguments.trial_ends, arguments.no_trial),
+        affinity,
     };
-    context.output.object(&client.update_tenant(&arguments.tenant, &update, None).await?.value)
+    context.output.object(&client.update_tenant(&arguments.tenant, &update, version.as_deref()).await?.value)
 }
 
 /// Values by name to set, or to remove by null.

@@ -29,6 +29,8 @@ fn every_command_of_the_documentation_is_understood() {
         "tenantry tenant update acme --remove-label pilot",
         "tenantry tenant delete acme --yes --wait --timeout 5m",
         "tenantry tenant create acme --plan trial --no-seed",
+        "tenantry tenant update acme --strictly-apart group --with-parent",
+        "tenantry tenant update acme --remove-affinity",
         "tenantry tenant purge acme",
         "tenantry tenant bulk suspend --reason payment --note late --until 30d --label overdue --below acme --wait 60",
         "tenantry tenant bulk resume --alone --status suspended --dry-run",
