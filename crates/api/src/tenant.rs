@@ -218,7 +218,7 @@ impl DeleteTenant {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateTenant {
-    /// Its name in URLs and hosts: a DNS label, unique for ever.
+    /// Its name in URLs and hosts: a DNS label, unique for ever, and no word of URLs such as `bulk`.
     #[schema(value_type = String, example = "acme", max_length = 63)]
     pub slug: Slug,
     /// Its name for people; the slug unless given.

@@ -100,6 +100,7 @@ pub(crate) struct Subject<'a> {
 /// Looks at what an adoption would take over. Changes nothing.
 pub async fn preview(control: &Control, caller: &Caller, wish: &AdoptTenant) -> Result<AdoptionReport, ControlError> {
     require(caller)?;
+    tenants::check_slug(&wish.slug)?;
     let cluster = cluster_of(control, &wish.cluster).await?;
     inspect(control, &subject(&cluster, wish)).await
 }
@@ -108,6 +109,7 @@ pub async fn preview(control: &Control, caller: &Caller, wish: &AdoptTenant) -> 
 /// is told at once.
 pub async fn begin(control: &Control, caller: &Caller, wish: AdoptTenant) -> Result<(Tenant, Operation), ControlError> {
     require(caller)?;
+    tenants::check_slug(&wish.slug)?;
     let cluster = cluster_of(control, &wish.cluster).await?;
     inspect(control, &subject(&cluster, &wish)).await?.refuse()?;
     let mut tx = control.store().begin().await?;

@@ -154,6 +154,7 @@ async fn draft(
     wish: &CreateTenant,
     operation: OperationId,
 ) -> Result<Draft, ControlError> {
+    check_slug(&wish.slug)?;
     let plan = named_plan(tx, wish.plan.clone()).await?;
     let region = match &wish.region {
         Some(region) => region.clone(),
@@ -310,6 +311,11 @@ pub(crate) fn unknown(
         ),
         other => other.into(),
     }
+}
+
+/// Refuses a new tenant that could not be named in a URL.
+pub(crate) fn check_slug(slug: &Slug) -> Result<(), ControlError> {
+    slug.check_new().map_err(|error| ControlError::invalid("/slug", error.to_string()))
 }
 
 /// The plan that a new tenant gets.

@@ -40,6 +40,10 @@ const RESERVED: &[&str] = &[
     "www",
 ];
 
+/// What stands where a slug would in `/v1/tenants/{tenant}`: a tenant called so could be named by its id only. Apart from
+/// [`RESERVED`], because the catalog may hold slugs that are older than such a word, and those must stay readable.
+const WORDS_OF_URLS: &[&str] = &["adopt", "bulk"];
+
 /// A DNS label that names one tenant. Not reserved, and never in the shape of a UUID, so that "id or slug" in a URL is
 /// never ambiguous.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -63,6 +67,15 @@ impl Slug {
             return refuse("it has the shape of a UUID; choose another");
         }
         Ok(Self(text.to_owned()))
+    }
+
+    /// Whether a new tenant may be called so: not by a word that stands beside tenants in URLs.
+    pub fn check_new(&self) -> Result<(), InvalidName> {
+        if WORDS_OF_URLS.contains(&self.as_str()) {
+            let rule = "this name is a word of the API's own URLs; choose another";
+            return Err(InvalidName::new("slug", rule, self.as_str()));
+        }
+        Ok(())
     }
 
     /// The slug as text.
@@ -111,6 +124,13 @@ mod tests {
         let uuid = "01923f4a-5b6c-7d8e-9fa0-b1c2d3e4f506";
         for bad in ["", "Acme", "a_b", "-a", "a-", "a.b", "www", "api", "xn--caf-dma", uuid, &uuid.replace('-', "")] {
             assert!(Slug::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn no_new_tenant_is_called_by_a_word_of_the_urls_and_an_old_one_may_be() {
+        for (slug, is_fine) in [("acme", true), ("bulk", false), ("adopt", false), ("bulk-1", true)] {
+            assert_eq!(Slug::parse(slug).expect("readable").check_new().is_ok(), is_fine, "{slug}");
         }
     }
 }

@@ -36,6 +36,8 @@ async fn a_wrong_slug_is_pointed_at() {
         "www",
         "tenantry",
         "postgres",
+        "adopt",
+        "bulk",
         "01923f4a-5b6c-7d8e-9fa0-b1c2d3e4f506",
         "a'; drop table tenant; --",
         "\u{0}",
@@ -52,6 +54,29 @@ async fn a_wrong_slug_is_pointed_at() {
     assert_eq!(answer.problem(409, "slug_taken"), ["/slug"]);
     assert_eq!(rows(&world).await, before);
     assert_eq!(world.show(&first).await.status, TenantStatus::Active);
+
+    let adopted = json!({ "slug": "bulk", "cluster": "main", "database": "any" });
+    for query in ["", "?dry_run=true"] {
+        let answer = wire.post(&format!("/v1/tenants/adopt{query}"), &adopted).await;
+        assert_eq!(answer.problem(400, "invalid_request"), ["/slug"]);
+    }
+    let row = wire
+        .header("content-type", "text/csv")
+        .post_text(
+            "/v1/tenants/bulk",
+            "slug
+bulk
+",
+        )
+        .await
+        .ok();
+    assert!(row.text.contains(r#""refused":1"#), "{}", row.text);
+    // One that was made before the word stood in a URL is reached by its id.
+    let catalog = world.catalog_client().await;
+    catalog.execute("UPDATE tenant SET slug = 'bulk' WHERE id = $1", &[&first.id.as_uuid()]).await.unwrap();
+    assert_eq!(world.show(&first).await.slug.as_str(), "bulk");
+    assert_eq!(wire.get("/v1/tenants").await.ok().json["items"][0]["slug"], "bulk");
+    world.delete(&first).await;
     world.end().await;
 }
 

@@ -220,6 +220,20 @@ mod tests {
     }
 
     #[test]
+    fn no_new_tenant_is_called_as_something_beside_it() {
+        let document = document();
+        let beside = document["paths"].as_object().expect("paths").keys().filter_map(|path| {
+            path.strip_prefix("/v1/tenants/")?.split('/').next().filter(|word| !word.starts_with('{'))
+        });
+        let words: BTreeSet<&str> = beside.collect();
+        assert!(words.contains("bulk"), "{words:?}");
+        for word in words {
+            let slug = tenantry_domain::Slug::parse(word);
+            assert!(slug.is_err() || slug.is_ok_and(|slug| slug.check_new().is_err()), "{word}");
+        }
+    }
+
+    #[test]
     fn operation_ids_are_unique_and_links_lead_to_them() {
         let document = document();
         let operations = each_operation(&document);
