@@ -19,6 +19,7 @@ use crate::candidates::Newcomer;
 use crate::control::Control;
 use crate::error::ControlError;
 use crate::operations::cluster_target::target_of;
+use crate::rollouts::stragglers;
 use crate::tenants;
 
 /// Operations that are told, the newest first.
@@ -135,6 +136,7 @@ pub async fn explain(control: &Control, caller: &Caller, named: &TenantRef) -> R
     let (routers, feed_version) = routers(control, route.as_ref()).await?;
     let mut differences = differences::between(&tenant, route.as_ref(), home.as_ref(), &observed, &routers);
     differences.extend(neighbours);
+    differences.extend(store.straggler(tenant.id).await?.as_ref().map(stragglers::sentence));
     Ok(Explanation {
         tenant,
         plan,

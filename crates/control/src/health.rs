@@ -13,6 +13,7 @@ use crate::caller::Caller;
 use crate::control::Control;
 use crate::error::ControlError;
 use crate::operations::cluster_target::cluster_target;
+use crate::rollouts::stragglers;
 use crate::tenants;
 
 /// The longest that one check takes; all run at the same time.
@@ -83,7 +84,9 @@ pub async fn check(control: &Control, caller: &Caller, tenant: &TenantRef) -> Re
         Err(error) => return Err(error.into()),
     };
     let target = cluster_target(control, placement.home.cluster).await?;
-    let site = Site { control, target: &target, record: &record, placement, is_open: status == TenantStatus::Active };
+    let behind = control.store().straggler(tenant.id).await?.as_ref().map(stragglers::sentence);
+    let is_open = status == TenantStatus::Active;
+    let site = Site { control, target: &target, record: &record, placement, is_open, behind };
     let (login, stamp, schema, size, connections) = tokio::join!(
         Box::pin(in_time("login", site.login())),
         Box::pin(in_time("stamp", site.stamp())),
@@ -105,6 +108,8 @@ struct Site<'a> {
     record: &'a HomeRecord,
     placement: &'a Placement,
     is_open: bool,
+    /// How its schema is behind the fleet's, if it is.
+    behind: Option<String>,
 }
 
 /// What a check says, if the cluster answered: whether it is well, and why.
@@ -156,10 +161,10 @@ impl Site<'_> {
         let fleet = self.control.fleet();
         let history = fleet.history(self.target, &self.record.home, &self.record.secrets.migrator).await?;
         let version = SchemaVersion(history.iter().map(|it| it.version).max().unwrap_or(0));
-        Ok(if version == recorded {
-            (true, format!("at version {version}"), version)
-        } else {
-            (false, format!("at version {version}, but recorded as {recorded}"), version)
+        Ok(match &self.behind {
+            _ if version != recorded => (false, format!("at version {version}, but recorded as {recorded}"), version),
+            Some(behind) => (false, behind.clone(), version),
+            None => (true, format!("at version {version}"), version),
         })
     }
 

@@ -6,7 +6,7 @@ use crate::control::Control;
 use crate::engine::worker;
 use crate::presence;
 use crate::reconcilers;
-use crate::rollouts::runner;
+use crate::rollouts::{runner, stragglers};
 use crate::webhooks;
 
 impl Control {
@@ -17,6 +17,7 @@ impl Control {
             self.signals().run(self.store(), &stop),
             Box::pin(worker::run(self, &stop)),
             runner::run(self, &stop),
+            stragglers::run(self, &stop),
             Box::pin(reconcilers::run(self, &stop)),
             Box::pin(webhooks::dispatch::run(self, &stop)),
             presence::run(self, &stop),

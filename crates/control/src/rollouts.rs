@@ -1,6 +1,7 @@
 //! Rollouts as admins and CI see them.
 
 pub(crate) mod runner;
+pub(crate) mod stragglers;
 pub(crate) mod target;
 
 use std::time::Duration;

@@ -188,9 +188,20 @@ impl Store {
 
 impl Tx {
     /// Makes every tenant that lives in a home a target, unless it is one already; says how many are new. Tenants that
-    /// have the version are `already` there and are never connected to.
+    /// have the version are `already` there and are never connected to. One that was skipped because it was going away,
+    /// and was restored since, is a target again.
     pub async fn add_targets(&self, rollout: RolloutId) -> Result<u64, StoreError> {
-        execute(
+        let back = execute(
+            self.client()?,
+            "UPDATE rollout_target SET state = 'pending', updated_at = now()
+               FROM rollout JOIN migration_set ON migration_set.id = rollout.migration_set, tenant
+              WHERE rollout_target.rollout = $1 AND rollout.id = $1 AND rollout_target.state = 'skipped'
+                AND tenant.id = rollout_target.tenant AND tenant.status IN ('active', 'suspended', 'moving')
+                AND tenant.schema_version < latest_version",
+            &[&rollout.as_uuid()],
+        )
+        .await?;
+        let new = execute(
             self.client()?,
             "INSERT INTO rollout_target (rollout, tenant, state, from_version, to_version)
              SELECT rollout.id, tenant.id,
@@ -203,7 +214,8 @@ impl Tx {
              ON CONFLICT (rollout, tenant) DO NOTHING",
             &[&rollout.as_uuid()],
         )
-        .await
+        .await?;
+        Ok(back + new)
     }
 }
 
@@ -239,7 +251,7 @@ async fn write_results(
 }
 
 /// Raises the versions of homes and of the tenants that live in them; says which tenants changed.
-async fn raise_versions(
+pub(crate) async fn raise_versions(
     client: &ClientWrapper,
     results: &[TargetResult],
     taken: &[Uuid],

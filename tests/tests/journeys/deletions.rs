@@ -2,10 +2,10 @@
 
 use serde_json::json;
 use tenantry_api::{DeleteTenant, GraceSeconds, ResumeTenant, SuspendTenant, Tenant, WaitSeconds};
-use tenantry_domain::{Isolation, OperationState, TenantStatus};
+use tenantry_domain::{Isolation, OperationState, RolloutState, TargetState, TenantStatus};
 use tenantry_router::{Router, RouterError};
 use tenantry_testkit::{BreakableSocket, Server, eventually};
-use tenantry_tests::{Admin, HomeSession, World};
+use tenantry_tests::{Admin, HomeSession, World, files};
 
 fn wait() -> Option<WaitSeconds> {
     WaitSeconds::new(60).ok()
@@ -83,6 +83,100 @@ async fn a_suspended_tenant_is_restored_as_suspended() {
     assert!(HomeSession::log_in(&login).await.is_err());
     world.client().resume_tenant(&tenant.id.into(), &ResumeTenant::default(), wait()).await.unwrap();
     world.connect(&tenant).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_that_is_restored_after_a_rollout_is_brought_to_the_fleets_version() {
+    let world = World::builder().replicas(2).dedicated(1).start().await;
+    let mut gone = Vec::new();
+    for isolation in [Isolation::Schema, Isolation::Database, Isolation::Cluster] {
+        gone.push(world.tenant(&format!("a-{isolation}")).isolation(isolation).await);
+    }
+    let shut = world.tenant("shut").await;
+    world.client().suspend_tenant(&shut.id.into(), &SuspendTenant::default(), wait()).await.unwrap();
+    gone.push(shut);
+    for tenant in &gone {
+        world.client().delete_tenant(&tenant.id.into(), &with_grace(3_600)).await.unwrap();
+    }
+    let stays = world.tenant("stays").await;
+    let set = world.push("next", &files::notes_and("V4__stars.sql", "ALTER TABLE notes ADD COLUMN stars int;\n")).await;
+    let rollout = world.begin_rollout(&set).await;
+    let ended = world.rolled_out(rollout.id).await;
+    assert_eq!((ended.state, ended.counts.total()), (RolloutState::Succeeded, 1), "{ended:?}");
+    for tenant in &gone {
+        let restored = restore(&world, tenant).await;
+        eventually("it is at the fleet's version", async || world.show(tenant).await.schema_version.0 == 4).await;
+        assert_eq!(world.route(tenant).await.schema_version.0, 4);
+        if restored.status == TenantStatus::Active {
+            assert_eq!(world.connect(tenant).await.one::<i64>("SELECT count(stars) FROM notes").await, 0);
+        }
+        let health = world.wire().get(&format!("/v1/tenants/{}/health", tenant.slug)).await.ok();
+        assert_eq!(health.json["healthy"], true, "{}", health.text);
+    }
+    // The rollout is what it was.
+    assert_eq!(world.client().show_rollout(rollout.id).await.unwrap().finished_at, ended.finished_at);
+    assert_eq!(world.show(&stays).await.schema_version.0, 4);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_tenant_that_cannot_be_brought_along_is_served_and_tells_why() {
+    let world = World::start().await;
+    let tenant = world.tenant("acme").await;
+    world.connect(&tenant).await.run("INSERT INTO notes (body) VALUES ('')").await;
+    world.client().delete_tenant(&tenant.id.into(), &with_grace(3_600)).await.unwrap();
+    let strict = "ALTER TABLE notes ADD CONSTRAINT notes_say_something CHECK (body <> '');\n";
+    let set = world.push("next", &files::notes_and("V4__strict.sql", strict)).await;
+    let rollout = world.begin_rollout(&set).await;
+    assert_eq!(world.rolled_out(rollout.id).await.state, RolloutState::Succeeded);
+    let restored = restore(&world, &tenant).await;
+    assert_eq!(restored.status, TenantStatus::Active);
+    let told = async || world.wire().get("/v1/tenants/acme/explain").await.ok().json["differences"].to_string();
+    eventually("the explanation says why", async || told().await.contains("notes_say_something")).await;
+    let health = world.wire().get("/v1/tenants/acme/health").await.ok();
+    assert_eq!(health.json["healthy"], false);
+    let checks = health.json["checks"].as_array().unwrap();
+    let schema = checks.iter().find(|check| check["name"] == "schema").unwrap();
+    let why = schema["why"].as_str().unwrap();
+    assert!(why.contains("at version 3") && why.contains("ends at 4") && why.contains("attempt"), "{why}");
+    assert_eq!(world.connect(&tenant).await.one::<i64>("SELECT count(*) FROM notes").await, 2, "it is served");
+
+    // Mended, it need not wait for the next attempt: any rollout takes it along.
+    world.connect(&tenant).await.run("DELETE FROM notes WHERE body = ''").await;
+    let rollout = world.begin_rollout(&set).await;
+    assert_eq!(world.rolled_out(rollout.id).await.state, RolloutState::Succeeded);
+    assert_eq!(world.show(&tenant).await.schema_version.0, 4);
+    assert_eq!(told().await, "[]");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_that_is_restored_while_a_rollout_is_open_is_its_target() {
+    let world = World::start().await;
+    let (gone, late) = (world.tenant("gone").await, world.tenant("late").await);
+    world.client().delete_tenant(&gone.id.into(), &with_grace(3_600)).await.unwrap();
+    let set = world.push("next", &files::notes_and("V4__stars.sql", "ALTER TABLE notes ADD COLUMN stars int;\n")).await;
+    // The one waits for a lock until the rollout is paused, so that stays open.
+    let route = world.route(&late).await;
+    let root = world.root(&world.cluster_of(&late).await, route.database.unwrap().as_str()).await;
+    root.batch_execute(&format!("BEGIN; LOCK TABLE {}.notes", route.schema.unwrap())).await.unwrap();
+    let rollout = world.begin_rollout(&set).await;
+    let target = async |tenant: &Tenant| {
+        let list = tenantry_api::ListTargets::default();
+        let targets = world.client().list_rollout_targets(rollout.id, &list).await.unwrap().items;
+        targets.into_iter().find(|target| target.tenant == tenant.id).map(|target| target.state)
+    };
+    eventually("the rollout is at it", async || target(&late).await == Some(TargetState::Running)).await;
+    world.client().pause_rollout(rollout.id).await.unwrap();
+    assert_eq!(target(&gone).await, None, "who can only be restored is no target");
+    restore(&world, &gone).await;
+    root.batch_execute("COMMIT").await.unwrap();
+    world.client().resume_rollout(rollout.id).await.unwrap();
+    let ended = world.rolled_out(rollout.id).await;
+    assert_eq!((ended.state, ended.counts.total()), (RolloutState::Succeeded, 2), "{ended:?}");
+    assert_eq!(target(&gone).await, Some(TargetState::Applied));
+    assert_eq!(world.show(&gone).await.schema_version.0, 4);
     world.end().await;
 }
 

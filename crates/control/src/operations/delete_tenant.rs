@@ -70,6 +70,7 @@ impl Kind for DeleteTenant {
             let state = tenant.state.restore().map_err(refused)?;
             let route = if state.suspension().is_some() { RouteState::Suspended } else { RouteState::Active };
             let home = state.placement().map(|placement| placement.home.id);
+            tx.note_straggler(tenant.id).await?;
             tx.set_tenant_state(tenant.id, &state).await?;
             tx.publish_route(tenant.id, route, tenant.generation, home).await?;
             tx.emit(&NewEvent::of_tenant(EventKind::TenantRestored, tenant.id).by(work.operation.id)).await?;

@@ -82,7 +82,8 @@ pub(crate) async fn resume(
 /// Take a deletion back
 ///
 /// As long as its grace period lasts: the tenant becomes what it was, active or suspended. The deletion's operation is
-/// walked back and ends `cancelled`. With `wait`, the answer is held until that.
+/// walked back and ends `cancelled`. With `wait`, the answer is held until that. Where the fleet was migrated meanwhile,
+/// the tenant is brought along right after; `explain` and `health` say so as long as it is behind.
 #[utoipa::path(
     post,
     path = "/v1/tenants/{tenant}/restore",

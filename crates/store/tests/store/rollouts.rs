@@ -111,6 +111,66 @@ async fn a_rollout_brings_the_fleet_to_a_set_and_promotes_it() {
 }
 
 #[tokio::test]
+async fn a_target_that_was_skipped_and_is_there_again_keeps_its_rollout_open() {
+    let catalog = Catalog::new().await;
+    tenants(&catalog, 1).await;
+    let set = register(&catalog, 1, 3).await;
+    let rollout = begin(&catalog, &set).await;
+    let target = catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 1).await.unwrap().remove(0);
+    let skipped = TargetResult { state: TargetState::Skipped, to_version: None, ..applied(&target, 3) };
+    catalog.store.finish_targets(rollout, Uuid::nil(), &[skipped]).await.unwrap();
+    assert_eq!(end(&catalog, rollout).await, RolloutEnd::Open);
+    let again = catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 1).await.unwrap();
+    assert_eq!(again, [target]);
+    catalog.store.finish_targets(rollout, Uuid::nil(), &[applied(&again[0], 3)]).await.unwrap();
+    assert_eq!(end(&catalog, rollout).await, RolloutEnd::Ended(RolloutState::Succeeded));
+}
+
+#[tokio::test]
+async fn a_straggler_is_one_owners_at_a_time_and_waits_after_a_failure() {
+    let catalog = Catalog::new().await;
+    let late = tenants(&catalog, 1).await.remove(0).tenant;
+    let note = async || {
+        let tx = catalog.begin().await;
+        tx.note_straggler(late).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    let (one, two) = (Uuid::now_v7(), Uuid::now_v7());
+    let claim = async |owner| catalog.store.claim_stragglers(owner, LEASE, 5).await.unwrap();
+    note().await;
+    assert_eq!(catalog.store.straggler(late).await.unwrap(), None, "without a promoted set nobody is behind");
+    let set = register(&catalog, 1, 3).await;
+    let tx = catalog.begin().await;
+    tx.promote(&set).await.unwrap();
+    tx.commit().await.unwrap();
+    note().await;
+    let claimed = claim(one).await;
+    assert_eq!((claimed.len(), claimed[0].tenant, claim(two).await), (1, late, Vec::new()));
+    assert_eq!(catalog.store.renew_stragglers(one, LEASE).await.unwrap(), 1);
+    let failed = TargetResult {
+        state: TargetState::Failed,
+        to_version: Some(SchemaVersion(2)),
+        error: Some(json!({ "message": "no" })),
+        ..applied(&claimed[0], 2)
+    };
+    catalog.store.finish_straggler(two, &set, &failed).await.unwrap();
+    assert_eq!(catalog.store.straggler(late).await.unwrap().map(|it| it.attempts), Some(0), "it is another's");
+    catalog.store.finish_straggler(one, &set, &failed).await.unwrap();
+    let now = catalog.store.straggler(late).await.unwrap().unwrap();
+    let versions = (now.version, now.promoted_version);
+    assert_eq!((now.attempts, now.error, versions), (1, failed.error, (SchemaVersion(2), SchemaVersion(3))));
+    assert!(claim(one).await.is_empty(), "not before it is due");
+
+    note().await;
+    assert_eq!(catalog.store.straggler(late).await.unwrap().unwrap().error, None, "restored once more, it begins anew");
+    let claimed = claim(two).await;
+    catalog.store.finish_straggler(two, &set, &applied(&claimed[0], 3)).await.unwrap();
+    assert_eq!(catalog.store.straggler(late).await.unwrap(), None);
+    assert_eq!(catalog.store.forget_stragglers().await.unwrap(), 1);
+    assert_eq!(catalog.store.tenant(&TenantRef::Id(late)).await.unwrap().schema_version, SchemaVersion(3));
+}
+
+#[tokio::test]
 async fn tenants_that_have_the_version_are_never_claimed() {
     let catalog = Catalog::new().await;
     tenants(&catalog, 2).await;
