@@ -13,6 +13,7 @@ pub mod audit;
 pub mod cluster;
 pub mod cluster_health;
 pub mod event;
+pub mod hierarchy;
 pub mod home;
 pub mod id;
 pub mod isolation;
@@ -43,6 +44,7 @@ pub use cluster::{
 };
 pub use cluster_health::{Check, ClusterHealth, ClusterObservation, HealthState, Verdict};
 pub use event::{DeliveryState, EventKind};
+pub use hierarchy::{DEPTH_MAX, HierarchyError, check_line};
 pub use home::{DatabaseName, Generation, Home, HomeNames, LoginSlot, Placement, RoleName, SchemaName};
 pub use id::{
     ClusterId, DeliveryId, EventId, HomeId, OperationId, OrphanId, RequestId, ResourceId, RolloutId, SecretId,
@@ -50,7 +52,7 @@ pub use id::{
 };
 pub use isolation::Isolation;
 pub use label::Labels;
-pub use lifecycle::{DEPTH_MAX, GRACE_MAX, LifecycleError};
+pub use lifecycle::{GRACE_MAX, LifecycleError};
 pub use limits::{ConnectionShares, LimitOutOfRange, LimitValue, Limits, Overrides};
 pub use migration::{MigrationSetId, SchemaVersion};
 pub use name::{ClusterName, DisplayName, HostName, InvalidName, PlanName, Region, SeedName};

@@ -11,9 +11,6 @@ use crate::id::OperationId;
 use crate::suspension::{Suspension, SuspensionReason};
 use crate::tenant::{Grace, TenantState, TenantStatus};
 
-/// How deep tenants may be nested: a tenant without a parent is at depth 1.
-pub const DEPTH_MAX: usize = 8;
-
 /// The longest grace period of a deletion.
 pub const GRACE_MAX: Duration = Duration::from_hours(365 * 24);
 

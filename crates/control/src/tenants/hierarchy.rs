@@ -1,7 +1,7 @@
 //! Tenants below tenants. The catalog itself refuses circles and too many levels, also when two changes race; what is
 //! checked here says it better.
 
-use tenantry_domain::{DEPTH_MAX, TenantId};
+use tenantry_domain::{DEPTH_MAX, TenantId, check_line};
 use tenantry_store::{TenantRef, Tx};
 
 use super::unknown;
@@ -20,20 +20,15 @@ pub(crate) async fn check_parent(
             format!("tenant `{}` is {}; nobody is put below it as long as it is", parent.slug, parent.state.status()),
         ));
     }
-    let mut depth = 2;
-    let (mut at, mut above) = (parent.id, parent.parent);
-    loop {
-        if Some(at) == tenant {
-            return Err(ControlError::invalid(
-                "/parent",
-                format!("tenant `{}` is the tenant itself or below it; choose another", parent.slug),
-            ));
-        }
-        if depth > DEPTH_MAX {
-            return Err(ControlError::invalid("/parent", format!("tenants are nested at most {DEPTH_MAX} deep")));
-        }
-        let Some(next) = above else { return Ok(parent.id) };
-        depth += 1;
-        (at, above) = (next, tx.tenant(&TenantRef::Id(next)).await?.parent);
+    let (mut line, mut above) = (vec![parent.id], parent.parent);
+    while let Some(next) = above
+        && line.len() < DEPTH_MAX
+    {
+        line.push(next);
+        above = tx.tenant(&TenantRef::Id(next)).await?.parent;
     }
+    // How much hangs on the tenant is left to the catalog, which looks at that under its lock.
+    check_line(tenant, 1, &line)
+        .map(|()| parent.id)
+        .map_err(|error| ControlError::invalid("/parent", format!("tenant `{}`: {error}", parent.slug)))
 }
