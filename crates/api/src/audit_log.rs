@@ -15,7 +15,7 @@ pub struct AuditEntry {
     pub id: i64,
     /// When.
     pub at: Timestamp,
-    /// Who: a token's name and id, or the part of the system that acted by itself.
+    /// Who: `token/<name>/<id>`, or the part of the system that acted by itself.
     pub actor: String,
     /// What, such as `tenant.create`.
     pub action: String,
@@ -48,7 +48,7 @@ pub struct ListAuditLog {
     /// With this action.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<String>,
-    /// By this actor.
+    /// By this actor; `token/<name>` finds every token of that name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
     /// Not before.

@@ -188,7 +188,9 @@ pub async fn confirm(
     }
     let operation = OperationId::new(new_id());
     decide::<AdoptConfirm>(&mut tx, &before, OperationKind::AdoptConfirm, operation).await?;
-    audit(&mut tx, caller, "tenant.adopt_confirm", before.id, operation, None, None).await?;
+    let adoption = |state: &str| Some(json!({ "slug": before.slug, "adoption": state }));
+    audit(&mut tx, caller, "tenant.adopt_confirm", before.id, operation, adoption("open"), adoption("confirmed"))
+        .await?;
     tx.commit().await?;
     control.signals().wake_operations();
     Ok((before, control.store().operation(operation).await?))
@@ -214,8 +216,11 @@ pub async fn cancel(
     let operation = OperationId::new(new_id());
     tx.set_tenant_state(before.id, &TenantState::Deleting { operation, grace: None }).await?;
     decide::<AdoptCancel>(&mut tx, &before, OperationKind::AdoptCancel, operation).await?;
-    let after = reason.map(|reason| json!({ "reason": reason }));
-    audit(&mut tx, caller, "tenant.adopt_cancel", before.id, operation, None, after).await?;
+    let was = Some(json!({ "slug": before.slug, "status": status, "adoption": "open" }));
+    let after = json!({
+        "slug": before.slug, "status": TenantStatus::Deleting, "adoption": "cancelled", "reason": reason,
+    });
+    audit(&mut tx, caller, "tenant.adopt_cancel", before.id, operation, was, Some(after)).await?;
     tx.emit(&NewEvent::of_tenant(EventKind::TenantDeleting, before.id).by(operation)).await?;
     tx.remove_route(before.id).await?;
     tx.commit().await?;

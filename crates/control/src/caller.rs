@@ -10,7 +10,7 @@ use crate::error::ControlError;
 pub struct Caller {
     /// The token that was shown; absent for the program itself (`dev`, `token create`).
     pub token: Option<TokenId>,
-    /// Its name, as the audit log shows it.
+    /// Its name for people.
     pub name: String,
     /// What it may do.
     pub scopes: ScopeSet,
@@ -40,10 +40,15 @@ impl Caller {
         Ok(())
     }
 
+    /// As the audit log names the caller: names of tokens are not unique, their ids are.
+    pub(crate) fn actor(&self) -> String {
+        self.token.map_or_else(|| self.name.clone(), |token| format!("{}/{token}", self.name))
+    }
+
     /// An audit entry for what the caller does to the target; the rest is for the use-case to fill in.
     pub(crate) fn does(&self, action: &str, target: String) -> AuditEntry {
         AuditEntry {
-            actor: self.name.clone(),
+            actor: self.actor(),
             action: action.to_owned(),
             target,
             tenant: None,

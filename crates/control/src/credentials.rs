@@ -50,9 +50,13 @@ pub async fn rotate(
     let next = NextSecrets { login: tenantry_fleet::random_password(), read_only: tenantry_fleet::random_password() };
     tx.begin_rotation(home.home.id, &next).await?;
     let target = format!("tenant/{}", tenant.id);
+    let names = home.home.names();
+    let role = |slot| Some(json!({ "role": names.login(slot) }));
     let entry = AuditEntry {
         tenant: Some(tenant.id),
         operation: Some(operation),
+        before: role(record.login),
+        after: role(record.login.other()),
         ..caller.does("tenant.rotate_credentials", target)
     };
     tx.audit(&entry).await?;

@@ -20,7 +20,7 @@ pub(crate) mod suspend_tenant;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 use tenantry_domain::{Access, OperationId, OperationKind, OperationState, Scope, TenantStatus};
 use tenantry_store::{AuditEntry, Operation, OperationEvent, OperationFilter, Page, PageRequest, TenantRef};
 use tokio::time::Instant;
@@ -139,6 +139,7 @@ pub async fn cancel(
     }
     decide(&mut tx, caller, "cancel", &operation, reason).await?;
     tx.request_cancel(id).await?;
+    audit(&mut tx, caller, "cancel", &operation, reason).await?;
     tx.commit().await?;
     control.signals().wake_operations();
     show(control, caller, id).await
@@ -179,6 +180,7 @@ pub async fn retry(
             });
         }
     }
+    audit(&mut tx, caller, "retry", &operation, reason).await?;
     tx.commit().await?;
     control.signals().wake_operations();
     show(control, caller, id).await
@@ -206,6 +208,7 @@ pub async fn skip(
     };
     decide(&mut tx, caller, "skip", &operation, reason).await?;
     tx.skip_to(id, next).await?;
+    audit(&mut tx, caller, "skip", &operation, reason).await?;
     tx.commit().await?;
     control.signals().wake_operations();
     show(control, caller, id).await
@@ -230,6 +233,7 @@ pub async fn abandon(
     let told = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
     let told = format!("its operation was abandoned{told}; delete the tenant to remove what is left");
     with_kind!(operation.kind, K => K::record_abandoned(&operation, &told, &mut tx).await?);
+    audit(&mut tx, caller, "abandon", &operation, reason).await?;
     tx.commit().await?;
     show(control, caller, id).await
 }
@@ -261,7 +265,7 @@ fn not_found(id: OperationId) -> ControlError {
     ControlError::NotFound { what: "operation", name: id.to_string() }
 }
 
-/// Writes down what a person decides, with their reason: into the audit log, and into the operation's own.
+/// Writes down in the operation's own history what a person decides, with their reason.
 async fn decide(
     tx: &mut tenantry_store::Tx,
     caller: &Caller,
@@ -269,15 +273,39 @@ async fn decide(
     operation: &Operation,
     reason: Option<&str>,
 ) -> Result<(), ControlError> {
-    let entry = AuditEntry {
-        tenant: operation.tenant,
-        operation: Some(operation.id),
-        before: Some(json!({ "state": operation.state, "step": operation.step })),
-        after: reason.map(|reason| json!({ "reason": reason })),
-        ..caller.does(&format!("operation.{decision}"), format!("operation/{}", operation.id))
-    };
-    tx.audit(&entry).await?;
     let detail = json!({ "decision": decision, "by": caller.name, "reason": reason });
     tx.record_event(operation.id, "decided", operation.step.as_deref(), &detail).await?;
     Ok(())
+}
+
+/// Writes down what a person decided, with what it made of the operation.
+async fn audit(
+    tx: &mut tenantry_store::Tx,
+    caller: &Caller,
+    decision: &str,
+    before: &Operation,
+    reason: Option<&str>,
+) -> Result<(), ControlError> {
+    let now = tx.lock_operation(before.id).await?;
+    let mut after = summary(&now);
+    after["reason"] = json!(reason);
+    let entry = AuditEntry {
+        tenant: before.tenant,
+        operation: Some(before.id),
+        before: Some(summary(before)),
+        after: Some(after),
+        ..caller.does(&format!("operation.{decision}"), format!("operation/{}", before.id))
+    };
+    tx.audit(&entry).await?;
+    Ok(())
+}
+
+/// What the audit log keeps of an operation.
+fn summary(operation: &Operation) -> Value {
+    json!({
+        "kind": operation.kind,
+        "state": operation.state,
+        "step": operation.step,
+        "cancel_requested": operation.cancel_requested,
+    })
 }

@@ -6,7 +6,7 @@ pub(crate) mod target;
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tenantry_domain::{Access, MigrationSetId, RolloutId, RolloutState, Scope, TargetState};
 use tenantry_store::{AuditEntry, NewRollout, Page, PageRequest, RolloutRecord, RolloutTarget, Tx};
 use tokio::time::Instant;
@@ -58,8 +58,8 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateRollout) -> 
     }
     tx.insert_rollout(&NewRollout { id, migration_set: set.id.clone(), concurrency }).await?;
     tx.add_targets(id).await?;
-    audit(&mut tx, caller, "rollout.create", id, json!({ "migration_set": set.id, "concurrency": concurrency }))
-        .await?;
+    let after = json!({ "migration_set": set.id, "concurrency": concurrency });
+    audit(&mut tx, caller, "rollout.create", id, None, after).await?;
     tx.commit().await?;
     control.signals().wake_rollouts();
     Ok(control.store().rollout(id).await?)
@@ -148,7 +148,8 @@ async fn change(
         });
     }
     tx.change_rollout(id, to).await?;
-    audit(&mut tx, caller, action, id, json!({ "state": to })).await?;
+    let before = json!({ "state": rollout.state });
+    audit(&mut tx, caller, action, id, Some(before), json!({ "state": to })).await?;
     tx.commit().await?;
     control.signals().wake_rollouts();
     Ok(control.store().rollout(id).await?)
@@ -159,8 +160,9 @@ async fn audit(
     caller: &Caller,
     action: &str,
     id: RolloutId,
-    after: serde_json::Value,
+    before: Option<Value>,
+    after: Value,
 ) -> Result<(), ControlError> {
-    tx.audit(&AuditEntry { after: Some(after), ..caller.does(action, format!("rollout/{id}")) }).await?;
+    tx.audit(&AuditEntry { before, after: Some(after), ..caller.does(action, format!("rollout/{id}")) }).await?;
     Ok(())
 }

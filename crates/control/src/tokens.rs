@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rand::TryRng;
 use rand::rngs::SysRng;
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tenantry_domain::{Access, DisplayName, RequestId, Scope, ScopeSet, Secret, TenantId, TokenId};
 use tenantry_store::{AuditEntry, NewToken, Page, PageRequest, Store, TenantRef, TokenRecord};
@@ -58,7 +58,7 @@ pub async fn create(
         }
         (None, bound) => bound,
     };
-    create_unchecked(control.store(), &caller.name, Some(caller.request_id), wish, tenant).await
+    create_unchecked(control.store(), &caller.actor(), Some(caller.request_id), wish, tenant).await
 }
 
 /// Makes the first token straight in the catalog, for whoever holds the catalog's own credential.
@@ -100,7 +100,7 @@ async fn create_unchecked(
         request_id,
         operation: None,
         before: None,
-        after: Some(json!({ "name": wish.name, "scopes": wish.scopes, "expires_at": wish.expires_at })),
+        after: Some(summary(&token)),
     })
     .await?;
     tx.commit().await?;
@@ -117,8 +117,15 @@ pub async fn list(control: &Control, caller: &Caller, page: &PageRequest) -> Res
 pub async fn revoke(control: &Control, caller: &Caller, id: TokenId) -> Result<(), ControlError> {
     caller.require_fleet_wide(Scope::Tokens(Access::Write))?;
     let tx = control.store().begin().await?;
-    tx.revoke_token(id).await?;
-    tx.audit(&caller.does("token.revoke", format!("token/{id}"))).await?;
+    let before = tx.lock_token(id).await?;
+    let after = tx.revoke_token(id).await?;
+    let entry = AuditEntry {
+        tenant: before.tenant,
+        before: Some(summary(&before)),
+        after: Some(summary(&after)),
+        ..caller.does("token.revoke", format!("token/{id}"))
+    };
+    tx.audit(&entry).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -142,6 +149,17 @@ pub async fn authenticate(
         tenant: token.tenant,
         request_id,
     }))
+}
+
+/// What the audit log keeps of a token: nothing that would let anybody use it.
+fn summary(token: &TokenRecord) -> Value {
+    json!({
+        "name": token.name,
+        "scopes": token.scopes,
+        "tenant": token.tenant,
+        "expires_at": token.expires_at,
+        "revoked_at": token.revoked_at,
+    })
 }
 
 fn hash(secret: &Secret) -> [u8; 32] {

@@ -190,9 +190,15 @@ pub async fn rotate_secret(
     }
     let secret = random_secret()?;
     let tx = control.store().begin().await?;
-    tx.lock_webhook(id).await?;
+    let before = tx.lock_webhook(id).await?;
     let webhook = tx.rotate_webhook_secret(id, &secret, overlap).await?;
-    tx.audit(&caller.does("webhook.rotate_secret", target(id))).await?;
+    let overlap = |webhook: &WebhookRecord| Some(json!({ "previous_secret_until": webhook.previous_secret_until }));
+    let entry = AuditEntry {
+        before: overlap(&before),
+        after: overlap(&webhook),
+        ..caller.does("webhook.rotate_secret", target(id))
+    };
+    tx.audit(&entry).await?;
     tx.commit().await?;
     Ok((webhook, secret))
 }
@@ -213,7 +219,8 @@ pub async fn test(control: &Control, caller: &Caller, id: WebhookId) -> Result<D
     };
     tx.emit_only_to(&event, id).await?;
     let delivery = tx.last_delivery(id).await?;
-    tx.audit(&caller.does("webhook.test", target(id))).await?;
+    let after = Some(json!({ "delivery": delivery }));
+    tx.audit(&AuditEntry { after, ..caller.does("webhook.test", target(id)) }).await?;
     tx.commit().await?;
     control.signals().wake_reconciler(WEBHOOKS_WAKE);
     Ok(control.store().delivery(id, delivery).await?)

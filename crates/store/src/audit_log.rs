@@ -17,6 +17,8 @@ use crate::transaction::Tx;
 
 /// The chain of what concerns no single tenant.
 const PLATFORM: &str = "platform";
+/// One actor, or every token of a name: the sign that escapes is escaped too.
+const BY_ACTOR: &str = r"(actor = ? OR actor LIKE regexp_replace(?, '([\\%_])', '\\\1', 'g') || '/%')";
 /// Entries that a verification reads at a time.
 const BATCH: i64 = 1_000;
 
@@ -61,7 +63,7 @@ pub struct AuditFilter {
     pub tenant: Option<TenantId>,
     /// With this action.
     pub action: Option<String>,
-    /// By this actor.
+    /// By this actor, or by any token of this name (`token/<name>`).
     pub actor: Option<String>,
     /// From this time on.
     pub since: Option<Timestamp>,
@@ -167,7 +169,7 @@ impl Store {
             conditions.and("action = ?", action, Type::TEXT);
         }
         if let Some(actor) = filter.actor.clone() {
-            conditions.and("actor = ?", actor, Type::TEXT);
+            conditions.and(BY_ACTOR, actor, Type::TEXT);
         }
         if let Some(since) = filter.since {
             conditions.and("at >= ?", since, Type::TIMESTAMPTZ);

@@ -69,13 +69,19 @@ impl Tx {
         read(&row)
     }
 
+    /// A token, which nobody else changes until the transaction ends.
+    pub async fn lock_token(&self, id: TokenId) -> Result<TokenRecord, StoreError> {
+        self.one("SELECT * FROM token WHERE id = $1 FOR UPDATE", id).await
+    }
+
     /// Ends a token at once. Doing so twice is no error.
-    pub async fn revoke_token(&self, id: TokenId) -> Result<(), StoreError> {
-        let sql = "UPDATE token SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1";
-        match execute(self.client()?, sql, &[&id.as_uuid()]).await? {
-            0 => Err(StoreError::NotFound { what: "token", name: id.to_string() }),
-            _ => Ok(()),
-        }
+    pub async fn revoke_token(&self, id: TokenId) -> Result<TokenRecord, StoreError> {
+        self.one("UPDATE token SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1 RETURNING *", id).await
+    }
+
+    async fn one(&self, sql: &str, id: TokenId) -> Result<TokenRecord, StoreError> {
+        let row = query_opt(self.client()?, sql, &[&id.as_uuid()]).await?;
+        row.as_ref().map_or_else(|| Err(StoreError::NotFound { what: "token", name: id.to_string() }), read)
     }
 }
 

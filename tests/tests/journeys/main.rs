@@ -5,6 +5,7 @@
 mod access;
 mod adoption;
 mod audit;
+mod audit_coverage;
 mod bad_input;
 mod bulk;
 mod command_line;

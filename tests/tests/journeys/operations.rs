@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tenantry_api::{
     CreateTenant, DecideOperation, ListAuditLog, ListOperationEvents, ListOperations, TenantWithOperation,
 };
@@ -68,8 +68,10 @@ async fn what_is_given_up_says_by_whom_and_why_wherever_somebody_looks() {
 
     let audited = ListAuditLog { action: Some("operation.abandon".to_owned()), ..ListAuditLog::default() };
     let audited = world.client().list_audit_log(&audited).await.unwrap().items;
-    let reasons: Vec<&Value> = audited.iter().filter_map(|entry| entry.after.as_ref()).collect();
-    assert_eq!(reasons, [&json!({ "reason": "the rack burnt down" })]);
+    let changes: Vec<_> = audited.iter().filter_map(|entry| entry.before.as_ref().zip(entry.after.as_ref())).collect();
+    let [(before, after)] = changes.as_slice() else { panic!("{audited:?}") };
+    assert_eq!((&before["state"], &after["state"]), (&json!("parked"), &json!("failed")));
+    assert_eq!(after["reason"], "the rack burnt down");
 
     let since = |since| ListOperations { since: Some(since), ..ListOperations::default() };
     let listed = world.client().list_operations(&since(parked.created_at)).await.unwrap().items;

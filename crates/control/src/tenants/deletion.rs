@@ -99,7 +99,7 @@ pub async fn restore(
         let mut tx = control.store().begin().await?;
         let Some(locked) = Locked::take(&tx, id).await? else { continue };
         let before = &locked.tenant;
-        before.state.restore().map_err(|error| match error {
+        let restored = before.state.restore().map_err(|error| match error {
             LifecycleError::Deleted => ControlError::InvalidState {
                 reason: format!("tenant `{}` is deleted, and its data with it; nothing can be restored", before.slug),
             },
@@ -112,7 +112,9 @@ pub async fn restore(
         };
         if !deletion.cancel_requested {
             tx.request_cancel(deletion.id).await?;
-            audit(&mut tx, caller, "tenant.restore", id, Some(deletion.id), Some(summary(before)), None).await?;
+            let after = Tenant { state: restored, ..before.clone() };
+            let (before, after) = (Some(summary(before)), Some(summary(&after)));
+            audit(&mut tx, caller, "tenant.restore", id, Some(deletion.id), before, after).await?;
             tx.commit().await?;
             control.signals().wake_operations();
         }

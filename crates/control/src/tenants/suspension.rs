@@ -269,7 +269,7 @@ async fn attempt_resumption(
                 continue;
             }
             match tenant.state.resume(tenant.trial_ends_at, Timestamp::now()) {
-                Ok(_) => works.push((tenant.id, let_in(&mut tx, caller, &locked).await?)),
+                Ok(resumed) => works.push((tenant.id, let_in(&mut tx, caller, &locked, resumed).await?)),
                 Err(error) if is_root => return Err(invalid_state(tenant, error)),
                 // It would be suspended again at once: from now on that is why it is.
                 Err(tenantry_domain::LifecycleError::TrialOver) => {
@@ -294,20 +294,29 @@ async fn attempt_resumption(
 }
 
 /// Begins to let one tenant in, within the caller's transaction. What else is at work on it comes first.
-async fn let_in(tx: &mut Tx, caller: &Caller, locked: &Locked) -> Result<OperationId, ControlError> {
+async fn let_in(
+    tx: &mut Tx,
+    caller: &Caller,
+    locked: &Locked,
+    resumed: TenantState,
+) -> Result<OperationId, ControlError> {
     let tenant = &locked.tenant;
-    if let Some(open) = locked.open(OperationKind::Resume) {
-        return taken_up(tx, open).await;
-    }
-    let id = OperationId::new(new_id());
-    let operation = operation_on::<ResumeTenant>(OperationKind::Resume, id, tenant);
-    if let Some(other) = locked.other_at_work() {
-        tx.insert_held_operation(&operation, other.id).await?;
+    let id = if let Some(open) = locked.open(OperationKind::Resume) {
+        taken_up(tx, open).await?
     } else {
-        locked.supersede(tx, id).await?;
-        tx.insert_operation(&operation).await?;
-    }
-    audit(tx, caller, "tenant.resume", tenant.id, Some(id), Some(summary(tenant)), None).await?;
+        let id = OperationId::new(new_id());
+        let operation = operation_on::<ResumeTenant>(OperationKind::Resume, id, tenant);
+        if let Some(other) = locked.other_at_work() {
+            tx.insert_held_operation(&operation, other.id).await?;
+        } else {
+            locked.supersede(tx, id).await?;
+            tx.insert_operation(&operation).await?;
+        }
+        id
+    };
+    let after = Tenant { state: resumed, ..tenant.clone() };
+    let (before, after) = (Some(summary(tenant)), Some(summary(&after)));
+    audit(tx, caller, "tenant.resume", tenant.id, Some(id), before, after).await?;
     Ok(id)
 }
 

@@ -54,6 +54,21 @@ async fn entries_come_back_as_they_were_written_newest_first_and_filtered() {
     };
     let found = catalog.store.audit_log(&registered, &PageRequest::default()).await.unwrap();
     assert_eq!(found.items.iter().map(|record| &record.entry).collect::<Vec<_>>(), [&second]);
+    let by = AuditEntry { actor: r"token/a_b%\/0192".to_owned(), ..first };
+    write(&catalog, &by).await;
+    for (actor, count) in [
+        (r"token/a_b%\", 1),
+        (r"token/a_b%\/0192", 1),
+        ("token/a", 0),
+        ("token/axb%", 0),
+        ("token/%", 0),
+        ("%", 0),
+        ("token", 4),
+    ] {
+        let named = AuditFilter { actor: Some(actor.to_owned()), ..AuditFilter::default() };
+        let found = catalog.store.audit_log(&named, &PageRequest::default()).await.unwrap();
+        assert_eq!(found.items.len(), count, "{actor}");
+    }
 }
 
 #[tokio::test]

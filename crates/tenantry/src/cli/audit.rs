@@ -56,7 +56,7 @@ pub(crate) struct ListArguments {
     /// With this action, such as `tenant.create`
     #[arg(long)]
     action: Option<String>,
-    /// By this actor
+    /// By this actor, such as `token/ci`
     #[arg(long)]
     actor: Option<String>,
     /// Not before this time, or this span ago
