@@ -1,4 +1,4 @@
-//! The doctor: whether catalog and clusters agree, checked now.
+//! The doctor: whether catalog and clusters agree and the audit log is whole, checked now.
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -32,7 +32,7 @@ pub struct DoctorReport {
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct DoctorQuery {
-    /// Most homes in this round, 1 to 500; 100 unless given.
+    /// Most homes in this round, or hundreds of entries of the audit log, 1 to 500; 100 unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<u16>, minimum = 1, maximum = 500)]
     pub limit: Option<PageLimit>,

@@ -1,11 +1,12 @@
-//! The doctor: whether the catalog agrees with itself, and clusters with the catalog. Changes nothing.
+//! The doctor: whether the catalog agrees with itself, its audit log is whole, and clusters agree with the catalog. Changes
+//! nothing.
 
 use std::collections::{HashMap, HashSet};
 
 use futures::StreamExt as _;
 use tenantry_domain::{Access, HomeId, OrphanVerdict, RoleName, RouteState, Scope, TenantStatus};
 use tenantry_fleet::{ClusterTarget, ObservedRole, Stamp};
-use tenantry_store::{ClusterRef, HomeAtRest, PageRequest};
+use tenantry_store::{AuditMark, BreachKind, ChainBreach, ClusterRef, HomeAtRest, PAGE_MAX, PageRequest};
 
 use crate::caller::Caller;
 use crate::control::Control;
@@ -15,6 +16,8 @@ use crate::orphans;
 
 /// Homes that are connected to side by side.
 const AT_ONCE: usize = 4;
+/// Entries of the audit log that take about as long as one home.
+const ENTRIES_EACH: usize = 100;
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -38,13 +41,42 @@ pub struct Report {
     pub next: Option<String>,
 }
 
-/// Whether the catalog agrees with itself, and nothing is stuck, parked or failing.
-pub async fn catalog(control: &Control, caller: &Caller) -> Result<Report, ControlError> {
+/// One round over the catalog: with the first, whether it agrees with itself, and nothing is stuck, parked or failing;
+/// with those after it, whether the chains of the audit log are whole, a hundred entries for each of the page's limit.
+pub async fn catalog(control: &Control, caller: &Caller, page: &PageRequest) -> Result<Report, ControlError> {
     caller.require_fleet_wide(Scope::Clusters(Access::Read))?;
-    let (checked, findings) = control.store().examine().await?;
-    let finding =
-        |it: tenantry_store::CatalogFinding| Finding { check: it.check, subject: it.subject, message: it.message };
-    Ok(Report { checked, findings: findings.into_iter().map(finding).collect(), next: None })
+    let Some(cursor) = &page.cursor else {
+        let (checked, findings) = control.store().examine().await?;
+        let finding =
+            |it: tenantry_store::CatalogFinding| Finding { check: it.check, subject: it.subject, message: it.message };
+        let next = Some(AuditMark::default().to_string());
+        return Ok(Report { checked, findings: findings.into_iter().map(finding).collect(), next });
+    };
+    let entries_max = page.limit.clamp(1, PAGE_MAX) as usize * ENTRIES_EACH;
+    let round = control.store().verify_audit(&cursor.parse()?, entries_max).await?;
+    Ok(Report {
+        checked: round.entries,
+        findings: round.breaches.into_iter().map(broken_chain).collect(),
+        next: round.next.map(|mark| mark.to_string()),
+    })
+}
+
+fn broken_chain(breach: ChainBreach) -> Finding {
+    let wrong = match breach.kind {
+        BreachKind::Entry(entry) => {
+            format!("its entry {entry} was changed, or the one before that is gone")
+        }
+        BreachKind::Missing(1) => "one entry is gone from its end".to_owned(),
+        BreachKind::Missing(entries) => format!("{entries} entries are gone from its end"),
+        BreachKind::Head => "it does not end as its head says".to_owned(),
+    };
+    Finding {
+        check: "audit_log",
+        subject: format!("audit-log/{}", breach.chain),
+        message: format!(
+            "the chain is broken: {wrong}; whoever owns the catalog can do that; compare with an export that was kept"
+        ),
+    }
 }
 
 /// One round over a cluster: with the first, whether what is there is what the catalog says, each object; with each, the

@@ -1,6 +1,5 @@
 //! The table `audit_log`: who changed what, each entry bound to the one before by its hash.
 
-use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
 use serde_json::Value;
 use tenantry_domain::{AuditContent, OperationId, RequestId, TenantId};
@@ -11,7 +10,7 @@ use uuid::Uuid;
 use crate::cursor::{Page, PageRequest};
 use crate::error::StoreError;
 use crate::filter::Filter;
-use crate::row::{execute, get, query, query_one, query_opt};
+use crate::row::{execute, get, query_one};
 use crate::store::Store;
 use crate::transaction::Tx;
 
@@ -19,7 +18,7 @@ use crate::transaction::Tx;
 const PLATFORM: &str = "platform";
 /// One actor, or every token of a name: the sign that escapes is escaped too.
 const BY_ACTOR: &str = r"(actor = ? OR actor LIKE regexp_replace(?, '([\\%_])', '\\\1', 'g') || '/%')";
-/// Entries that a verification reads at a time.
+/// Entries that an export reads at a time.
 const BATCH: i64 = 1_000;
 
 /// A change that somebody asked for.
@@ -69,17 +68,6 @@ pub struct AuditFilter {
     pub since: Option<Timestamp>,
     /// Before this time.
     pub until: Option<Timestamp>,
-}
-
-/// What a look at a whole chain found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AuditVerdict {
-    /// Entries whose hashes are right, from the first on.
-    pub sound: u64,
-    /// The first entry that does not fit the one before it.
-    pub broken_at: Option<i64>,
-    /// Entries that the chain had and that are gone from its end.
-    pub missing: u64,
 }
 
 /// A chain of the log: how long it is and what it ends with.
@@ -187,34 +175,6 @@ impl Store {
         Ok(page.page(records, |record: &AuditRecord| record.id.to_string()))
     }
 
-    /// Follows a chain (a tenant's, or the platform's) from its first entry and recomputes every hash, at one instant.
-    pub async fn verify_audit(&self, tenant: Option<TenantId>) -> Result<AuditVerdict, StoreError> {
-        let tx = self.begin_snapshot().await?;
-        let client = tx.client()?;
-        let chain = chain(tenant);
-        let mut verdict = AuditVerdict { sound: 0, broken_at: None, missing: 0 };
-        let head = query_opt(client, "SELECT entries FROM audit_chain WHERE chain = $1", &[&chain]).await?;
-        let entries: i64 = head.as_ref().map_or(Ok(0), |row| get(row, "entries"))?;
-        let mut previous = Vec::new();
-        let mut after = 0;
-        loop {
-            let records = batch(client, &chain, after).await?;
-            for record in &records {
-                if content(record.at, &record.entry).hash(&previous) != record.hash {
-                    verdict.broken_at = Some(record.id);
-                    return Ok(verdict);
-                }
-                previous = record.hash.to_vec();
-                after = record.id;
-                verdict.sound += 1;
-            }
-            if records.is_empty() {
-                verdict.missing = u64::try_from(entries).map_err(StoreError::internal)?.saturating_sub(verdict.sound);
-                return Ok(verdict);
-            }
-        }
-    }
-
     /// A page of chains: the platform's and those of tenants, purged ones included.
     pub async fn audit_chains(
         &self,
@@ -282,17 +242,12 @@ impl Store {
     }
 }
 
-async fn batch(client: &ClientWrapper, chain: &str, after: i64) -> Result<Vec<AuditRecord>, StoreError> {
-    let sql = "SELECT * FROM audit_log WHERE chain = $1 AND id > $2 ORDER BY id LIMIT $3";
-    query(client, sql, &[&chain, &after, &BATCH]).await?.iter().map(read).collect()
-}
-
 fn chain(tenant: Option<TenantId>) -> String {
     tenant.map_or_else(|| PLATFORM.to_owned(), |tenant| tenant.to_string())
 }
 
 /// What the hash of an entry is taken of.
-fn content(at: Timestamp, entry: &AuditEntry) -> AuditContent<'_> {
+pub(crate) fn content(at: Timestamp, entry: &AuditEntry) -> AuditContent<'_> {
     AuditContent {
         at,
         actor: &entry.actor,
@@ -306,7 +261,7 @@ fn content(at: Timestamp, entry: &AuditEntry) -> AuditContent<'_> {
     }
 }
 
-fn read(row: &Row) -> Result<AuditRecord, StoreError> {
+pub(crate) fn read(row: &Row) -> Result<AuditRecord, StoreError> {
     Ok(AuditRecord {
         id: get(row, "id")?,
         at: get(row, "at")?,

@@ -69,7 +69,7 @@ impl PageRequest {
     }
 }
 
-fn bad_cursor() -> StoreError {
+pub(crate) fn bad_cursor() -> StoreError {
     StoreError::Invalid { reason: "the cursor is not one that a list gave; begin again without it".to_owned() }
 }
 

@@ -10,6 +10,7 @@
 
 mod adoptions;
 mod audit_log;
+mod audit_verification;
 mod bases;
 mod cluster_health;
 mod clusters;
@@ -58,7 +59,8 @@ mod webhook_deliveries;
 mod webhooks;
 
 pub use adoptions::{Adoption, AdoptionState, HomeInDatabase};
-pub use audit_log::{AuditChain, AuditEntry, AuditExport, AuditFilter, AuditRecord, AuditVerdict, LinkedRecord};
+pub use audit_log::{AuditChain, AuditEntry, AuditExport, AuditFilter, AuditRecord, LinkedRecord};
+pub use audit_verification::{AuditMark, AuditRound, BreachKind, ChainBreach};
 pub use bases::{BaseState, RetiredTemplate, SharedDatabase, Template};
 pub use cluster_health::ClusterLook;
 pub use clusters::{ClusterAccess, ClusterChange, ClusterFilter, ClusterRef, NewCluster};

@@ -108,3 +108,56 @@ async fn a_replica_under_a_runtime_role_does_everything_but_change_the_log() {
     world.end().await;
     assert!(serve.terminate().await.success());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_finds_what_the_catalogs_owner_did_to_the_log() {
+    let world = World::start().await;
+    let acme = world.tenant("acme").await;
+    for number in 0..120 {
+        world.wire().patch("/v1/tenants/acme", &json!({ "name": format!("Acme {number}") })).await.ok();
+    }
+    let program = Program::new(&world.url(), world.token());
+    let well = program.json(["doctor"]).await;
+    assert_eq!(well["findings"], json!([]), "{well}");
+    // A round is as long as it is asked to be, and all rounds together are the whole log.
+    let wire = world.wire();
+    let (mut entries, mut rounds) = (0, 0);
+    let mut cursor = wire.get("/v1/doctor").await.ok().json["next"].as_str().map(str::to_owned);
+    while let Some(at) = cursor {
+        let round = wire.get(&format!("/v1/doctor?limit=1&cursor={at}")).await.ok().json;
+        let checked = round["checked"].as_u64().unwrap();
+        assert!(checked <= 100, "{round}");
+        (entries, rounds) = (entries + checked, rounds + 1);
+        cursor = round["next"].as_str().map(str::to_owned);
+    }
+    let catalog = world.catalog_client().await;
+    let all: i64 = catalog.query_one("SELECT count(*) FROM audit_log", &[]).await.unwrap().get(0);
+    assert!(rounds > 1 && i64::try_from(entries).unwrap() == all, "{entries} in {rounds} rounds, of {all}");
+    wire.get("/v1/doctor?cursor=nonsense").await.problem(400, "invalid_request");
+
+    let tamper = async |sql: &str| {
+        let guarded = catalog.batch_execute(sql).await.unwrap_err();
+        assert_eq!(tenantry_tests::sqlstate(&guarded), "23001", "{sql}");
+        // Whoever owns the table can switch off what guards it.
+        let off = "ALTER TABLE audit_log DISABLE TRIGGER ALL";
+        catalog.batch_execute(&format!("{off}; {sql}; {}", off.replace("DISABLE", "ENABLE"))).await.unwrap();
+    };
+    tamper("UPDATE audit_log SET actor = 'nobody' WHERE after ->> 'name' = 'Acme 60'").await;
+    tamper("DELETE FROM audit_log WHERE id = (SELECT last_entry FROM audit_chain WHERE chain = 'platform')").await;
+    drop(catalog);
+    let unwell = program.run(["doctor", "--output", "json"]).await;
+    assert_eq!(unwell.code(), Some(5), "{}{}", unwell.stdout, unwell.stderr);
+    let report: serde_json::Value = serde_json::from_str(&unwell.stdout).unwrap();
+    let findings = report["findings"].as_array().unwrap();
+    let told = |subject: &str| {
+        let finding = findings.iter().find(|finding| finding["subject"] == subject);
+        let finding = finding.unwrap_or_else(|| panic!("{subject}: {report}"));
+        assert_eq!(finding["check"], "audit_log");
+        finding["message"].as_str().unwrap().to_owned()
+    };
+    assert!(told(&format!("audit-log/{}", acme.id)).contains("was changed"), "{report}");
+    assert!(told("audit-log/platform").contains("one entry is gone from its end"), "{report}");
+    assert_eq!(findings.len(), 2, "{report}");
+    program.run(["doctor", "--without-audit-log"]).await.ok();
+    world.end().await;
+}

@@ -27,9 +27,10 @@ impl Client {
         self.send(Call::post(&[&"orphans", &orphan, &"remove"])).await
     }
 
-    /// `GET /v1/doctor`: whether the catalog agrees with itself and nothing is stuck.
-    pub async fn examine_catalog(&self) -> Result<DoctorReport, ClientError> {
-        self.send(Call::get(&[&"doctor"])).await
+    /// `GET /v1/doctor`: one round of checks whether the catalog agrees with itself, nothing is stuck and the audit log is
+    /// whole.
+    pub async fn examine_catalog(&self, query: &DoctorQuery) -> Result<DoctorReport, ClientError> {
+        self.send(Call::get(&[&"doctor"]).query(query)?).await
     }
 
     /// `GET /v1/clusters/{cluster}/doctor`: one round of checks whether a cluster agrees with the catalog.

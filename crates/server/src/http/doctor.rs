@@ -10,19 +10,23 @@ use super::problem::Refusal;
 
 /// Examine the catalog
 ///
-/// Whether it agrees with itself, and nothing is stuck, parked or failing.
+/// Whether it agrees with itself, and nothing is stuck, parked or failing, with the first round; then whether the chains of
+/// the audit log are whole, which takes as many rounds as the log is long.
 #[utoipa::path(
     get,
     path = "/v1/doctor",
     operation_id = "examine_catalog",
     tag = "service",
-    responses((status = OK, description = "What is wrong", body = DoctorReport)),
+    params(DoctorQuery),
+    responses((status = OK, description = "What is wrong, as far as this round went", body = DoctorReport)),
 )]
 pub(crate) async fn catalog(
     State(control): State<Control>,
     Extension(caller): Extension<Caller>,
+    Query(query): Query<DoctorQuery>,
 ) -> Result<Json<DoctorReport>, Refusal> {
-    Ok(Json(shown(doctor::catalog(&control, &caller).await?)))
+    let page = convert::page_request(query.limit, query.cursor);
+    Ok(Json(shown(doctor::catalog(&control, &caller, &page).await?)))
 }
 
 /// Examine a cluster

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tenantry_domain::{OperationId, RequestId, TenantId};
-use tenantry_store::{AuditEntry, AuditExport, AuditFilter, PageRequest};
+use tenantry_store::{AuditEntry, AuditExport, AuditFilter, AuditMark, BreachKind, PageRequest};
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
@@ -18,6 +18,28 @@ fn entry(action: &str, tenant: Option<TenantId>) -> AuditEntry {
         before: Some(json!({ "b": [1, 2.5, -3], "a": null, "ü": "\u{1f600}\"" })),
         after: Some(json!({ "z": { "y": true, "x": "1" } })),
     }
+}
+
+/// Follows all chains in rounds of several sizes, which must find the same: how many entries there are, and what is wrong
+/// with which chain.
+async fn verdict(catalog: &Catalog) -> (u64, Vec<(String, BreachKind)>) {
+    let mut verdicts = Vec::new();
+    for entries_max in [1, 3, 10_000] {
+        let (mut entries, mut breaches, mut mark) = (0, Vec::new(), Some(AuditMark::default()));
+        while let Some(from) = mark {
+            let round = catalog.store.verify_audit(&from, entries_max).await.unwrap();
+            assert!(round.entries <= entries_max as u64);
+            entries += round.entries;
+            breaches.extend(round.breaches.into_iter().map(|breach| (breach.chain, breach.kind)));
+            mark = round.next.map(|next| next.to_string().parse().unwrap());
+        }
+        breaches.sort_by(|left, right| left.0.cmp(&right.0));
+        verdicts.push((entries, breaches));
+    }
+    // Where a chain is broken, the rest of it may be passed over.
+    let looked_at = verdicts.iter().map(|(entries, _)| *entries).max().unwrap();
+    assert!(verdicts.iter().all(|(_, breaches)| *breaches == verdicts[0].1), "{verdicts:?}");
+    (looked_at, verdicts.remove(0).1)
 }
 
 async fn write(catalog: &Catalog, entry: &AuditEntry) {
@@ -84,10 +106,7 @@ async fn chains_stay_whole_under_concurrent_writers() {
         }
     });
     futures::future::join_all(writers).await;
-    for tenant in tenants {
-        let verdict = catalog.store.verify_audit(tenant).await.unwrap();
-        assert_eq!((verdict.sound, verdict.broken_at), (40, None));
-    }
+    assert_eq!(verdict(&catalog).await, (80, Vec::new()));
 }
 
 #[tokio::test]
@@ -107,17 +126,16 @@ async fn the_log_refuses_changes_and_shows_those_that_a_superuser_forces() {
     for sql in ["UPDATE audit_log SET actor = 'nobody'", "DELETE FROM audit_log", "TRUNCATE audit_log"] {
         assert!(superuser.batch_execute(sql).await.is_err(), "{sql}");
     }
-    assert_eq!(catalog.store.verify_audit(None).await.unwrap().broken_at, None);
+    assert_eq!(verdict(&catalog).await, (5, Vec::new()));
 
     superuser.batch_execute("SET session_replication_role = replica").await.unwrap();
     let tamper = "UPDATE audit_log SET after = '{\"forged\": true}' WHERE id = $1";
     superuser.execute(tamper, &[&ids[3]]).await.unwrap();
-    let verdict = catalog.store.verify_audit(None).await.unwrap();
-    assert_eq!((verdict.sound, verdict.broken_at), (3, Some(ids[3])));
+    let broken_at = |id: i64| vec![("platform".to_owned(), BreachKind::Entry(id))];
+    assert_eq!(verdict(&catalog).await.1, broken_at(ids[3]));
 
     superuser.execute("DELETE FROM audit_log WHERE id = $1", &[&ids[1]]).await.unwrap();
-    let verdict = catalog.store.verify_audit(None).await.unwrap();
-    assert_eq!((verdict.sound, verdict.broken_at), (1, Some(ids[2])));
+    assert_eq!(verdict(&catalog).await.1, broken_at(ids[2]));
 }
 
 #[tokio::test]
@@ -146,8 +164,16 @@ async fn a_tail_that_a_superuser_cuts_off_is_missed_and_chains_only_grow() {
     superuser.batch_execute("SET session_replication_role = replica").await.unwrap();
     let cut = "DELETE FROM audit_log WHERE id = (SELECT last_entry FROM audit_chain WHERE tenant IS NOT NULL)";
     superuser.execute(cut, &[]).await.unwrap();
-    let verdict = catalog.store.verify_audit(acme).await.unwrap();
-    assert_eq!((verdict.sound, verdict.broken_at, verdict.missing), (2, None, 1));
+    let chain = acme.unwrap().to_string();
+    assert_eq!(verdict(&catalog).await, (3, vec![(chain.clone(), BreachKind::Missing(1))]));
+    superuser.batch_execute(&format!("DELETE FROM audit_log WHERE chain = '{chain}'")).await.unwrap();
+    assert_eq!(verdict(&catalog).await, (1, vec![(chain.clone(), BreachKind::Missing(3))]));
+    // A last entry in another's place, hashed as it should be, does not fit the head; nor does a chain without one.
+    superuser.batch_execute("UPDATE audit_chain SET head = decode(repeat('00', 32), 'hex')").await.unwrap();
+    let forged = [(chain, BreachKind::Missing(3)), ("platform".to_owned(), BreachKind::Head)];
+    assert_eq!(verdict(&catalog).await.1, forged);
+    superuser.batch_execute("DELETE FROM audit_chain").await.unwrap();
+    assert_eq!(verdict(&catalog).await.1, forged[1..]);
 }
 
 #[tokio::test]
