@@ -34,6 +34,7 @@ pub(crate) mod error;
 mod exit_status;
 pub(crate) mod output;
 mod paging;
+mod password_file;
 mod profile;
 mod reason;
 pub(crate) mod table;

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,21 +12,24 @@ use tenantry_api::route::ResolveBy;
 use tenantry_api::{ClusterRef, Route, TenantRef};
 use tenantry_domain::{Endpoint, RouteState, RouteTarget, Secret, TlsMode};
 
-use super::connection::TOKEN_VARIABLE;
 use super::error::CliError;
+use super::password_file::PasswordFile;
 use super::{Context, examples};
+
+/// What our own settings in the environment begin with, tokens and keys among them.
+const OWN_VARIABLES: &[u8] = b"TENANTRY_";
 
 /// What would lead psql elsewhere, or to somebody else, than the route says.
 const STEERING: &[&str] = &[
     "PGHOSTADDR",
     "PGPASSFILE",
+    "PGPASSWORD",
     "PGREQUIREAUTH",
     "PGREQUIREPEER",
     "PGREQUIRESSL",
     "PGSERVICE",
     "PGSERVICEFILE",
     "PGTARGETSESSIONATTRS",
-    TOKEN_VARIABLE,
 ];
 
 /// Which tenant, and what psql is told.
@@ -36,8 +40,8 @@ const STEERING: &[&str] = &[
     "tenantry psql acme -- --command 'select count(*) from flights'",
     "tenantry psql acme -- --file report.sql --csv",
     "",
-    "Needs a token with routes:secrets and clusters:read, and psql on the PATH. The password goes through the",
-    "environment, never through arguments.",
+    "Needs a token with routes:secrets and clusters:read, and psql on the PATH. The password goes through a",
+    "nameless file that only psql has open, never through arguments or the environment.",
 ))]
 pub(crate) struct PsqlArguments {
     /// The tenant's slug or id
@@ -81,7 +85,11 @@ impl PsqlArguments {
         let session = Session::new(target, endpoint, cluster.tls_mode, self.read_only)?;
         let mut command = Command::new(&self.psql);
         command.args(&self.arguments);
-        session.prepare(&mut command);
+        let password = session.password_file().map_err(|source| CliError::Program {
+            message: "the password cannot be handed to psql".to_owned(),
+            source,
+        })?;
+        session.prepare(&mut command, &password);
         if let Some(path) = &self.tls_ca {
             command.env("PGSSLROOTCERT", path);
         }
@@ -122,9 +130,19 @@ impl Session {
         })
     }
 
-    /// Sets what libpq reads. All of it comes through the environment: other users of the machine see arguments.
-    fn prepare(&self, command: &mut Command) {
-        for name in STEERING {
+    /// What psql reads the password from, once this process has become psql.
+    fn password_file(&self) -> io::Result<PasswordFile> {
+        let file = PasswordFile::new(&self.endpoint, &self.role, &self.password)?;
+        file.hand_over()?;
+        Ok(file)
+    }
+
+    /// Sets what libpq reads. It comes through the environment, since other users of the machine see arguments, but for
+    /// the password: an environment is inherited by whatever is started from there, and shown to the same user. What is
+    /// ours in it is none of psql's business.
+    fn prepare(&self, command: &mut Command, password: &PasswordFile) {
+        let ours = std::env::vars_os().map(|(name, _)| name).filter(|name| name.as_bytes().starts_with(OWN_VARIABLES));
+        for name in STEERING.iter().map(OsString::from).chain(ours) {
             command.env_remove(name);
         }
         command
@@ -132,7 +150,7 @@ impl Session {
             .env("PGPORT", self.endpoint.port().to_string())
             .env("PGDATABASE", &self.database)
             .env("PGUSER", &self.role)
-            .env("PGPASSWORD", self.password.expose())
+            .env("PGPASSFILE", password.path())
             .env("PGSSLMODE", self.tls_mode.as_str().replace('_', "-"))
             .env("PGAPPNAME", "tenantry-psql")
             .env("PGCONNECT_TIMEOUT", "10")
@@ -191,19 +209,23 @@ mod tests {
     }
 
     #[test]
-    fn everything_goes_through_the_environment() {
+    fn everything_but_the_password_goes_through_the_environment() {
         let target = target(route("active")).expect("reachable");
         let session = Session::new(target, endpoint("db.example.com:5433"), TlsMode::VerifyFull, false);
+        let session = session.expect("permitted");
+        let file = session.password_file().expect("a file");
         let mut command = Command::new("psql");
-        session.expect("permitted").prepare(&mut command);
+        session.prepare(&mut command, &file);
         let value =
             |name: &str| command.get_envs().find(|(key, _)| *key == OsStr::new(name)).and_then(|(_, value)| value);
-        assert_eq!(value("PGPASSWORD"), Some(OsStr::new("hunter2")));
+        let path = value("PGPASSFILE").expect("a password file");
+        assert_eq!(std::fs::read_to_string(path).expect("readable"), "db.example.com:5433:*:h_1_a:hunter2\n");
+        assert!(command.get_envs().all(|(_, value)| value.is_none_or(|value| value != "hunter2")));
+        assert!(command.get_envs().any(|(key, value)| key == "PGPASSWORD" && value.is_none()), "it would win");
         assert_eq!(value("PGUSER"), Some(OsStr::new("h_1_a")));
         assert_eq!(value("PGSSLMODE"), Some(OsStr::new("verify-full")));
         assert_eq!(value("PGOPTIONS"), Some(OsStr::new("-c search_path=\"h_1\",extensions")));
         assert_eq!(command.get_args().count(), 0);
-        assert!(command.get_envs().any(|(key, value)| key == TOKEN_VARIABLE && value.is_none()));
     }
 
     #[test]
