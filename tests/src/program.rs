@@ -6,6 +6,7 @@ mod serve;
 
 use std::ffi::OsStr;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -21,11 +22,12 @@ const LIMIT: Duration = Duration::from_mins(2);
 
 /// A command line of `tenantry` against one control plane, with a home directory of its own, so that no profile of the
 /// person who runs the tests has a say.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Program {
-    home: TempDir,
+    home: Arc<TempDir>,
     url: String,
     token: Secret,
+    environment: Vec<(&'static str, String)>,
 }
 
 /// How a command ended.
@@ -42,8 +44,15 @@ pub struct Ended {
 impl Program {
     /// Commands for the control plane at a URL.
     pub fn new(url: &str, token: &Secret) -> Self {
-        let home = tempfile::tempdir().expect("a temporary directory");
-        Self { home, url: url.to_owned(), token: token.clone() }
+        let home = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+        Self { home, url: url.to_owned(), token: token.clone(), environment: Vec::new() }
+    }
+
+    /// The same with one more variable in its environment.
+    #[must_use]
+    pub fn env(mut self, name: &'static str, value: &str) -> Self {
+        self.environment.push((name, value.to_owned()));
+        self
     }
 
     /// Runs a command to its end.
@@ -57,6 +66,7 @@ impl Program {
             .env("TENANTRY_TOKEN", self.token.expose())
             .env_remove("TENANTRY_OUTPUT")
             .env_remove("TENANTRY_CONFIG")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .kill_on_drop(true);
         let output = tokio::time::timeout(LIMIT, command.output()).await.expect("a command that ends");

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tenantry_testkit::eventually;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
 use super::{LIMIT, tenantry};
@@ -20,7 +20,7 @@ pub struct Serve {
     log: Log,
 }
 
-/// What a program has said so far on standard error.
+/// What a program has said so far on standard output and standard error.
 #[derive(Debug, Clone, Default)]
 struct Log(Arc<Mutex<Vec<String>>>);
 
@@ -47,23 +47,15 @@ impl Serve {
             .env("TENANTRY__TELEMETRY__LOG_FORMAT", "json")
             .env("TENANTRY__TELEMETRY__LOG_FILTER", "debug,hyper=info,h2=info")
             .envs(settings.iter().copied())
-            .envs(settings.iter().copied())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .expect("a program that starts");
         let log = Log::default();
-        let mut lines = BufReader::new(child.stderr.take().expect("its standard error")).lines();
-        tokio::spawn({
-            let log = log.clone();
-            async move {
-                while let Ok(Some(line)) = lines.next_line().await {
-                    log.lines().push(line);
-                }
-            }
-        });
+        tokio::spawn(log.clone().take_down(child.stdout.take().expect("its standard output")));
+        tokio::spawn(log.clone().take_down(child.stderr.take().expect("its standard error")));
         let mut url = None;
         eventually("the control plane is up", async || {
             if let Some(status) = child.try_wait().expect("a look at the child") {
@@ -86,7 +78,7 @@ impl Serve {
         self.child.id()
     }
 
-    /// All that it has logged so far.
+    /// All that it has said so far; its log is on standard error.
     pub fn log(&self) -> String {
         self.log.text()
     }
@@ -116,6 +108,13 @@ impl Serve {
 }
 
 impl Log {
+    async fn take_down(self, from: impl AsyncRead + Unpin) {
+        let mut lines = BufReader::new(from).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            self.lines().push(line);
+        }
+    }
+
     fn lines(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

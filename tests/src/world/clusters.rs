@@ -48,6 +48,11 @@ impl World<'_> {
         &self.clusters[0].admin.database
     }
 
+    /// The password by which the control plane manages the cluster `main`.
+    pub fn admin_password(&self) -> &str {
+        &self.clusters[0].admin.login.password
+    }
+
     /// The superuser's way into the server that a tenant is on.
     pub async fn root(&self, cluster: &Cluster, database: &str) -> tokio_postgres::Client {
         self.server_of(cluster).connect(database).await

@@ -23,6 +23,7 @@ mod plans;
 mod rollouts;
 mod routes;
 mod secrets;
+mod secrets_nowhere;
 mod seeds;
 mod suspensions;
 mod warm_pool;
