@@ -56,7 +56,7 @@ pub use home::HomeSpec;
 pub use inventory::{ObservedObject, ObservedRole};
 pub use migrate::{Applied, AppliedMigration, ApplyOptions, SeedFile};
 pub use observe::{ObservedBackend, ObservedDatabase, ObservedHome};
-pub use password::random_password;
+pub use password::{login_verifier, random_password};
 pub use register::Inspection;
 pub use role_drift::{IntendedRoles, RoleReport};
 pub use roles::RoleSecrets;

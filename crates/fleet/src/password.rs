@@ -22,6 +22,12 @@ pub fn random_password() -> Secret {
     Secret::new(text)
 }
 
+/// What PostgreSQL is told of a login's password that any client may use.
+pub async fn login_verifier(password: &Secret) -> Result<Secret, FleetError> {
+    let [verifier] = verifiers([(password, Reader::Anyone)]).await?;
+    Ok(verifier)
+}
+
 /// For whom a verifier is made, which decides how much hashing a login costs.
 pub(crate) enum Reader {
     /// Any client. Some refuse fewer rounds than the 4,096 that are usual.

@@ -3,7 +3,7 @@
 //! One role owns the schema and migrates it. Replicas log in as another one that may not change what was entered into the
 //! audit log, nor the triggers that guard it.
 
-use tenantry_domain::RoleName;
+use tenantry_domain::{RoleName, Secret};
 
 use crate::error::StoreError;
 use crate::row::{get, query, query_one, query_opt};
@@ -46,6 +46,22 @@ impl Store {
         Ok(CatalogRole { name: get(&row, "name")?, is_owner: get(&row, "is_owner")? })
     }
 
+    /// Makes a role that can log in and nothing else, or brings it to that and to this verifier of its password. To be
+    /// called by a superuser, or a role that may make others; whoever logs in by the password before is shut out.
+    pub async fn ensure_login_role(&self, role: &RoleName, verifier: &Secret) -> Result<(), StoreError> {
+        let client = self.client().await?;
+        let known = "SELECT FROM pg_roles WHERE rolname = $1";
+        let verb = if query_opt(&client, known, &[&role.as_str()]).await?.is_some() { "ALTER" } else { "CREATE" };
+        // It is a utility statement, which takes no parameters.
+        let verifier = verifier.expose().replace('\'', "''");
+        let sql = format!(
+            "{verb} ROLE {} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD '{verifier}'",
+            quoted(role)
+        );
+        client.batch_execute(&sql).await?;
+        Ok(())
+    }
+
     /// Lets a role work in the catalog without owning it. The role must exist; one that could undo the difference, a
     /// superuser or a member of the owner, is refused. To be called as the owner; doing so twice changes nothing.
     pub async fn grant_runtime_role(&self, role: &RoleName) -> Result<(), StoreError> {
@@ -64,9 +80,8 @@ impl Store {
                 ),
             });
         }
-        let quoted = format!("\"{}\"", role.as_str().replace('"', "\"\""));
         // One message is one transaction: nobody sees the rights that are taken away again.
-        let grants = GRANTS.replace("{role}", &quoted).replace("{database}", &get::<String>(&row, "database")?);
+        let grants = GRANTS.replace("{role}", &quoted(role)).replace("{database}", &get::<String>(&row, "database")?);
         client.batch_execute(&grants).await?;
         Ok(())
     }
@@ -80,4 +95,8 @@ impl Store {
         let rows = query(&*self.client().await?, sql, &[]).await?;
         rows.iter().map(|row| RoleName::parse(get(row, "name")?).map_err(StoreError::internal)).collect()
     }
+}
+
+fn quoted(role: &RoleName) -> String {
+    format!("\"{}\"", role.as_str().replace('"', "\"\""))
 }

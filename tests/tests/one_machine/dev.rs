@@ -86,6 +86,41 @@ async fn a_world_is_resumed_with_its_tenants_and_its_token_after_a_good_end_and_
     assert!(dev.signalled(Signal::INT).await.status.success());
 }
 
+/// The owner's way into the catalog.
+async fn catalog(directory: &Path) -> tokio_postgres::Client {
+    let profile: Value = serde_json::from_slice(&std::fs::read(directory.join("dev.json")).unwrap()).unwrap();
+    let url = profile["catalog_url"].as_str().unwrap();
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+#[tokio::test]
+async fn the_control_plane_works_as_a_role_that_cannot_change_the_audit_log() {
+    let (_parent, directory) = directory();
+    let dev = start(&directory).await;
+    let owner = catalog(&directory).await;
+    let sql = "SELECT DISTINCT usename::text FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let users: Vec<String> = owner.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    assert_eq!(users, ["tenantry_runtime"]);
+    for sql in
+        ["UPDATE audit_log SET actor = 'x'", "ALTER TABLE audit_log DISABLE TRIGGER ALL", "DELETE FROM audit_chain"]
+    {
+        let refused = owner.batch_execute(&format!("SET ROLE tenantry_runtime; {sql}")).await.unwrap_err();
+        assert_eq!(refused.code().unwrap().code(), "42501", "{sql}");
+        owner.batch_execute("RESET ROLE").await.unwrap();
+    }
+    // A directory from before there was such a role.
+    owner.batch_execute("DROP OWNED BY tenantry_runtime; DROP ROLE tenantry_runtime").await.unwrap();
+    drop(owner);
+    dev.signalled(Signal::KILL).await;
+    let dev = start(&directory).await;
+    let (_, _, client) = profile(&directory);
+    create(&client, "a", Isolation::Schema).await;
+    assert!(dev.signalled(Signal::TERM).await.status.success());
+}
+
 #[tokio::test]
 async fn a_second_program_on_the_same_world_is_refused_by_the_name_of_the_first() {
     let (_parent, directory) = directory();

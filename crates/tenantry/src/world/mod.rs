@@ -56,7 +56,7 @@ pub(crate) struct World {
     pub(crate) api_url: String,
     /// A token that may do everything.
     pub(crate) token: Secret,
-    /// How to reach the catalog with a client of PostgreSQL.
+    /// How its owner reaches the catalog with a client of PostgreSQL.
     pub(crate) catalog_url: Secret,
     parts: JoinSet<Result<(), WorldError>>,
     stop: CancellationToken,
