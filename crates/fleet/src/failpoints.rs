@@ -28,7 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 pub enum Action {
     /// The process kills itself, as `kill -9` does.
     Kill,
-    /// The process stops itself, as `SIGSTOP` does, until somebody sends `SIGCONT`.
+    /// The process stops itself, as `SIGSTOP` does, until somebody sends `SIGCONT`; the work goes on once the file is
+    /// removed as well.
     Stop,
     /// The work is dropped where it stands, as by a worker that died: its lease stays until it runs out.
     Abandon,
@@ -137,6 +138,8 @@ pub async fn pass(point: &str) -> Option<Action> {
         }
         Action::Stop => {
             let _ = rustix::process::kill_process(own, rustix::process::Signal::STOP);
+            // The call may return before the signal has stopped this thread: the work must not slip past it.
+            hold(&taken);
         }
         Action::Pause => {
             let start = Instant::now();
@@ -144,15 +147,20 @@ pub async fn pass(point: &str) -> Option<Action> {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         }
-        Action::Freeze => tokio::task::block_in_place(|| {
-            let start = Instant::now();
-            while taken.exists() && start.elapsed() < WAIT_MAX {
-                std::thread::sleep(LOOK_EVERY);
-            }
-        }),
+        Action::Freeze => hold(&taken),
         Action::Abandon | Action::Fail | Action::FailForGood | Action::Repeat | Action::Cut => return Some(action),
     }
     None
+}
+
+/// Holds the whole task where it is until the file is removed.
+fn hold(taken: &Path) {
+    tokio::task::block_in_place(|| {
+        let start = Instant::now();
+        while taken.exists() && start.elapsed() < WAIT_MAX {
+            std::thread::sleep(LOOK_EVERY);
+        }
+    });
 }
 
 /// The rename decides who takes the action, among any number of processes.
