@@ -151,7 +151,7 @@ async fn shut_out(
     let without_login = for_existing(roles, |role| format!("ALTER ROLE {role} NOLOGIN;"));
     let sql = fence.guard(&do_block(&[join(admin, target, roles), without_login].concat()));
     admin.batch("take LOGIN from the home's roles", &sql).await?;
-    end_sessions(admin, roles).await
+    end_sessions(admin, Some(fence), roles).await
 }
 
 /// Within a block: the admin becomes a member of those of the roles that exist. Only members may end a role's sessions
@@ -258,34 +258,52 @@ pub(crate) fn memberships(home: &Home, names: &HomeNames, limits: &Limits, sessi
 }
 
 /// Ends every session of some roles and waits until they are gone. A login that was let in just before its role lost
-/// `LOGIN` shows up a moment later, so only the second empty look in a row counts.
-pub(crate) async fn end_sessions(session: &mut Session, roles: &[&RoleName]) -> Result<(), FleetError> {
-    end_sessions_where(session, roles, "true").await
+/// `LOGIN` shows up a moment later, so only the second empty look in a row counts. Roles of a home come with its fence.
+pub(crate) async fn end_sessions(
+    session: &mut Session,
+    fence: Option<Fence>,
+    roles: &[&RoleName],
+) -> Result<(), FleetError> {
+    end_sessions_where(session, fence, roles, "true").await
 }
 
 /// The same in one database only.
 pub(crate) async fn end_sessions_in(
     session: &mut Session,
+    fence: Fence,
     database: &DatabaseName,
     roles: &[&RoleName],
 ) -> Result<(), FleetError> {
-    end_sessions_where(session, roles, &format!("datname = {}", literal(database.as_str()))).await
+    end_sessions_where(session, Some(fence), roles, &format!("datname = {}", literal(database.as_str()))).await
 }
 
-async fn end_sessions_where(session: &mut Session, roles: &[&RoleName], condition: &str) -> Result<(), FleetError> {
+async fn end_sessions_where(
+    session: &mut Session,
+    fence: Option<Fence>,
+    roles: &[&RoleName],
+    condition: &str,
+) -> Result<(), FleetError> {
     if roles.is_empty() {
         return Ok(());
     }
-    let sql = format!(
-        "SELECT count(*), count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
-         WHERE usename IN ({}) AND {condition};",
+    let theirs = format!(
+        "FROM pg_stat_activity WHERE usename IN ({}) AND {condition};\n",
         literals(roles.iter().map(|role| role.as_str()))
     );
+    let look = format!("SELECT count(*) {theirs}");
+    // Whoever looks changes nothing. Whoever ends sessions holds the fence meanwhile, or it would end those of a tenant
+    // that another worker has let in again.
+    let end = format!("SELECT count(pg_terminate_backend(pid)) {theirs}");
+    let end = fence.map_or_else(|| end.clone(), |fence| fence.guard(&end));
     let mut empty_looks = 0;
     for _ in 0..LOOKS_MAX {
-        let rows = session.rows("end the sessions of the roles", &sql).await?;
-        let none = rows.first().and_then(|row| row.get(0)) == Some("0");
-        empty_looks = if none { empty_looks + 1 } else { 0 };
+        let rows = session.rows("look for sessions of the roles", &look).await?;
+        if rows.first().and_then(|row| row.get(0)) == Some("0") {
+            empty_looks += 1;
+        } else {
+            empty_looks = 0;
+            session.batch("end the sessions of the roles", &end).await?;
+        }
         if empty_looks == 2 {
             return Ok(());
         }

@@ -145,10 +145,11 @@ impl Fleet {
     }
 
     /// Ends sessions of a slot's login role, and says how many there are still. A statement or a transaction that runs is
-    /// ended by [`Leaving::Now`] only.
+    /// ended by [`Leaving::Now`] only. `StaleEpoch` for a lease that is over: then nobody's session is ended.
     pub async fn end_login_sessions(
         &self,
         target: &ClusterTarget,
+        fence: &Fence,
         home: &Home,
         slot: LoginSlot,
         leaving: Leaving,
@@ -161,11 +162,13 @@ impl Fleet {
         };
         let sql = format!(
             "SELECT count(*), count(*) FILTER (WHERE {condition} AND pg_terminate_backend(pid)) FROM pg_stat_activity
-              WHERE usename = {} AND backend_type IS DISTINCT FROM 'parallel worker';",
+              WHERE usename = {} AND backend_type IS DISTINCT FROM 'parallel worker';\n",
             literal(names.login(slot).as_str())
         );
+        let sql = fence.guard(&sql);
         let rows = self.admin(target).await?.rows("end sessions of the old login role", &sql).await?;
-        let left = rows.first().and_then(|row| row.get(0)).and_then(|count| count.parse().ok());
+        // The fence answers with a row of its own first.
+        let left = rows.last().and_then(|row| row.get(0)).and_then(|count| count.parse().ok());
         left.ok_or_else(|| FleetError::busy("the sessions of the old login role could not be counted"))
     }
 

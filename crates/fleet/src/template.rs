@@ -78,7 +78,7 @@ impl Fleet {
         );
         builder.batch("close the template", &sql).await?;
         // Whoever is still in there would make clones wait.
-        end_sessions(&mut builder, &[&migrator]).await?;
+        end_sessions(&mut builder, None, &[&migrator]).await?;
         let comment = literal(&format!("{FINISHED}{version}"));
         let sql =
             format!("BEGIN;\nCOMMENT ON DATABASE {database} IS {comment};\nDROP ROLE {migrator_name};\nCOMMIT;\n");

@@ -98,13 +98,13 @@ async fn the_ceiling_holds_while_a_tenant_turns_from_one_login_role_to_the_other
         assert!([NOT_PERMITTED, "28P01"].contains(&refused.as_str()), "{refused}");
         old[0].batch_execute("BEGIN").await.unwrap();
         eventually("the idle session has ended and the transaction goes on", async || {
-            fleet.end_login_sessions(target, home, LoginSlot::A, Leaving::Idle).await.unwrap() == 1
+            fleet.end_login_sessions(target, fence, home, LoginSlot::A, Leaving::Idle).await.unwrap() == 1
         })
         .await;
         old[0].batch_execute("COMMIT").await.unwrap();
         assert!(old[1].batch_execute("SELECT 1").await.is_err());
         eventually("the other has ended after its transaction", async || {
-            fleet.end_login_sessions(target, home, LoginSlot::A, Leaving::Idle).await.unwrap() == 0
+            fleet.end_login_sessions(target, fence, home, LoginSlot::A, Leaving::Idle).await.unwrap() == 0
         })
         .await;
         fleet.settle_connections(target, fence, home, LoginSlot::B, &tenant.limits).await.unwrap();

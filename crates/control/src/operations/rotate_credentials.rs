@@ -249,7 +249,7 @@ async fn end_old_sessions(work: &Work<'_>, progress: &mut RotationProgress) -> S
             long if long < TRANSACTION_PATIENCE => Leaving::Idle,
             _ => Leaving::Now,
         };
-        let left = fleet.end_login_sessions(&site.target, home, progress.from, leaving).await?;
+        let left = fleet.end_login_sessions(&site.target, &fence, home, progress.from, leaving).await?;
         if left == 0 {
             break;
         }

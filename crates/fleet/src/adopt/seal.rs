@@ -10,7 +10,7 @@ use crate::error::FleetError;
 use crate::fence::Fence;
 use crate::fleet::Fleet;
 use crate::home::{database_grants, in_transaction};
-use crate::quote::{do_block, ident, literal};
+use crate::quote::{do_block, ident, literal, literals};
 use crate::roles::end_sessions_in;
 use crate::session::Session;
 use crate::stamp::{self, Stamp};
@@ -49,7 +49,7 @@ impl Fleet {
         sql.push_str(&grants::as_owner(home, &revoke_on_objects(home)));
         sql.push_str(&grants::give(home, &schemas));
         inside.batch("take the rights that others had", &in_transaction(&sql)).await?;
-        end_strangers(&mut admin, home, &strangers).await
+        end_strangers(&mut admin, home, *fence, &strangers).await
     }
 }
 
@@ -146,19 +146,24 @@ END"
 
 /// Ends the sessions of those who lost their rights. A whole database has no room for anybody else, and waits until they
 /// are gone; beside a schema they may have other business, so each is only sent away once.
-async fn end_strangers(admin: &mut Session, home: &Home, strangers: &[RoleName]) -> Result<(), FleetError> {
+async fn end_strangers(
+    admin: &mut Session,
+    home: &Home,
+    fence: Fence,
+    strangers: &[RoleName],
+) -> Result<(), FleetError> {
     let own = own_roles(home);
     let database = literal(home.database.as_str());
     if home.isolation == Isolation::Schema {
-        let names = strangers.iter().map(|role| literal(role.as_str())).collect::<Vec<_>>().join(", ");
-        if names.is_empty() {
+        if strangers.is_empty() {
             return Ok(());
         }
+        let names = literals(strangers.iter().map(RoleName::as_str));
         let sql = format!(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {database} AND usename IN ({names})
-             AND usename <> current_user;"
+             AND usename <> current_user;\n"
         );
-        return admin.batch("end the sessions of those who lost their rights", &sql).await;
+        return admin.batch("end the sessions of those who lost their rights", &fence.guard(&sql)).await;
     }
     // Superusers come back if they like; whoever else is there has no right to any more.
     let others = format!(
@@ -166,11 +171,11 @@ async fn end_strangers(admin: &mut Session, home: &Home, strangers: &[RoleName])
          AND r.rolname NOT IN ({own}) AND r.rolname <> current_user AND s.backend_type = 'client backend'"
     );
     let sql = format!(
-        "SELECT pg_terminate_backend(s.pid) {others} AND r.rolsuper;\nSELECT DISTINCT r.rolname {others} AND NOT r.rolsuper;"
+        "SELECT pg_terminate_backend(s.pid) {others} AND r.rolsuper;\nSELECT DISTINCT r.rolname {others} AND NOT r.rolsuper;\n"
     );
-    let rows = admin.rows("end the sessions of those who lost their rights", &sql).await?;
+    let rows = admin.rows("end the sessions of those who lost their rights", &fence.guard(&sql)).await?;
     let of_roles = rows.iter().filter(|row| row.columns().first().is_some_and(|column| column.name() == "rolname"));
     let connected: Vec<RoleName> = of_roles.filter_map(|row| RoleName::parse(row.get(0)?).ok()).collect();
     let connected: Vec<&RoleName> = connected.iter().collect();
-    end_sessions_in(admin, &home.database, &connected).await
+    end_sessions_in(admin, fence, &home.database, &connected).await
 }
