@@ -1,146 +1,107 @@
-//! Adoptions: what was there before is never lost, whatever breaks on the way there, back, or on.
+//! What was made by hand and is adopted: nothing of it is ever lost, whatever breaks on the way there, back, or on.
 
-use tenantry_api::{AdoptTenant, ClusterRef, DecideOperation, Operation, Tenant, TenantRef};
-use tenantry_domain::{DatabaseName, Labels, OperationKind, OperationState, SchemaVersion, Slug, TenantStatus};
-use tenantry_fleet::failpoints::Action;
+use std::collections::HashMap;
+
+use tenantry_api::{AdoptTenant, ClusterRef, Operation, Tenant};
+use tenantry_domain::{DatabaseName, Isolation, Labels, SchemaName, SchemaVersion, Slug, TenantId, TenantStatus};
 use tenantry_testkit::Server;
 use tenantry_tests::World;
 
-use super::arming::Arming;
-use super::scenario::steps_of;
-use super::within_one_process::{say, start_working_with};
+/// Who owned everything, and who may read it.
+const OWNERS: &str = "CREATE ROLE legacy LOGIN PASSWORD 'old'; CREATE ROLE legacy_reader";
+/// What was made by hand.
+const OBJECTS: &str = "
+    CREATE TABLE notes (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text NOT NULL);
+    CREATE FUNCTION word_count(body text) RETURNS integer LANGUAGE sql AS 'SELECT 1';
+    CREATE VIEW counted AS SELECT id FROM notes; INSERT INTO notes (body) VALUES ('by hand');
+    GRANT SELECT ON notes TO legacy_reader; RESET ROLE; CREATE TABLE of_root (id int)";
 
-/// Actions with which an operation ends as if nothing had happened, and where.
-const ACTIONS: [(Action, &[&str]); 4] = [
-    (Action::Abandon, &["before", "performed", "committed"]),
-    (Action::Fail, &["before", "performed"]),
-    (Action::Freeze, &["before", "performed"]),
-    (Action::Repeat, &["performed"]),
-];
+/// The schema that is adopted where it is not the whole database.
+const SCHEMA: &str = "sales";
 
-/// A database that was made by hand.
-async fn make(server: &Server, name: &str) {
-    let root = server.connect("postgres").await;
-    root.batch_execute(&format!("CREATE ROLE {name} LOGIN PASSWORD 'old'; CREATE ROLE {name}_reader")).await.unwrap();
-    root.batch_execute(&format!("CREATE DATABASE {name} OWNER {name}")).await.unwrap();
-    let inside = server.connect(name).await;
-    let sql = format!(
-        "SET ROLE {name}; CREATE TABLE notes (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text NOT NULL);
-         CREATE FUNCTION word_count(body text) RETURNS integer LANGUAGE sql AS 'SELECT 1';
-         CREATE VIEW counted AS SELECT id FROM notes; INSERT INTO notes (body) VALUES ('by hand');
-         GRANT SELECT ON notes TO {name}_reader; RESET ROLE; CREATE TABLE of_root (id int)"
-    );
-    inside.batch_execute(&sql).await.unwrap();
+/// A server with databases that were made by hand, as many as there are cases.
+pub(crate) struct Legacy<'s> {
+    server: &'s Server,
+    portraits: [(Isolation, String); 2],
+    made: usize,
+    adopted: HashMap<TenantId, (Isolation, String)>,
+    /// Those that were given back.
+    free: Vec<(Isolation, String)>,
 }
 
-/// Every object with its owner and rights, as `pg_dump` tells them.
-async fn portrait(server: &Server, name: &str) -> String {
-    let mut dump = tokio::process::Command::new("pg_dump");
-    let dump = dump.args(["--schema-only", "--dbname", &server.url(name)]).output().await.unwrap();
-    assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
-    let dump = String::from_utf8(dump.stdout).unwrap();
-    dump.lines().filter(|line| !line.contains("restrict")).collect::<Vec<_>>().join("\n")
-}
-
-struct Breaking<'a, 's> {
-    world: &'a mut World<'s>,
-    arming: Arming,
-    action: Action,
-    moments: &'static [&'static str],
-    cases: usize,
-}
-
-impl Breaking<'_, '_> {
-    /// Arms every point of a kind, lets `begin` begin it, and waits until it is through.
-    async fn through(
-        &mut self,
-        kind: OperationKind,
-        begin: impl AsyncFnOnce(&World<'_>) -> (Tenant, Operation),
-    ) -> Tenant {
-        let points: Vec<String> = steps_of(kind)
-            .steps
-            .iter()
-            .flat_map(|step| self.moments.iter().map(move |moment| format!("{kind}.{step}.{moment}")))
-            .collect();
-        for point in &points {
-            self.arming.arm_for_any(point, self.action);
+impl<'s> Legacy<'s> {
+    pub(crate) async fn on(server: &'s Server) -> Self {
+        let root = server.connect("postgres").await;
+        root.batch_execute(OWNERS).await.expect("roles");
+        let mut portraits = Vec::new();
+        for isolation in [Isolation::Database, Isolation::Schema] {
+            let name = model(isolation);
+            root.batch_execute(&format!("CREATE DATABASE {name} OWNER legacy")).await.expect("a database");
+            let inside = server.connect(&name).await;
+            let place = match isolation {
+                Isolation::Schema => format!("CREATE SCHEMA {SCHEMA}; SET search_path = {SCHEMA};"),
+                _ => String::new(),
+            };
+            inside.batch_execute(&format!("SET ROLE legacy; {place} {OBJECTS}")).await.expect("objects");
+            drop(inside);
+            portraits.push((isolation, portrait(server, &name).await));
         }
-        let (tenant, operation) = begin(self.world).await;
-        let ended = self.world.settled(operation.id).await;
-        assert_eq!(ended.state, OperationState::Succeeded, "{:?} in {kind}: {ended:?}", self.action);
-        for point in &points {
-            self.arming.let_go_any(point);
-            // A step without effect is not committed by itself.
-            assert!(point.ends_with(".committed") || self.arming.is_taken_by_any(point), "{point} was not passed");
-        }
-        self.cases += points.len();
-        self.world.show(&tenant).await
+        let portraits = portraits.try_into().expect("two of them");
+        Self { server, portraits, made: 0, adopted: HashMap::new(), free: Vec::new() }
     }
 
-    /// From now on the work is done by two replicas that pass the armed points.
-    async fn work_anew(&mut self) {
-        self.world.rest().await;
-        start_working_with(self.world, &self.arming, |_| ()).await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_adoption_gets_there_and_back_whatever_breaks() {
-    let server = Server::own().await;
-    let mut world = World::builder().homes_on(&server).start().await;
-    let cluster = ClusterRef::Id(world.main_cluster().id);
-    let mut cases = 0;
-    for (number, (action, moments)) in ACTIONS.into_iter().enumerate() {
-        let name = format!("legacy_{number}");
-        make(&server, &name).await;
-        let before = portrait(&server, &name).await;
+    /// Asks for the adoption of one of them.
+    pub(crate) async fn adopt(&mut self, world: &World<'_>, isolation: Isolation) -> (Tenant, Operation) {
+        let free = self.free.iter().position(|(of, _)| *of == isolation);
+        let name = match free {
+            Some(index) => self.free.swap_remove(index).1,
+            None => self.make(isolation).await,
+        };
         let wish = AdoptTenant {
-            slug: Slug::parse(&format!("t{number}")).unwrap(),
+            slug: Slug::parse(&format!("t{}", uuid::Uuid::now_v7().simple())).expect("a slug"),
             name: None,
             plan: None,
             parent: None,
             labels: Labels::default(),
-            cluster: cluster.clone(),
-            database: DatabaseName::parse(&name).unwrap(),
-            schema: None,
+            cluster: ClusterRef::Id(world.main_cluster().id),
+            database: DatabaseName::parse(&name).expect("a name"),
+            schema: (isolation == Isolation::Schema).then(|| SchemaName::parse(SCHEMA).expect("a name")),
             baseline_version: Some(SchemaVersion(3)),
         };
-        let adopt = async |world: &World<'_>| {
-            let begun = world.client().adopt_tenant(&wish, None).await.unwrap();
-            (begun.tenant, begun.operation)
-        };
-        let mut breaking = Breaking { world: &mut world, arming: Arming::new(), action, moments, cases: 0 };
-        breaking.work_anew().await;
-        let tenant = breaking.through(OperationKind::Adopt, adopt).await;
-        assert_eq!(tenant.status, TenantStatus::Active);
-        let home = breaking.world.connect(&tenant).await;
-        home.run("INSERT INTO notes (body) VALUES ('from the tenant')").await;
-        drop(home);
-        let cancel = async |world: &World<'_>| {
-            let decision = DecideOperation::default();
-            let begun = world.client().cancel_adoption(&tenant.id.into(), &decision, None).await.unwrap();
-            (begun.tenant, begun.operation)
-        };
-        let gone = breaking.through(OperationKind::AdoptCancel, cancel).await;
-        assert_eq!(gone.status, TenantStatus::Deleted);
-        assert_eq!(portrait(&server, &name).await, before, "{action:?}");
-
-        breaking.world.client().purge_tenant(&TenantRef::Id(gone.id)).await.unwrap();
-        breaking.arming = Arming::new();
-        breaking.work_anew().await;
-        let tenant = breaking.through(OperationKind::Adopt, adopt).await;
-        let confirm = async |world: &World<'_>| {
-            let begun = world.client().confirm_adoption(&tenant.id.into(), None).await.unwrap();
-            (begun.tenant, begun.operation)
-        };
-        let tenant = breaking.through(OperationKind::AdoptConfirm, confirm).await;
-        let count = breaking.world.connect(&tenant).await.one::<i64>("SELECT count(*) FROM notes").await;
-        assert_eq!(count, 2, "{action:?}: no row is lost");
-        cases += breaking.cases;
-        breaking.world.rest().await;
-        world.assert_nothing_orphaned().await;
+        let begun = world.client().adopt_tenant(&wish, None).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        self.adopted.insert(begun.tenant.id, (isolation, name));
+        (begun.tenant, begun.operation)
     }
-    say(&format!("crash matrix: adopt, adopt_confirm and adopt_cancel: {cases} cases, within one process"));
-    world.add_replica(|_| ()).await;
-    world.end().await;
+
+    async fn make(&mut self, isolation: Isolation) -> String {
+        self.made += 1;
+        let name = format!("legacy_{}", self.made);
+        let sql = format!("CREATE DATABASE {name} OWNER legacy TEMPLATE {}", model(isolation));
+        self.server.connect("postgres").await.batch_execute(&sql).await.expect("a database");
+        name
+    }
+
+    /// What belongs to no tenant any more is as it was before, to the last row and right.
+    pub(crate) async fn check(&mut self, tenant: &Tenant) {
+        if !matches!(tenant.status, TenantStatus::Deleted | TenantStatus::Failed) {
+            return;
+        }
+        let (isolation, name) = self.adopted.remove(&tenant.id).expect("an adopted tenant");
+        let before = &self.portraits.iter().find(|(of, _)| *of == isolation).expect("a portrait").1;
+        assert_eq!(&portrait(self.server, &name).await, before, "{tenant:?}");
+        self.free.push((isolation, name));
+    }
+}
+
+fn model(isolation: Isolation) -> String {
+    format!("legacy_of_{isolation}")
+}
+
+/// Every object with its rows, its owner and its rights, as `pg_dump` tells them.
+async fn portrait(server: &Server, name: &str) -> String {
+    let mut dump = tokio::process::Command::new("pg_dump");
+    let dump = dump.args(["--dbname", &server.url(name)]).output().await.expect("pg_dump");
+    assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+    let dump = String::from_utf8(dump.stdout).expect("text");
+    dump.lines().filter(|line| !line.contains("restrict")).collect::<Vec<_>>().join("\n")
 }

@@ -8,6 +8,7 @@ use tenantry_domain::{Isolation, OperationId, OperationKind, OperationState, Ten
 use tenantry_testkit::eventually;
 use tenantry_tests::World;
 
+use super::adoption::Legacy;
 use super::arming::Arming;
 use super::case::{Case, Ending};
 use super::scenario::{Scenario, create};
@@ -17,6 +18,8 @@ use super::within_one_process::say;
 pub(crate) struct Batches<'w, 's> {
     pub(crate) world: &'w mut World<'s>,
     pub(crate) arming: Arming,
+    /// Whose databases tenants come with; without it they come with nothing.
+    legacy: Option<Legacy<'w>>,
     tenants: Vec<Tenant>,
     counts: HashMap<OperationKind, usize>,
 }
@@ -30,7 +33,20 @@ pub(crate) struct Broken {
 
 impl<'w, 's> Batches<'w, 's> {
     pub(crate) fn new(world: &'w mut World<'s>) -> Self {
-        Self { world, arming: Arming::new(), tenants: Vec::new(), counts: HashMap::new() }
+        Self { world, arming: Arming::new(), legacy: None, tenants: Vec::new(), counts: HashMap::new() }
+    }
+
+    /// The same where every tenant is adopted.
+    pub(crate) fn adopting(world: &'w mut World<'s>, legacy: Legacy<'w>) -> Self {
+        Self { legacy: Some(legacy), ..Self::new(world) }
+    }
+
+    /// Asks for a tenant.
+    async fn create(&mut self, isolation: Isolation) -> (Tenant, Operation) {
+        match &mut self.legacy {
+            Some(legacy) => legacy.adopt(self.world, isolation).await,
+            None => create(self.world, isolation).await,
+        }
     }
 
     /// Asks for the work of each case on a tenant of its own, and arms its points. Nobody may be at work meanwhile.
@@ -38,7 +54,7 @@ impl<'w, 's> Batches<'w, 's> {
         let mut broken = Vec::new();
         for case in cases {
             let (tenant, operation) = match scenario.begin {
-                None => create(self.world, isolation).await,
+                None => self.create(isolation).await,
                 Some(begin) => {
                     let tenant = self.take(scenario.from, isolation);
                     let begun = begin(self.world.client(), &tenant).await;
@@ -78,7 +94,8 @@ impl<'w, 's> Batches<'w, 's> {
         }
     }
 
-    async fn settled(&self, operation: OperationId) -> Operation {
+    /// Waits until an operation is finished or parked.
+    pub(crate) async fn settled(&self, operation: OperationId) -> Operation {
         let ended = self.world.client().wait_for_operation(operation, Duration::from_mins(2)).await;
         ended.expect("an operation")
     }
@@ -97,17 +114,28 @@ impl<'w, 's> Batches<'w, 's> {
                 let session = self.world.connect(&now).await;
                 assert_eq!(session.one::<i64>("SELECT count(*) FROM notes").await, 1, "{case:?}");
             }
-            self.tenants.push(now);
+            if let Some(legacy) = &mut self.legacy {
+                legacy.check(&now).await;
+            }
+            if scenario.leaves_as_it_was {
+                self.tenants.push(now);
+            }
         }
         self.world.assert_nothing_orphaned().await;
         *self.counts.entry(scenario.kind).or_default() += counted;
     }
 
     /// A tenant that was made before.
-    fn take(&mut self, status: TenantStatus, isolation: Isolation) -> Tenant {
+    pub(crate) fn take(&mut self, status: TenantStatus, isolation: Isolation) -> Tenant {
         let fits = |tenant: &Tenant| tenant.status == status && tenant.isolation == isolation;
         let index = self.tenants.iter().position(fits).expect("a tenant; make more of them");
         self.tenants.swap_remove(index)
+    }
+
+    /// How many tenants there are in a state.
+    pub(crate) fn count(&self, status: TenantStatus, isolation: Isolation) -> usize {
+        let fits = |tenant: &&Tenant| tenant.status == status && tenant.isolation == isolation;
+        self.tenants.iter().filter(fits).count()
     }
 
     /// Makes sure that there are so many tenants in a state. Somebody must be at work.
@@ -115,11 +143,10 @@ impl<'w, 's> Batches<'w, 's> {
         if scenario.begin.is_none() {
             return;
         }
-        let fits = |tenant: &&Tenant| tenant.status == scenario.from && tenant.isolation == isolation;
-        let missing = wanted.saturating_sub(self.tenants.iter().filter(fits).count());
+        let missing = wanted.saturating_sub(self.count(scenario.from, isolation));
         let mut begun = Vec::new();
         for _ in 0..missing {
-            begun.push(create(self.world, isolation).await);
+            begun.push(self.create(isolation).await);
         }
         for (tenant, operation) in begun {
             let ended = self.settled(operation.id).await;

@@ -2,7 +2,9 @@
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use tenantry_api::{Client, ClientError, CreateTenant, DeleteTenant, Operation, ResumeTenant, SuspendTenant, Tenant};
+use tenantry_api::{
+    Client, ClientError, CreateTenant, DecideOperation, DeleteTenant, Operation, ResumeTenant, SuspendTenant, Tenant,
+};
 use tenantry_control::KindSteps;
 use tenantry_domain::{Isolation, OperationKind, Slug, TenantStatus};
 use tenantry_tests::World;
@@ -19,6 +21,8 @@ pub(crate) struct Scenario {
     pub(crate) to: TenantStatus,
     /// What it is once the work is walked back.
     pub(crate) walked_back: TenantStatus,
+    /// Whether the tenant is then as good for other work as any other of its status.
+    pub(crate) leaves_as_it_was: bool,
 }
 
 type Begin = for<'a> fn(&'a Client, &'a Tenant) -> BoxFuture<'a, Result<Operation, ClientError>>;
@@ -31,6 +35,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         begin: None,
         to: TenantStatus::Active,
         walked_back: TenantStatus::Failed,
+        leaves_as_it_was: true,
     },
     Scenario {
         kind: OperationKind::RotateCredentials,
@@ -40,6 +45,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         }),
         to: TenantStatus::Active,
         walked_back: TenantStatus::Active,
+        leaves_as_it_was: true,
     },
     Scenario {
         kind: OperationKind::Suspend,
@@ -50,6 +56,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         }),
         to: TenantStatus::Suspended,
         walked_back: TenantStatus::Active,
+        leaves_as_it_was: true,
     },
     Scenario {
         kind: OperationKind::Resume,
@@ -60,6 +67,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         }),
         to: TenantStatus::Active,
         walked_back: TenantStatus::Suspended,
+        leaves_as_it_was: true,
     },
     Scenario {
         kind: OperationKind::Delete,
@@ -70,15 +78,51 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         }),
         to: TenantStatus::Deleted,
         walked_back: TenantStatus::Active,
+        leaves_as_it_was: true,
     },
 ];
 
 /// What nobody asks for: see [`upkeep`](super::upkeep).
 pub(crate) const UPKEEP: &[OperationKind] = &[OperationKind::PrepareHome, OperationKind::DropHome];
 
-/// What begins with a database of somebody else's: see [`adoption`](super::adoption).
-pub(crate) const ADOPTION: &[OperationKind] =
-    &[OperationKind::Adopt, OperationKind::AdoptConfirm, OperationKind::AdoptCancel];
+/// What begins with a database or schema of somebody else's; also in the order in which they find their tenants.
+pub(crate) const ADOPTIONS: &[Scenario] = &[
+    Scenario {
+        kind: OperationKind::Adopt,
+        from: TenantStatus::Provisioning,
+        begin: None,
+        to: TenantStatus::Active,
+        walked_back: TenantStatus::Failed,
+        leaves_as_it_was: true,
+    },
+    Scenario {
+        kind: OperationKind::AdoptCancel,
+        from: TenantStatus::Active,
+        begin: Some(|client, tenant| {
+            let decision = DecideOperation::default();
+            async move { Ok(client.cancel_adoption(&tenant.id.into(), &decision, None).await?.operation) }.boxed()
+        }),
+        to: TenantStatus::Deleted,
+        walked_back: TenantStatus::Active,
+        leaves_as_it_was: true,
+    },
+    Scenario {
+        kind: OperationKind::AdoptConfirm,
+        from: TenantStatus::Active,
+        begin: Some(|client, tenant| {
+            async move { Ok(client.confirm_adoption(&tenant.id.into(), None).await?.operation) }.boxed()
+        }),
+        to: TenantStatus::Active,
+        walked_back: TenantStatus::Active,
+        // What is confirmed can neither be confirmed again nor cancelled.
+        leaves_as_it_was: false,
+    },
+];
+
+/// The scenario of a kind that tenants are made for.
+pub(crate) fn scenario_of(kind: OperationKind) -> &'static Scenario {
+    SCENARIOS.iter().find(|scenario| scenario.kind == kind).expect("a kind with a scenario")
+}
 
 /// The steps of a kind.
 pub(crate) fn steps_of(kind: OperationKind) -> KindSteps {
@@ -96,8 +140,8 @@ pub(crate) async fn create(world: &World<'_>, isolation: Isolation) -> (Tenant, 
 #[test]
 fn every_kind_of_work_has_a_scenario() {
     for kind in OperationKind::ALL {
-        let is_there =
-            SCENARIOS.iter().any(|scenario| scenario.kind == *kind) || UPKEEP.contains(kind) || ADOPTION.contains(kind);
+        let mut scenarios = SCENARIOS.iter().chain(ADOPTIONS);
+        let is_there = scenarios.any(|scenario| scenario.kind == *kind) || UPKEEP.contains(kind);
         assert!(is_there, "{kind} is in no scenario; add one");
     }
 }

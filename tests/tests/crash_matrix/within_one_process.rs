@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use tenantry_control::ControlConfig;
 use tenantry_domain::Isolation;
+use tenantry_testkit::Server;
 use tenantry_tests::World;
 
+use super::adoption::Legacy;
 use super::arming::Arming;
 use super::batch::Batches;
 use super::case::{Case, Ending, around_each_step, lost_replies};
-use super::scenario::{SCENARIOS, Scenario, steps_of};
+use super::scenario::{ADOPTIONS, SCENARIOS, Scenario, steps_of};
 
 const LEASE: Duration = Duration::from_secs(1);
 /// More than can sleep at the same time.
@@ -42,7 +44,7 @@ pub(crate) fn say(line: &str) {
 }
 
 /// All cases of one kind, side by side.
-async fn run(batches: &mut Batches<'_, '_>, scenario: &Scenario, isolation: Isolation, cases: Vec<Case>) {
+pub(crate) async fn run(batches: &mut Batches<'_, '_>, scenario: &Scenario, isolation: Isolation, cases: Vec<Case>) {
     batches.stock(scenario, isolation, cases.len()).await;
     batches.world.rest().await;
     let broken = batches.begin(scenario, isolation, cases).await;
@@ -55,7 +57,11 @@ async fn run(batches: &mut Batches<'_, '_>, scenario: &Scenario, isolation: Isol
 }
 
 /// The points of the statements that a kind sends, found by watching it once.
-async fn watched(batches: &mut Batches<'_, '_>, scenario: &Scenario, isolation: Isolation) -> BTreeSet<String> {
+pub(crate) async fn watched(
+    batches: &mut Batches<'_, '_>,
+    scenario: &Scenario,
+    isolation: Isolation,
+) -> BTreeSet<String> {
     batches.stock(scenario, isolation, 1).await;
     batches.world.rest().await;
     batches.arming.record();
@@ -75,18 +81,24 @@ async fn every_kind(isolation: Isolation) {
     let mut batches = Batches::new(&mut world);
     // The first home of a cluster comes with what homes are made from.
     let with_base = watched(&mut batches, &SCENARIOS[0], isolation).await;
-    let mut without_base = None;
-    for scenario in SCENARIOS {
-        let mut cases = around_each_step(&steps_of(scenario.kind));
-        let statements = watched(&mut batches, scenario, isolation).await;
-        cases.extend(lost_replies(&statements));
-        without_base.get_or_insert(statements);
-        run(&mut batches, scenario, isolation, cases).await;
-    }
+    let without_base = every_one(&mut batches, SCENARIOS, isolation).await;
     batches.report(&format!("isolation {isolation}, within one process"));
     drop(batches);
     world.end().await;
-    lose_replies_about_the_base(isolation, with_base.difference(&without_base.unwrap_or_default())).await;
+    lose_replies_about_the_base(isolation, with_base.difference(&without_base)).await;
+}
+
+/// Every case of some kinds; returns the statements of the first.
+async fn every_one(batches: &mut Batches<'_, '_>, scenarios: &[Scenario], isolation: Isolation) -> BTreeSet<String> {
+    let mut of_the_first = None;
+    for scenario in scenarios {
+        let statements = watched(batches, scenario, isolation).await;
+        let mut cases = around_each_step(&steps_of(scenario.kind));
+        cases.extend(lost_replies(&statements));
+        of_the_first.get_or_insert(statements);
+        run(batches, scenario, isolation, cases).await;
+    }
+    of_the_first.unwrap_or_default()
 }
 
 /// Every statement with which a template or a shared database is made, each lost once, on the way to one home.
@@ -110,4 +122,18 @@ async fn a_database_survives_every_way_to_break_its_work() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_schema_survives_every_way_to_break_its_work() {
     every_kind(Isolation::Schema).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adoption_survives_every_way_to_break_its_work() {
+    let homes = Server::own().await;
+    let mut world = World::builder().homes_on(&homes).start().await;
+    let legacy = Legacy::on(&homes).await;
+    let mut batches = Batches::adopting(&mut world, legacy);
+    for isolation in [Isolation::Database, Isolation::Schema] {
+        every_one(&mut batches, ADOPTIONS, isolation).await;
+    }
+    batches.report("adopted databases and schemas, within one process");
+    drop(batches);
+    world.end().await;
 }

@@ -3,10 +3,10 @@
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tenantry_domain::{Isolation, ResourceId};
+use tenantry_domain::{Home, Isolation, ResourceId};
 use tenantry_store::{AdoptionState, NewResource, ResourceKind, Tx};
 
-use super::adopted_home::{AdoptedHome, adoption_of, tenant_of};
+use super::adopted_home::{AdoptedHome, tenant_of};
 use crate::control::new_id;
 use crate::engine::step::{Effect, step};
 use crate::engine::{Kind, Step, StepError, StepResult, Work};
@@ -16,7 +16,12 @@ pub(crate) struct AdoptConfirm;
 
 /// What a confirmation remembers: nothing, the adoption says where it stands.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct ConfirmProgress {}
+pub(crate) struct ConfirmProgress {
+    /// The home, while the adoption is open; on its way into the commit, which would have to wait for a second connection
+    /// to the catalog to look it up, with the first in its hand.
+    #[serde(skip)]
+    pub(crate) open: Option<Home>,
+}
 
 impl Kind for AdoptConfirm {
     const CODE_VERSION: i32 = 1;
@@ -38,23 +43,20 @@ impl Kind for AdoptConfirm {
     }
 }
 
-async fn seal(work: &Work<'_>, _: &mut ConfirmProgress) -> StepResult {
+async fn seal(work: &Work<'_>, progress: &mut ConfirmProgress) -> StepResult {
     let site = AdoptedHome::load(work).await?;
     let home = &site.home.home;
     let fence = work.fence(home.id);
     let before = site.before()?.unwrap_or_default();
     work.control.fleet().seal_adoption(&site.target, home, &fence, &before, &site.limits, &site.stamp()).await?;
+    progress.open = (site.adoption.state == AdoptionState::Open).then(|| home.clone());
     Ok(Effect::Changed)
 }
 
 /// From here on the database or schema is the tenant's, and goes with it.
-async fn record_seal(work: &Work<'_>, _: &ConfirmProgress, tx: &mut Tx) -> Result<(), StepError> {
+async fn record_seal(work: &Work<'_>, progress: &ConfirmProgress, tx: &mut Tx) -> Result<(), StepError> {
     let tenant = tenant_of(work)?;
-    if adoption_of(work).await?.state != AdoptionState::Open {
-        return Ok(());
-    }
-    let site = AdoptedHome::load(work).await?;
-    let home = &site.home.home;
+    let Some(home) = &progress.open else { return Ok(()) };
     let (kind, name, parent) = match home.isolation {
         Isolation::Schema => (ResourceKind::Schema, home.schema.as_str(), Some(home.database.to_string())),
         Isolation::Row | Isolation::Database | Isolation::Cluster => {
