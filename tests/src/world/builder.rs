@@ -22,6 +22,7 @@ pub struct WorldBuilder<'s> {
     migrations: Option<Files>,
     dedicated: usize,
     replicas: usize,
+    catalog_connections: usize,
     limits: Option<ClusterLimits>,
     warm_pool: WarmPoolConfig,
     configure: Box<dyn Fn(&mut ControlConfig) + Send>,
@@ -37,6 +38,8 @@ impl Default for WorldBuilder<'_> {
             migrations: Some(files::notes()),
             dedicated: 0,
             replicas: 1,
+            // Dozens of worlds share a server.
+            catalog_connections: 8,
             limits: None,
             warm_pool: WarmPoolConfig::OFF,
             configure: Box::new(|_| ()),
@@ -73,6 +76,12 @@ impl<'s> WorldBuilder<'s> {
     #[must_use]
     pub fn replicas(self, replicas: usize) -> Self {
         Self { replicas, ..self }
+    }
+
+    /// So many connections to the catalog for all replicas within this process; eight unless given.
+    #[must_use]
+    pub fn catalog_connections(self, catalog_connections: usize) -> Self {
+        Self { catalog_connections, ..self }
     }
 
     /// How much the cluster `main` takes.
@@ -128,7 +137,7 @@ impl<'s> WorldBuilder<'s> {
             None => Server::shared().await,
         };
         let (catalog, homes) = (Namespace::on(catalog_on), Namespace::on(homes_on));
-        let (store, catalog_url) = catalog::make(&catalog).await;
+        let (store, catalog_url) = catalog::make(&catalog, self.catalog_connections).await;
         let name = DisplayName::parse("everything").expect("a name");
         let scopes = ScopeSet::new([Scope::Admin]);
         let first = tenantry_control::tokens::create_first(&store, name, scopes, None).await;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tenantry_api::{Operation, SuspendTenant, Tenant};
+use tenantry_api::{DecideOperation, Operation, SuspendTenant, Tenant};
 use tenantry_domain::{Isolation, OperationId, OperationKind, OperationState, TenantStatus};
 use tenantry_testkit::eventually;
 use tenantry_tests::World;
@@ -176,6 +176,23 @@ impl<'w, 's> Batches<'w, 's> {
             for (point, _) in &case.armed {
                 eventually(&format!("{point} is passed"), async || self.arming.is_taken(point, *operation)).await;
             }
+        }
+    }
+
+    /// Gives back whatever is adopted still: nobody can delete it before that is decided. Somebody must be at work.
+    pub(crate) async fn give_back(&mut self) {
+        let Some(legacy) = &mut self.legacy else { return };
+        let open = self.tenants.iter().filter(|tenant| tenant.status == TenantStatus::Active);
+        let mut begun = Vec::new();
+        for tenant in open {
+            let decision = DecideOperation::default();
+            let begun_now = self.world.client().cancel_adoption(&tenant.id.into(), &decision, None).await;
+            begun.push(begun_now.unwrap_or_else(|error| panic!("{}: {error}", tenant.slug)));
+        }
+        for begun in begun {
+            let ended = self.world.settled(begun.operation.id).await;
+            assert_eq!(ended.state, OperationState::Succeeded, "{ended:?}");
+            legacy.check(&self.world.show(&begun.tenant).await).await;
         }
     }
 

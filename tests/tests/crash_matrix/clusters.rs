@@ -6,7 +6,7 @@ use tenantry_tests::World;
 use super::batch::Batches;
 use super::case::{Case, Ending, around_each_step, lost_replies};
 use super::scenario::{Scenario, scenario_of, steps_of};
-use super::within_one_process::{run, watched};
+use super::within_one_process::{CONNECTIONS, run, watched};
 
 /// So many tenants have a server at the same time.
 const SERVERS: usize = 12;
@@ -25,7 +25,7 @@ fn some(cases: &mut Vec<Case>, wanted: usize) -> Vec<Case> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_of_ones_own_survives_every_way_to_break_its_work() {
-    let mut world = World::builder().dedicated(SERVERS).start().await;
+    let mut world = World::builder().dedicated(SERVERS).catalog_connections(CONNECTIONS).start().await;
     let mut batches = Batches::new(&mut world);
     let (provision, delete) = (scenario_of(OperationKind::Provision), scenario_of(OperationKind::Delete));
     let mut coming = cases_of(&mut batches, provision).await;

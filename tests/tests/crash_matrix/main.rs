@@ -10,6 +10,7 @@ mod arming;
 mod batch;
 mod case;
 mod clusters;
+mod clusters;
 mod processes;
 mod scenario;
 mod schedules;

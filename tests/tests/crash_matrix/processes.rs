@@ -49,6 +49,7 @@ async fn processes_that_adopt_are_killed_at_every_point() {
     let legacy = Legacy::on(&homes).await;
     let mut batches = Batches::adopting(&mut world, legacy);
     survive(&mut batches, ADOPTIONS).await;
+    batches.give_back().await;
     drop(batches);
     world.end().await;
 }

@@ -41,6 +41,7 @@ async fn adoptions_outlive_their_servers() {
     let legacy = Legacy::on(&homes).await;
     let mut batches = Batches::adopting(&mut world, legacy);
     survive(&mut batches, ADOPTIONS, &catalog, &homes).await;
+    batches.give_back().await;
     drop(batches);
     world.end().await;
 }

@@ -18,6 +18,9 @@ use super::scenario::{ADOPTIONS, SCENARIOS, Scenario, steps_of};
 const LEASE: Duration = Duration::from_secs(1);
 /// More than can sleep at the same time.
 const WORKERS: usize = 24;
+/// To the catalog. Whoever sleeps may have been given one for its lease's sake, and holds it until it wakes up; a process
+/// that sleeps as a whole takes nothing from others.
+pub(crate) const CONNECTIONS: usize = 2 * WORKERS + 8;
 
 pub(crate) async fn start_working(batches: &mut Batches<'_, '_>) {
     start_working_with(batches.world, &batches.arming, |_| ()).await;
@@ -77,7 +80,7 @@ pub(crate) async fn watched(
 }
 
 async fn every_kind(isolation: Isolation) {
-    let mut world = World::start().await;
+    let mut world = World::builder().catalog_connections(CONNECTIONS).start().await;
     let mut batches = Batches::new(&mut world);
     // The first home of a cluster comes with what homes are made from.
     let with_base = watched(&mut batches, &SCENARIOS[0], isolation).await;
@@ -127,13 +130,14 @@ async fn a_schema_survives_every_way_to_break_its_work() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_adoption_survives_every_way_to_break_its_work() {
     let homes = Server::own().await;
-    let mut world = World::builder().homes_on(&homes).start().await;
+    let mut world = World::builder().homes_on(&homes).catalog_connections(CONNECTIONS).start().await;
     let legacy = Legacy::on(&homes).await;
     let mut batches = Batches::adopting(&mut world, legacy);
     for isolation in [Isolation::Database, Isolation::Schema] {
         every_one(&mut batches, ADOPTIONS, isolation).await;
     }
     batches.report("adopted databases and schemas, within one process");
+    batches.give_back().await;
     drop(batches);
     world.end().await;
 }
