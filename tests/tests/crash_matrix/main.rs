@@ -10,7 +10,6 @@ mod arming;
 mod batch;
 mod case;
 mod clusters;
-mod clusters;
 mod processes;
 mod scenario;
 mod schedules;
