@@ -74,20 +74,21 @@ SELECT pg_temp.id('cluster', number), 'cluster-' || number, 'local', 'shared', '
        admin_user, admin_database, admin_secret, number::text, server_version, locale, limits, 'cordoned',
        {TENANTS} / {CLUSTERS}, {TENANTS} / {CLUSTERS}
   FROM cluster, generate_series(1, {CLUSTERS}) AS number WHERE name = 'main';
-INSERT INTO tenant (id, slug, name, plan, region, isolation, labels, status, status_reason, generation, schema_version,
-                    created_at)
+INSERT INTO tenant (id, slug, name, plan, region, isolation, labels, status, status_reason, suspended_for, suspended_by,
+                    suspended_since, generation, schema_version, created_at)
 SELECT pg_temp.id('tenant', number), 'company-' || number, 'Company ' || number || ' Ltd',
        CASE WHEN number % 10 = 0 THEN 'team' ELSE 'developer' END, 'local', 'database',
        jsonb_build_object('tier', CASE WHEN number % 20 = 0 THEN 'gold' WHEN number % 4 = 0 THEN 'silver' ELSE 'free' END,
                           'account', (number % 5000)::text, 'country', substr(md5((number % 190)::text), 1, 2)),
-       CASE WHEN number % 50 = 0 THEN 'suspended' ELSE 'active' END, CASE WHEN number % 50 = 0 THEN 'unpaid' END, 1, 3,
-       now() - ({TENANTS} - number) * interval '1 minute'
+       CASE WHEN number % 50 = 0 THEN 'suspended' ELSE 'active' END, CASE WHEN number % 50 = 0 THEN 'unpaid' END,
+       CASE WHEN number % 50 = 0 THEN 'payment' END, CASE WHEN number % 50 = 0 THEN 'billing' END,
+       CASE WHEN number % 50 = 0 THEN now() END, 1, 3, now() - ({TENANTS} - number) * interval '1 minute'
   FROM generate_series(1, {TENANTS}) AS number;
 INSERT INTO home (id, cluster, isolation, database_name, schema_name, migration_set, schema_version, state, login_slot,
-                  login_secret, read_only_secret, migrator_secret, tenant, claimed_at, region)
+                  login_secret, read_only_secret, migrator_secret, tenant, claimed_at, region, residence)
 SELECT pg_temp.id('home', number), pg_temp.id('cluster', 1 + number % {CLUSTERS}), 'database',
        'h_' || replace(pg_temp.id('home', number)::text, '-', ''), 'public', migration_set, 3, 'ready', 'a', login_secret,
-       read_only_secret, migrator_secret, pg_temp.id('tenant', number), now() - interval '1 day', region
+       read_only_secret, migrator_secret, pg_temp.id('tenant', number), now() - interval '1 day', region, residence
   FROM generate_series(1, {TENANTS}) AS number, home AS model WHERE model.tenant = '{model}';
 INSERT INTO placement (tenant, home, since)
 SELECT pg_temp.id('tenant', number), pg_temp.id('home', number), 1 FROM generate_series(1, {TENANTS}) AS number;
