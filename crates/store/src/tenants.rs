@@ -10,10 +10,12 @@ use tenantry_domain::{
     SchemaVersion, Slug, Tenant, TenantId, TenantStatus,
 };
 use tokio_postgres::Row;
+use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::cursor::{Page, PageRequest};
 use crate::error::StoreError;
+use crate::filter::Filter;
 use crate::row::{execute, get, json, parsed, query, query_one, query_opt, time, to_json};
 use crate::store::Store;
 use crate::tenant_states::read_state;
@@ -130,10 +132,10 @@ pub struct TenantFilter {
     pub schema_version_below: Option<SchemaVersion>,
 }
 
-pub(crate) const COLUMNS: &str = "t.*, p.since AS placement_since, h.id AS home_id, h.cluster AS home_cluster, \
+const COLUMNS: &str = "t.*, p.since AS placement_since, h.id AS home_id, h.cluster AS home_cluster, \
      h.isolation AS home_isolation, h.database_name, h.schema_name";
-pub(crate) const FROM: &str =
-    "tenant t LEFT JOIN placement p ON p.tenant = t.id AND p.until IS NULL LEFT JOIN home h ON h.id = p.home";
+/// Where the tenants live that something else tells.
+const JOINED: &str = "t LEFT JOIN placement p ON p.tenant = t.id AND p.until IS NULL LEFT JOIN home h ON h.id = p.home";
 
 impl Store {
     /// One tenant; tombstones are found too.
@@ -143,48 +145,16 @@ impl Store {
 
     /// A page of tenants, oldest first.
     pub async fn tenants(&self, filter: &TenantFilter, page: &PageRequest) -> Result<Page<Tenant>, StoreError> {
-        let status: Vec<&str> = if filter.status.is_empty() {
-            TenantStatus::ALL.iter().filter(|it| **it != TenantStatus::Deleted).map(|it| it.as_str()).collect()
-        } else {
-            filter.status.iter().map(|it| it.as_str()).collect()
-        };
-        let (with_value, with_key): (Vec<_>, Vec<_>) = filter.labels.iter().partition(|(_, value)| value.is_some());
-        let values: Map<String, Value> =
-            with_value.iter().map(|(key, value)| (key.clone(), Value::from(value.clone()))).collect();
-        let keys: Vec<&str> = with_key.iter().map(|(key, _)| key.as_str()).collect();
-        let prefix = filter.slug_prefix.as_deref().map(|prefix| format!("{}%", like_literal(prefix)));
-        let sql = format!(
-            "SELECT {COLUMNS} FROM {FROM}
-             WHERE t.status = ANY ($1) AND ($2::uuid IS NULL OR t.id > $2)
-               AND ($3::text IS NULL OR t.plan = $3) AND ($4::text IS NULL OR t.region = $4)
-               AND ($5::text IS NULL OR t.isolation = $5) AND ($6::uuid IS NULL OR h.cluster = $6)
-               AND ($7::uuid IS NULL OR t.parent = $7) AND ($8::jsonb = '{{}}' OR t.labels @> $8)
-               AND ($9::text[] = '{{}}' OR t.labels ?& $9) AND ($10::text IS NULL OR t.slug LIKE $10)
-               AND ($11::bigint IS NULL OR t.schema_version < $11)
-               AND ($13::uuid IS NULL OR t.id IN (SELECT tenants_below($13)))
-             ORDER BY t.id LIMIT $12"
-        );
-        let client = self.client().await?;
-        // Not a cached statement: the plan depends on which filters are given.
-        let rows = client
-            .query_typed(
-                &sql,
-                &[
-                    (&status, tokio_postgres::types::Type::TEXT_ARRAY),
-                    (&page.after_id()?, tokio_postgres::types::Type::UUID),
-                    (&filter.plan.as_ref().map(PlanName::as_str), tokio_postgres::types::Type::TEXT),
-                    (&filter.region.as_ref().map(Region::as_str), tokio_postgres::types::Type::TEXT),
-                    (&filter.isolation.map(Isolation::as_str), tokio_postgres::types::Type::TEXT),
-                    (&filter.cluster.map(ClusterId::as_uuid), tokio_postgres::types::Type::UUID),
-                    (&filter.parent.map(TenantId::as_uuid), tokio_postgres::types::Type::UUID),
-                    (&Value::Object(values), tokio_postgres::types::Type::JSONB),
-                    (&keys, tokio_postgres::types::Type::TEXT_ARRAY),
-                    (&prefix, tokio_postgres::types::Type::TEXT),
-                    (&filter.schema_version_below.map(|version| version.0), tokio_postgres::types::Type::INT8),
-                    (&page.probe(), tokio_postgres::types::Type::INT8),
-                    (&filter.below.map(TenantId::as_uuid), tokio_postgres::types::Type::UUID),
-                ],
-            )
+        let mut conditions = conditions(filter)?;
+        if let Some(after) = page.after_id()? {
+            conditions.and("id > ?", after, Type::UUID);
+        }
+        // The page is cut before anything is joined to it: a join over all tenants would read every placement that comes
+        // before the page.
+        let rows = conditions
+            .query_within(&*self.client().await?, "SELECT * FROM tenant", "ORDER BY id", page.probe(), |page| {
+                format!("SELECT {COLUMNS} FROM ({page}) {JOINED} ORDER BY t.id")
+            })
             .await?;
         let tenants = rows.iter().map(read).collect::<Result<_, _>>()?;
         Ok(page.page(tenants, |tenant: &Tenant| tenant.id.to_string()))
@@ -317,8 +287,11 @@ pub(crate) fn found(changed: u64, id: TenantId) -> Result<(), StoreError> {
 }
 
 async fn select(client: &ClientWrapper, tenant: &TenantRef) -> Result<Tenant, StoreError> {
-    let sql = format!("SELECT {COLUMNS} FROM {FROM} WHERE t.id = $1 OR t.slug = $2");
-    let row = query_opt(client, &sql, &[&tenant.id(), &tenant.slug()]).await?;
+    let by = |column: &str| format!("SELECT {COLUMNS} FROM tenant {JOINED} WHERE t.{column} = $1");
+    let row = match tenant {
+        TenantRef::Id(id) => query_opt(client, &by("id"), &[&id.as_uuid()]).await?,
+        TenantRef::Slug(slug) => query_opt(client, &by("slug"), &[&slug.as_str()]).await?,
+    };
     row.as_ref().map(read).transpose()?.ok_or_else(|| tenant.not_found())
 }
 
@@ -342,6 +315,57 @@ pub(crate) fn read(row: &Row) -> Result<Tenant, StoreError> {
         created_at: time(row, "created_at")?,
         updated_at: time(row, "updated_at")?,
     })
+}
+
+/// What holds for the tenants that are wanted. Clauses are there only when they are asked for, and a single status is
+/// compared with `=`: so that the indexes that are in the order of a page can give it.
+fn conditions(filter: &TenantFilter) -> Result<Filter, StoreError> {
+    let mut conditions = Filter::default();
+    match filter.status.as_slice() {
+        [] => conditions.and_always("status <> 'deleted'"),
+        [only] => conditions.and("status = ?", only.as_str(), Type::TEXT),
+        several => {
+            let several: Vec<&'static str> = several.iter().map(|status| status.as_str()).collect();
+            conditions.and("status = ANY (?)", several, Type::TEXT_ARRAY);
+        }
+    }
+    if let Some(plan) = &filter.plan {
+        conditions.and("plan = ?", plan.to_string(), Type::TEXT);
+    }
+    if let Some(region) = &filter.region {
+        conditions.and("region = ?", region.to_string(), Type::TEXT);
+    }
+    if let Some(isolation) = filter.isolation {
+        conditions.and("isolation = ?", isolation.as_str(), Type::TEXT);
+    }
+    if let Some(cluster) = filter.cluster {
+        let lives_there = "EXISTS (SELECT FROM placement p JOIN home h ON h.id = p.home
+                                    WHERE p.tenant = tenant.id AND p.until IS NULL AND h.cluster = ?)";
+        conditions.and(lives_there, cluster.as_uuid(), Type::UUID);
+    }
+    if let Some(parent) = filter.parent {
+        conditions.and("parent = ?", parent.as_uuid(), Type::UUID);
+    }
+    if let Some(below) = filter.below {
+        conditions.and("id IN (SELECT tenants_below(?))", below.as_uuid(), Type::UUID);
+    }
+    let (with_value, with_key): (Vec<_>, Vec<_>) = filter.labels.iter().partition(|(_, value)| value.is_some());
+    if !with_value.is_empty() {
+        let values: Map<String, Value> =
+            with_value.into_iter().map(|(key, value)| (key.clone(), Value::from(value.clone()))).collect();
+        conditions.and("labels @> ?", Value::Object(values), Type::JSONB);
+    }
+    if !with_key.is_empty() {
+        let keys: Vec<String> = with_key.into_iter().map(|(key, _)| key.clone()).collect();
+        conditions.and("labels ??& ?", keys, Type::TEXT_ARRAY);
+    }
+    if let Some(prefix) = &filter.slug_prefix {
+        conditions.and("slug LIKE ?", format!("{}%", like_literal(prefix)), Type::TEXT);
+    }
+    if let Some(version) = filter.schema_version_below {
+        conditions.and("schema_version < ?", version.0, Type::INT8);
+    }
+    Ok(conditions)
 }
 
 /// The text as a pattern that matches only itself.
