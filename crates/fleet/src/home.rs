@@ -5,12 +5,13 @@ use tenantry_domain::{DatabaseName, Home, Isolation, Limits, RoleName};
 use crate::database::open_home_database;
 use crate::error::FleetError;
 use crate::fence::Fence;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Inside};
 use crate::interior;
 use crate::migrate::HISTORY_TABLES;
 use crate::quote::{do_block, ident, idents, literal};
 use crate::roles::RoleSecrets;
 use crate::schema;
+use crate::session::Session;
 use crate::stamp::{self, Stamp};
 use crate::target::ClusterTarget;
 
@@ -49,11 +50,16 @@ impl Fleet {
             roles?;
             open_home_database(&mut *database?, home, *fence).await?;
         }
-        sql.push_str(&self.preparations(home, *template, limits));
+        let mut inside = self.inside(target, home).await?;
+        let seen = match (&mut inside, template) {
+            (Inside::Own(session), Some(template)) => Some(Seen::look(session, home, template).await?),
+            _ => None,
+        };
+        sql.push_str(&self.preparations(home, *template, limits, seen.as_ref()));
         if let Some(stamp) = stamp {
-            sql.push_str(&stamp::write(home, *fence, stamp));
+            sql.push_str(&stamp::write_plainly(home, *fence, stamp));
         }
-        self.inside(target, home).await?.batch("set up the home", &in_transaction(&sql)).await
+        inside.batch_unless("set up the home", &in_transaction(&sql), |error| stamp::stale(error, *fence)).await
     }
 
     /// Hands what was cloned from the template to the home's owner and lets the home's roles in: grants, default
@@ -65,11 +71,18 @@ impl Fleet {
         template: Option<&DatabaseName>,
         limits: &Limits,
     ) -> Result<(), FleetError> {
-        let sql = self.preparations(home, template, limits);
+        let sql = self.preparations(home, template, limits, None);
         self.inside(target, home).await?.batch("let the home's roles in", &in_transaction(&sql)).await
     }
 
-    fn preparations(&self, home: &Home, template: Option<&DatabaseName>, limits: &Limits) -> String {
+    /// With what was `seen` inside, they do without PL/pgSQL.
+    fn preparations(
+        &self,
+        home: &Home,
+        template: Option<&DatabaseName>,
+        limits: &Limits,
+        seen: Option<&Seen>,
+    ) -> String {
         let mut sql = String::new();
         let schema = ident(home.schema.as_str());
         let owner = ident(home.names().owner.as_str());
@@ -82,12 +95,34 @@ impl Fleet {
             // Before the hand-over: who is not a superuser may hand objects only to roles that may create there.
             sql.push_str(&format!("GRANT USAGE, CREATE ON SCHEMA {schema} TO {owner};\n"));
             if let Some(template) = template {
-                sql.push_str(&hand_over(&RoleName::template_owner(template), &owner));
+                sql.push_str(&hand_over(&RoleName::template_owner(template), &owner, seen));
             }
             sql.push_str(&database_grants(home, limits));
         }
-        sql.push_str(&data_grants(home));
+        sql.push_str(&data_grants(home, seen));
         sql
+    }
+}
+
+/// What is there inside a clone. To look first costs a round trip; to find out within the batch would take PL/pgSQL, which
+/// a session that is this young would have to load, for more than all the rest costs.
+struct Seen {
+    template_owner: bool,
+    histories: Vec<&'static str>,
+}
+
+impl Seen {
+    async fn look(session: &mut Session, home: &Home, template: &DatabaseName) -> Result<Self, FleetError> {
+        let owner = ident(RoleName::template_owner(template).as_str());
+        let mut there = vec![format!("pg_catalog.to_regrole({}) IS NOT NULL", literal(&owner))];
+        let table = |table: &str| format!("{}.{}", ident(home.schema.as_str()), ident(table));
+        there.extend(
+            HISTORY_TABLES.map(|name| format!("pg_catalog.to_regclass({}) IS NOT NULL", literal(&table(name)))),
+        );
+        let rows = session.rows("look at what was cloned", &format!("SELECT {};", there.join(", "))).await?;
+        let is_there = |column: usize| rows.first().and_then(|row| row.get(column)) == Some("t");
+        let histories = HISTORY_TABLES.into_iter().enumerate().filter(|(number, _)| is_there(number + 1));
+        Ok(Self { template_owner: is_there(0), histories: histories.map(|(_, name)| name).collect() })
     }
 }
 
@@ -97,15 +132,14 @@ pub(crate) fn in_transaction(sql: &str) -> String {
 
 /// What belonged to the template's owner belongs to the home's, and the template's owner has no rights here any more. A
 /// template that was dropped since was handed over before.
-fn hand_over(template_owner: &RoleName, owner: &str) -> String {
+fn hand_over(template_owner: &RoleName, owner: &str, seen: Option<&Seen>) -> String {
     let from = ident(template_owner.as_str());
-    do_block(&format!(
-        "IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {}) THEN
-REASSIGN OWNED BY {from} TO {owner};
-DROP OWNED BY {from};
-END IF;",
-        literal(template_owner.as_str())
-    ))
+    let sql = format!("REASSIGN OWNED BY {from} TO {owner};\nDROP OWNED BY {from};\n");
+    match seen {
+        Some(seen) if seen.template_owner => sql,
+        Some(_) => String::new(),
+        None => do_block(&format!("IF pg_catalog.to_regrole({}) IS NOT NULL THEN\n{sql}END IF;", literal(&from))),
+    }
 }
 
 /// Rights that `schema` homes get by joining the groups of their shared database.
@@ -133,7 +167,7 @@ pub(crate) fn temporary_tables(home: &Home, limits: &Limits) -> String {
 
 /// Reading and writing for the app, reading for the read-only role, now and for what the owner makes later. The history
 /// of migrations is for reading only.
-fn data_grants(home: &Home) -> String {
+fn data_grants(home: &Home, seen: Option<&Seen>) -> String {
     let names = home.names();
     let [owner, app, readers] = [&names.owner, &names.app, &names.read_only].map(|role| ident(role.as_str()));
     let schema = ident(home.schema.as_str());
@@ -151,10 +185,15 @@ fn data_grants(home: &Home) -> String {
     }
     for table in HISTORY_TABLES {
         let qualified = format!("{schema}.{}", ident(table));
-        sql.push_str(&do_block(&format!(
-            "IF pg_catalog.to_regclass({}) IS NOT NULL THEN REVOKE INSERT, UPDATE, DELETE ON {qualified} FROM {app}; END IF;",
-            literal(&qualified)
-        )));
+        let revoke = format!("REVOKE INSERT, UPDATE, DELETE ON {qualified} FROM {app};\n");
+        match seen {
+            Some(seen) if seen.histories.contains(&table) => sql.push_str(&revoke),
+            Some(_) => {}
+            None => sql.push_str(&do_block(&format!(
+                "IF pg_catalog.to_regclass({}) IS NOT NULL THEN {revoke}END IF;",
+                literal(&qualified)
+            ))),
+        }
     }
     sql
 }

@@ -167,9 +167,9 @@ pub(crate) fn join(session: &Session, target: &ClusterTarget, roles: &[&RoleName
 pub(crate) fn ensure_role(role: &RoleName, options: &str) -> String {
     let quoted = name(role);
     format!(
-        "IF EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {0}) THEN ALTER ROLE {quoted} {options}; \
+        "IF pg_catalog.to_regrole({0}) IS NOT NULL THEN ALTER ROLE {quoted} {options}; \
          ALTER ROLE {quoted} RESET ALL; ELSE CREATE ROLE {quoted} {options}; END IF;\n",
-        literal(role.as_str())
+        literal(&quoted)
     )
 }
 

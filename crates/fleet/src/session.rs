@@ -6,6 +6,7 @@ use futures::TryStreamExt as _;
 use tenantry_domain::{Endpoint, Secret};
 use tokio::task::AbortHandle;
 use tokio_postgres::config::SslMode;
+use tokio_postgres::error::DbError;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow, Socket};
 
@@ -133,7 +134,23 @@ impl Session {
 
     /// Sends statements at once and waits until all are done. `what` completes "could not …".
     pub(crate) async fn batch(&mut self, what: &str, sql: &str) -> Result<(), FleetError> {
-        self.messages(sql).await.map_err(|failure| failure.sorted(what))?;
+        self.batch_unless(what, sql, |_| None).await
+    }
+
+    /// The same; `known` tells errors that mean something of their own.
+    pub(crate) async fn batch_unless(
+        &mut self,
+        what: &str,
+        sql: &str,
+        known: impl FnOnce(&DbError) -> Option<FleetError>,
+    ) -> Result<(), FleetError> {
+        self.messages(sql).await.map_err(|failure| {
+            let meant = match &failure {
+                StatementFailure::Answered(error) => error.as_db_error().and_then(known),
+                StatementFailure::Silent(_) => None,
+            };
+            meant.unwrap_or_else(|| failure.sorted(what))
+        })?;
         #[cfg(feature = "failpoints")]
         self.lose_reply_to(what).await?;
         Ok(())

@@ -5,6 +5,7 @@
 //! believes an old route cannot reach the wrong place.
 
 use tenantry_domain::{Generation, Home, Isolation, RoleName, RouteState, TenantId};
+use tokio_postgres::error::{DbError, SqlState};
 
 use crate::error::FleetError;
 use crate::fence::Fence;
@@ -32,7 +33,8 @@ impl Fleet {
         fence: &Fence,
         stamp: &Stamp,
     ) -> Result<(), FleetError> {
-        self.inside(target, home).await?.batch("write the stamp", &write(home, *fence, stamp)).await
+        let sql = write_plainly(home, *fence, stamp);
+        self.inside(target, home).await?.batch_unless("write the stamp", &sql, |error| stale(error, *fence)).await
     }
 
     /// Reads the stamp; `None` for a home that waits for its tenant.
@@ -76,6 +78,32 @@ pub(crate) fn write(home: &Home, fence: Fence, stamp: &Stamp) -> String {
         literal(home.schema.as_str()),
         literals(home.names().all().map(RoleName::as_str)),
     )
+}
+
+/// The same without a function: in a session that has not run PL/pgSQL yet, loading that costs more than the whole rest of
+/// making a home. A stamp that must not be written becomes one that the table's check refuses ([`stale`]).
+pub(crate) fn write_plainly(home: &Home, fence: Fence, stamp: &Stamp) -> String {
+    format!(
+        "INSERT INTO tenantry.stamp AS held (home, tenant, generation, state, epoch, schema_name, roles)
+VALUES ({}, {}, {}, {}, {}, {}, ARRAY[{}]::pg_catalog.name[])
+ON CONFLICT (home) DO UPDATE SET tenant = EXCLUDED.tenant, state = EXCLUDED.state, epoch = EXCLUDED.epoch,
+    schema_name = EXCLUDED.schema_name, roles = EXCLUDED.roles,
+    generation = CASE WHEN held.epoch <= EXCLUDED.epoch AND held.generation <= EXCLUDED.generation
+                      THEN EXCLUDED.generation ELSE -1 END;\n",
+        literal(&home.id.to_string()),
+        literal(&stamp.tenant.to_string()),
+        stamp.generation,
+        literal(stamp.state.as_str()),
+        fence.epoch,
+        literal(home.schema.as_str()),
+        literals(home.names().all().map(RoleName::as_str)),
+    )
+}
+
+/// Whether the error of [`write_plainly`] says that a later lease or generation has written the stamp.
+pub(crate) fn stale(error: &DbError, fence: Fence) -> Option<FleetError> {
+    let refused = *error.code() == SqlState::CHECK_VIOLATION && error.constraint() == Some("stamp_generation_check");
+    refused.then_some(FleetError::StaleEpoch { home: fence.home, epoch: fence.epoch })
 }
 
 /// Makes the table and its functions, for use in a transaction. Repeatable.
