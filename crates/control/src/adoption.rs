@@ -113,7 +113,7 @@ pub async fn begin(control: &Control, caller: &Caller, wish: AdoptTenant) -> Res
     let cluster = cluster_of(control, &wish.cluster).await?;
     inspect(control, &subject(&cluster, &wish)).await?.refuse()?;
     let mut tx = control.store().begin().await?;
-    let plan = tenants::named_plan(&mut tx, wish.plan.clone()).await?;
+    let plan = tenants::named_plan(&tx, wish.plan.clone()).await?;
     let parent = match &wish.parent {
         Some(parent) => Some(tenants::hierarchy::check_parent(&tx, None, parent).await?),
         None => None,
@@ -335,7 +335,7 @@ async fn record_home(
     wish: &AdoptTenant,
     operation: OperationId,
 ) -> Result<(), ControlError> {
-    let migration_set = tx.promoted().await?.map(|set| set.id);
+    let migration_set = tx.promoted_id().await?;
     let resources = HomeNames::of(home).all().map(|role| NewResource {
         id: ResourceId::new(new_id()),
         cluster: cluster.id,

@@ -49,6 +49,8 @@ pub struct HomePlan {
     pub offers: Vec<Offer>,
     /// Where it would go; absent means nowhere.
     pub choice: Option<Choice>,
+    /// The clusters where homes wait for tenants to come, or are being made.
+    warm: Vec<ClusterId>,
 }
 
 /// What a provider says to a wish for a whole cluster.
@@ -77,6 +79,11 @@ impl HomePlan {
         reasons.join("; ")
     }
 
+    /// Whether homes wait on the cluster for tenants to come, or are being made, as it was looked at.
+    pub(crate) fn has_warm_homes(&self, cluster: ClusterId) -> bool {
+        self.warm.contains(&cluster)
+    }
+
     /// Where it goes, or that there is no room.
     pub(crate) fn choice(&self) -> Result<Choice, ControlError> {
         self.choice.ok_or_else(|| ControlError::NoCapacity { reason: self.explain() })
@@ -98,15 +105,23 @@ pub(crate) async fn plan_home(
             "isolation `row` cannot be provisioned yet; use schema, database or cluster",
         ));
     }
-    let wish = wish_of(tx, newcomer, pin).await?;
+    let apart = apart_of(newcomer)?;
+    let (wish, candidates) = if let Some(apart) = &apart {
+        let wish = wish_of(tx, newcomer, pin).await?;
+        tx.lock_alike(&apart.label, &apart.value).await?;
+        (wish, candidates(tx, control.keep_off(), Some(apart)).await?)
+    } else {
+        // Nothing to wait for before the clusters are looked at.
+        let (wish, candidates) = futures::join!(wish_of(tx, newcomer, pin), candidates(tx, control.keep_off(), None));
+        (wish?, candidates?)
+    };
     if let Some(pin) = pin {
         check_residency(tx, &wish, newcomer.region, pin).await?;
     }
-    if let Some(apart) = &wish.apart {
-        tx.lock_alike(&apart.label, &apart.value).await?;
-    }
-    let decision = placement::choose(&wish, &candidates(tx, control.keep_off(), &wish).await?);
-    let mut plan = HomePlan { choice: decision.chosen.map(Choice::Cluster), wish, decision, offers: Vec::new() };
+    let decision = placement::choose(&wish, &candidates);
+    let warm = candidates.iter().filter(|it| it.cluster.usage.warm > 0).map(|it| it.cluster.id).collect();
+    let choice = decision.chosen.map(Choice::Cluster);
+    let mut plan = HomePlan { choice, wish, decision, offers: Vec::new(), warm };
     if newcomer.isolation == Isolation::Cluster {
         for provider in control.starters() {
             let refusal = provider.offers(&plan.wish).await?.err();
@@ -148,7 +163,6 @@ impl Newcomer<'_> {
 
 /// The newcomer's wish in the planner's words.
 pub(crate) async fn wish_of(tx: &Tx, newcomer: Newcomer<'_>, pin: Option<ClusterId>) -> Result<Wish, ControlError> {
-    let apart = newcomer.keep_apart().map_err(|lacks| ControlError::invalid("/labels", lacks.to_string()))?;
     let near = match newcomer.parent {
         Some(parent) if newcomer.affinity().with_parent == Some(true) => tx.cluster_of_tenant(parent).await?,
         _ => None,
@@ -158,9 +172,14 @@ pub(crate) async fn wish_of(tx: &Tx, newcomer: Newcomer<'_>, pin: Option<Cluster
         isolation: newcomer.isolation,
         connections: newcomer.limits().connections,
         pin,
-        apart,
+        apart: apart_of(newcomer)?,
         near,
     })
+}
+
+/// From whom it keeps apart; a label that is missing is the caller's mistake.
+fn apart_of(newcomer: Newcomer<'_>) -> Result<Option<KeepApart>, ControlError> {
+    newcomer.keep_apart().map_err(|lacks| ControlError::invalid("/labels", lacks.to_string()))
 }
 
 /// A cluster asked for by name may not take the data elsewhere.
@@ -178,8 +197,12 @@ async fn check_residency(tx: &Tx, wish: &Wish, residence: &Region, pin: ClusterI
 }
 
 /// Every cluster as the planner sees it; the server of the system identifier `keep_off` takes no tenants.
-pub(crate) async fn candidates(tx: &Tx, keep_off: Option<&str>, wish: &Wish) -> Result<Vec<Candidate>, ControlError> {
-    let alike = wish.apart.as_ref().map(|apart| (apart.label.as_str(), apart.value.as_str()));
+pub(crate) async fn candidates(
+    tx: &Tx,
+    keep_off: Option<&str>,
+    apart: Option<&KeepApart>,
+) -> Result<Vec<Candidate>, ControlError> {
+    let alike = apart.map(|apart| (apart.label.as_str(), apart.value.as_str()));
     let rows = tx.placement_candidates(alike).await?;
     Ok(rows
         .into_iter()

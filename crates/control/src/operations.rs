@@ -10,6 +10,7 @@ pub(crate) mod delete_tenant;
 pub(crate) mod drop_home;
 pub(crate) mod home_access;
 pub(crate) mod prepare_home;
+pub(crate) mod provision_site;
 pub(crate) mod provision_tenant;
 pub(crate) mod release_home;
 pub(crate) mod reserve_home;
@@ -169,8 +170,10 @@ pub async fn retry(
             // A new home: the names of the one that was walked back are never used again.
             let pin = operation.input.get("cluster").cloned().unwrap_or_default();
             let pin = serde_json::from_value(pin).map_err(ControlError::internal)?;
-            let progress = reserve_home::reserve(control, &mut tx, &tenant, pin, id).await?;
-            let progress = serde_json::to_value(progress).map_err(ControlError::internal)?;
+            let plan = tx.plan(&tenant.plan).await?;
+            let reserved = reserve_home::choose(control, &mut tx, &tenant, &plan, pin, id).await?;
+            let progress = serde_json::to_value(&reserved.progress).map_err(ControlError::internal)?;
+            reserved.record(&tx).await?;
             tx.requeue(id, Some(&progress)).await?;
             tx.set_tenant_provisioning(tenant.id, id).await?;
         }

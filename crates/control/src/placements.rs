@@ -52,17 +52,18 @@ pub async fn explain(
     question: &ExplainPlacement,
 ) -> Result<Explanation, ControlError> {
     caller.require_fleet_wide(Scope::Clusters(Access::Read))?;
-    let mut tx = control.store().begin().await?;
+    let tx = control.store().begin().await?;
     let plan_name = match &question.plan {
         Some(plan) => plan.clone(),
         None => PlanName::parse(DEFAULT_PLAN)?,
     };
     let plan = tx.plan(&plan_name).await.map_err(|error| unknown(error, "/plan", "plan", plan_name.as_str()))?;
+    let regions = tx.regions().await?;
     let region = match &question.region {
         Some(region) => region.clone(),
-        None => default_region(control, &mut tx).await?,
+        None => default_region(control, &regions)?,
     };
-    check_region(&mut tx, control, &region).await?;
+    check_region(&tx, control, &region, &regions).await?;
     let parent: Option<TenantId> = match &question.parent {
         Some(parent) => {
             Some(tx.tenant(parent).await.map_err(|error| unknown(error, "/parent", "tenant", &parent.to_string()))?.id)

@@ -101,7 +101,8 @@ impl ClusterProvider for RegisteredProvider {
     fn offers<'a>(&'a self, wish: &'a Wish) -> BoxFuture<'a, Result<Result<(), String>, ControlError>> {
         Box::pin(async move {
             let tx = self.store.begin().await?;
-            let decision = placement::choose(wish, &candidates(&tx, self.keep_off.as_deref(), wish).await?);
+            let decision =
+                placement::choose(wish, &candidates(&tx, self.keep_off.as_deref(), wish.apart.as_ref()).await?);
             tx.commit().await?;
             Ok(if decision.chosen.is_some() { Ok(()) } else { Err(decision.explain()) })
         })
@@ -110,7 +111,7 @@ impl ClusterProvider for RegisteredProvider {
     fn acquire<'a>(&'a self, request: &'a ClusterRequest) -> BoxFuture<'a, Result<AcquiredCluster, ControlError>> {
         Box::pin(async move {
             let tx = self.store.begin().await?;
-            let candidates = candidates(&tx, self.keep_off.as_deref(), &request.wish).await?;
+            let candidates = candidates(&tx, self.keep_off.as_deref(), request.wish.apart.as_ref()).await?;
             let ours = candidates.iter().find(|it| it.cluster.claimed_by == Some(request.tenant));
             let cluster = if let Some(ours) = ours {
                 ours.cluster.id

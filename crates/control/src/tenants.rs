@@ -85,15 +85,14 @@ pub async fn create(
     caller.require_fleet_wide(Scope::Tenants(Access::Write))?;
     plans::check_overrides(&wish.overrides)?;
     let mut attempt = 1;
-    let (tenant, operation) = loop {
+    let begun = loop {
         match begin(control, caller, &wish, idempotency_key.clone()).await {
             Err(ControlError::Outrun { .. }) if attempt < CREATE_ATTEMPTS => attempt += 1,
             begun => break begun?,
         }
     };
     control.signals().wake_operations();
-    let operation = control.store().operation(operation).await?;
-    Ok((tenant, operation))
+    Ok(begun)
 }
 
 /// What [`create`] would come to, with the same checks. Nothing is written.
@@ -102,33 +101,35 @@ pub async fn preview(control: &Control, caller: &Caller, wish: &CreateTenant) ->
     plans::check_overrides(&wish.overrides)?;
     let mut tx = control.store().begin().await?;
     let draft = draft(control, &mut tx, wish, OperationId::new(new_id())).await?;
-    let newcomer = Newcomer::of(&draft.tenant, &draft.plan);
+    let tenant = tx.insert_tenant(&draft.tenant).await?;
+    let newcomer = Newcomer::of(&tenant, &draft.plan);
     let (limits, home) = (newcomer.limits(), plan_home(control, &tx, newcomer, draft.pin).await?);
     // Rolled back: the slug stays free.
     drop(tx);
-    Ok(TenantPreview { tenant: draft.tenant, limits, home })
+    Ok(TenantPreview { tenant, limits, home })
 }
 
-/// A tenant that is recorded in the caller's transaction, and nothing of its home yet.
+/// A tenant to be recorded, and what goes with it.
 struct Draft {
-    tenant: Tenant,
+    tenant: NewTenant,
     plan: Plan,
     pin: Option<ClusterId>,
     seed: Option<SeedId>,
 }
 
-/// One attempt to record everything.
+/// One attempt to record everything. What needs nothing of each other's answers is sent together, in the order in which it
+/// refers to each other.
 async fn begin(
     control: &Control,
     caller: &Caller,
     wish: &CreateTenant,
     idempotency_key: Option<String>,
-) -> Result<(Tenant, OperationId), ControlError> {
+) -> Result<(Tenant, Operation), ControlError> {
     let mut tx = control.store().begin().await?;
-    let operation = OperationId::new(new_id());
-    let Draft { tenant, pin, seed, .. } = draft(control, &mut tx, wish, operation).await?;
-    tx.insert_operation(&NewOperation {
-        id: operation,
+    let id = OperationId::new(new_id());
+    let Draft { tenant, plan, pin, seed } = draft(control, &mut tx, wish, id).await?;
+    let operation = NewOperation {
+        id,
         kind: OperationKind::Provision,
         tenant: Some(tenant.id),
         cluster: None,
@@ -136,18 +137,28 @@ async fn begin(
         progress: Value::Null,
         idempotency_key,
         code_version: ProvisionTenant::CODE_VERSION,
-    })
-    .await?;
-    let progress = reserve_home::reserve(control, &mut tx, &tenant, pin, operation).await?;
-    tx.set_progress(operation, &serde_json::to_value(progress).map_err(ControlError::internal)?).await?;
-    audit(&mut tx, caller, "tenant.create", tenant.id, Some(operation), None, Some(summary(&tenant))).await?;
-    tx.emit(&NewEvent::of_tenant(EventKind::TenantCreated, tenant.id).by(operation)).await?;
+    };
+    let (tenant, operation) = futures::join!(tx.insert_tenant(&tenant), tx.insert_operation(&operation));
+    let (tenant, operation) = (tenant?, operation?);
+    let reserved = reserve_home::choose(control, &mut tx, &tenant, &plan, pin, id).await?;
+    let progress = serde_json::to_value(&reserved.progress).map_err(ControlError::internal)?;
+    let target = format!("tenant/{}", tenant.id);
+    let entry = AuditEntry {
+        tenant: Some(tenant.id),
+        operation: Some(id),
+        after: Some(summary(&tenant)),
+        ..caller.does("tenant.create", target)
+    };
+    let event = NewEvent::of_tenant(EventKind::TenantCreated, tenant.id).by(id);
+    let (recorded, noted, entered, told) =
+        futures::join!(reserved.record(&tx), tx.set_progress(id, &progress), tx.audit_first(&entry), tx.emit(&event));
+    (recorded?, noted?, entered?, told?);
     tx.publish_route(tenant.id, RouteState::Provisioning, Generation::default(), None).await?;
     tx.commit().await?;
     Ok((tenant, operation))
 }
 
-/// Fills in what the wish leaves open, checks every name in it, and records the tenant.
+/// Fills in what the wish leaves open, and checks every name in it.
 async fn draft(
     control: &Control,
     tx: &mut Tx,
@@ -155,10 +166,11 @@ async fn draft(
     operation: OperationId,
 ) -> Result<Draft, ControlError> {
     check_slug(&wish.slug)?;
-    let plan = named_plan(tx, wish.plan.clone()).await?;
+    let (plan, regions) = futures::join!(named_plan(tx, wish.plan.clone()), tx.regions());
+    let (plan, regions) = (plan?, regions?);
     let region = match &wish.region {
         Some(region) => region.clone(),
-        None => default_region(control, tx).await?,
+        None => default_region(control, &regions)?,
     };
     let parent = match &wish.parent {
         Some(parent) => Some(hierarchy::check_parent(tx, None, parent).await?),
@@ -170,15 +182,14 @@ async fn draft(
         ),
         None => None,
     };
-    check_region(tx, control, &region).await?;
+    check_region(tx, control, &region, &regions).await?;
     let seed = seeds::choose(tx, &wish.seed, plan.seed.clone()).await?;
     let name = match &wish.name {
         Some(name) => name.clone(),
         None => DisplayName::parse(wish.slug.as_str())?,
     };
-    let id = TenantId::new(new_id());
-    tx.insert_tenant(&NewTenant {
-        id,
+    let tenant = NewTenant {
+        id: TenantId::new(new_id()),
         slug: wish.slug.clone(),
         name,
         plan: plan.name.clone(),
@@ -190,9 +201,8 @@ async fn draft(
         affinity: wish.affinity.clone(),
         trial_ends_at: wish.trial_ends_at,
         operation,
-    })
-    .await?;
-    Ok(Draft { tenant: tx.tenant(&TenantRef::Id(id)).await?, plan, pin, seed })
+    };
+    Ok(Draft { tenant, plan, pin, seed })
 }
 
 /// A page of tenants, oldest first.
@@ -319,7 +329,7 @@ pub(crate) fn check_slug(slug: &Slug) -> Result<(), ControlError> {
 }
 
 /// The plan that a new tenant gets.
-pub(crate) async fn named_plan(tx: &mut Tx, name: Option<PlanName>) -> Result<Plan, ControlError> {
+pub(crate) async fn named_plan(tx: &Tx, name: Option<PlanName>) -> Result<Plan, ControlError> {
     let name = match name {
         Some(name) => name,
         None => PlanName::parse(DEFAULT_PLAN)?,
@@ -327,12 +337,12 @@ pub(crate) async fn named_plan(tx: &mut Tx, name: Option<PlanName>) -> Result<Pl
     tx.plan(&name).await.map_err(|error| unknown(error, "/plan", "plan", name.as_str()))
 }
 
-pub(crate) async fn default_region(control: &Control, tx: &mut Tx) -> Result<Region, ControlError> {
+/// The region of a tenant whose wish names none; `regions` are those that have clusters.
+pub(crate) fn default_region(control: &Control, regions: &[Region]) -> Result<Region, ControlError> {
     if let Some(region) = &control.config().default_region {
         return Ok(region.clone());
     }
-    let regions = tx.regions().await?;
-    match regions.as_slice() {
+    match regions {
         [only] => Ok(only.clone()),
         [] => Err(ControlError::NoCapacity {
             reason: "no cluster is registered; register one with `tenantry cluster register`".to_owned(),
@@ -347,8 +357,13 @@ pub(crate) async fn default_region(control: &Control, tx: &mut Tx) -> Result<Reg
     }
 }
 
-pub(crate) async fn check_region(tx: &mut Tx, control: &Control, region: &Region) -> Result<(), ControlError> {
-    let regions = tx.regions().await?;
+/// Whether there is such a region, or group of regions; `regions` are those that have clusters.
+pub(crate) async fn check_region(
+    tx: &Tx,
+    control: &Control,
+    region: &Region,
+    regions: &[Region],
+) -> Result<(), ControlError> {
     if regions.contains(region) || regions.is_empty() && control.config().default_region.as_ref() == Some(region) {
         return Ok(());
     }

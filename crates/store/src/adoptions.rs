@@ -1,11 +1,11 @@
 //! The table `adoption`: what was taken over, and how it was before.
 
-use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
 use serde_json::Value;
 use tenantry_domain::{ClusterId, DatabaseName, HomeId, Isolation, OperationId, SchemaName, TenantId};
 use tokio_postgres::Row;
 
+use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::row::{execute, get, parsed, query, query_opt, time};
 use crate::store::Store;
@@ -123,7 +123,7 @@ impl Tx {
     }
 }
 
-async fn select(client: &ClientWrapper, tenant: TenantId, lock: &str) -> Result<Option<Adoption>, StoreError> {
+async fn select(client: &Connection, tenant: TenantId, lock: &str) -> Result<Option<Adoption>, StoreError> {
     let sql = format!("SELECT * FROM adoption WHERE tenant = $1 {lock}");
     query_opt(client, &sql, &[&tenant.as_uuid()]).await?.as_ref().map(read).transpose()
 }

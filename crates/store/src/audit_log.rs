@@ -146,6 +146,38 @@ impl Tx {
     }
 }
 
+impl Tx {
+    /// Enters the change that brought its tenant into being: the first entry of a chain, so nothing is waited for.
+    pub async fn audit_first(&self, entry: &AuditEntry) -> Result<(), StoreError> {
+        let at = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).map_err(StoreError::internal)?;
+        let hash = content(at, entry).hash(&[]);
+        execute(
+            self.client()?,
+            "WITH entered AS (
+                 INSERT INTO audit_log
+                        (at, chain, actor, action, target, tenant, request_id, operation, before, after, hash)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id)
+             INSERT INTO audit_chain (chain, tenant, entries, head, last_entry)
+             SELECT $2, $6, 1, $11, entered.id FROM entered",
+            &[
+                &at,
+                &chain(entry.tenant),
+                &entry.actor,
+                &entry.action,
+                &entry.target,
+                &entry.tenant.map(TenantId::as_uuid),
+                &entry.request_id.map(RequestId::as_uuid),
+                &entry.operation.map(OperationId::as_uuid),
+                &entry.before,
+                &entry.after,
+                &hash.as_slice(),
+            ],
+        )
+        .await
+        .map(drop)
+    }
+}
+
 impl Store {
     /// A page of entries, newest first.
     pub async fn audit_log(&self, filter: &AuditFilter, page: &PageRequest) -> Result<Page<AuditRecord>, StoreError> {

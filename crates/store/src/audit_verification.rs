@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
-use deadpool_postgres::ClientWrapper;
-
 use crate::audit_log::{AuditRecord, content, read};
+use crate::connection::Connection;
 use crate::cursor::bad_cursor;
 use crate::error::StoreError;
 use crate::row::{get, query, query_opt};
@@ -188,7 +187,7 @@ impl Followed {
 }
 
 /// The chain that an earlier round was in the middle of. Where the entry that it stopped at is gone, it is broken there.
-async fn take_up(client: &ClientWrapper, mark: &AuditMark) -> Result<Option<Followed>, StoreError> {
+async fn take_up(client: &Connection, mark: &AuditMark) -> Result<Option<Followed>, StoreError> {
     let Some(Place { chain, within: Some(fits) }) = &mark.0 else { return Ok(None) };
     let sql = "SELECT hash FROM audit_log WHERE chain = $1 AND id = $2";
     let row = query_opt(client, sql, &[chain, &fits.last]).await?;
@@ -198,11 +197,7 @@ async fn take_up(client: &ClientWrapper, mark: &AuditMark) -> Result<Option<Foll
 }
 
 /// Whether chains that were followed to their ends are what their heads say.
-async fn judge(
-    client: &ClientWrapper,
-    ended: Vec<Followed>,
-    breaches: &mut Vec<ChainBreach>,
-) -> Result<(), StoreError> {
+async fn judge(client: &Connection, ended: Vec<Followed>, breaches: &mut Vec<ChainBreach>) -> Result<(), StoreError> {
     if ended.is_empty() {
         return Ok(());
     }
@@ -229,7 +224,7 @@ async fn judge(
 }
 
 /// Chains of which nothing is left but the head.
-async fn find_emptied(client: &ClientWrapper, breaches: &mut Vec<ChainBreach>) -> Result<(), StoreError> {
+async fn find_emptied(client: &Connection, breaches: &mut Vec<ChainBreach>) -> Result<(), StoreError> {
     let sql = "SELECT chain, entries FROM audit_chain c
                 WHERE entries > 0 AND NOT EXISTS (SELECT FROM audit_log a WHERE a.chain = c.chain)
                 ORDER BY chain LIMIT 100";

@@ -1,11 +1,11 @@
 //! The tables `shared_database` and `template`: what homes are made from.
 
-use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
 use tenantry_domain::{ClusterId, DatabaseName, HomeId, MigrationSetId, SchemaVersion};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::row::{execute, get, query, query_one, query_opt};
 use crate::store::Store;
@@ -85,20 +85,7 @@ impl Store {
 
     /// Whether what the home is made from is there already: its cluster's template of its set, or its shared database.
     pub async fn has_base(&self, home: HomeId) -> Result<bool, StoreError> {
-        let row = query_opt(
-            &*self.client().await?,
-            "SELECT CASE isolation
-                    WHEN 'database' THEN EXISTS (
-                        SELECT FROM template t WHERE t.cluster = home.cluster AND t.state = 'ready'
-                                                 AND t.migration_set IS NOT DISTINCT FROM home.migration_set)
-                    WHEN 'schema' THEN EXISTS (
-                        SELECT FROM shared_database s WHERE s.id = home.shared_database AND s.state = 'ready')
-                    ELSE false END AS is_there
-               FROM home WHERE id = $1",
-            &[&home.as_uuid()],
-        )
-        .await?;
-        row.map_or(Ok(false), |row| get(&row, "is_there"))
+        has_base(&*self.client().await?, home).await
     }
 
     /// One shared database.
@@ -203,23 +190,49 @@ impl Tx {
     }
 }
 
+pub(crate) async fn has_base(client: &Connection, home: HomeId) -> Result<bool, StoreError> {
+    let row = query_opt(
+        client,
+        "SELECT CASE isolation
+                    WHEN 'database' THEN EXISTS (
+                        SELECT FROM template t WHERE t.cluster = home.cluster AND t.state = 'ready'
+                                                 AND t.migration_set IS NOT DISTINCT FROM home.migration_set)
+                    WHEN 'schema' THEN EXISTS (
+                        SELECT FROM shared_database s WHERE s.id = home.shared_database AND s.state = 'ready')
+                    ELSE false END AS is_there
+               FROM home WHERE id = $1",
+        &[&home.as_uuid()],
+    )
+    .await?;
+    row.map_or(Ok(false), |row| get(&row, "is_there"))
+}
+
+/// The template that a home is made from, if it is recorded.
+pub(crate) async fn template_of(client: &Connection, home: HomeId) -> Result<Option<Template>, StoreError> {
+    let sql = "SELECT t.* FROM home h JOIN template t ON t.cluster = h.cluster
+                   AND t.migration_set IS NOT DISTINCT FROM h.migration_set AND t.state <> 'retired'
+                WHERE h.id = $1";
+    query_opt(client, sql, &[&home.as_uuid()]).await?.as_ref().map(read_template).transpose()
+}
+
 async fn template(
-    client: &ClientWrapper,
+    client: &Connection,
     cluster: ClusterId,
     set: Option<&MigrationSetId>,
 ) -> Result<Option<Template>, StoreError> {
     let sql = "SELECT * FROM template
                WHERE cluster = $1 AND migration_set IS NOT DISTINCT FROM $2 AND state <> 'retired'";
     let row = query_opt(client, sql, &[&cluster.as_uuid(), &set.map(MigrationSetId::as_str)]).await?;
-    row.map(|row| {
-        Ok(Template {
-            id: get(&row, "id")?,
-            name: DatabaseName::parse(get(&row, "name")?).map_err(StoreError::internal)?,
-            schema_version: SchemaVersion(get(&row, "schema_version")?),
-            state: read_base_state(&row)?,
-        })
+    row.as_ref().map(read_template).transpose()
+}
+
+fn read_template(row: &Row) -> Result<Template, StoreError> {
+    Ok(Template {
+        id: get(row, "id")?,
+        name: DatabaseName::parse(get(row, "name")?).map_err(StoreError::internal)?,
+        schema_version: SchemaVersion(get(row, "schema_version")?),
+        state: read_base_state(row)?,
     })
-    .transpose()
 }
 
 fn read_shared_database(row: &Row) -> Result<SharedDatabase, StoreError> {

@@ -2,18 +2,18 @@
 
 use std::fmt;
 
-use deadpool_postgres::ClientWrapper;
 use tenantry_domain::{
     Cluster, ClusterId, ClusterLimits, ClusterLocale, ClusterName, ClusterState, ClusterUsage, DatabaseName, Endpoint,
-    ProviderKind, Region, Secret, Tenancy, TenantId, TlsMode,
+    HomeId, ProviderKind, Region, Secret, Tenancy, TenantId, TlsMode,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::cluster_health::read_health;
+use crate::connection::Connection;
 use crate::cursor::{Page, PageRequest};
 use crate::error::StoreError;
-use crate::keyring::KeyOwner;
+use crate::keyring::{KeyOwner, Keyring};
 use crate::row::{count, execute, get, json, parsed, query, query_opt, time, to_json};
 use crate::secrets::{self, OpenKeys, insert_secrets, open_secret};
 use crate::store::Store;
@@ -186,23 +186,42 @@ impl Store {
 
     /// One cluster with the credential to manage it.
     pub async fn cluster_access(&self, id: ClusterId) -> Result<ClusterAccess, StoreError> {
-        let sql = format!(
-            "SELECT {COLUMNS}, {} FROM {FROM} JOIN sealed_secret admin ON admin.id = c.admin_secret WHERE c.id = $1",
-            secrets::columns("admin")
-        );
-        let row = query_opt(&*self.client().await?, &sql, &[&id.as_uuid()])
-            .await?
-            .ok_or_else(|| ClusterRef::Id(id).not_found())?;
-        let keys = OpenKeys::of(self.keyring(), std::slice::from_ref(&row), &["admin"]).await?;
-        Ok(ClusterAccess {
-            cluster: read(&row)?,
-            admin_user: get(&row, "admin_user")?,
-            system_identifier: get(&row, "system_identifier")?,
-            admin_password: open_secret(&keys, &row, "admin")?
-                .ok_or_else(|| StoreError::internal("the cluster lacks its secret"))?,
-            admin_database: DatabaseName::parse(get(&row, "admin_database")?).map_err(StoreError::internal)?,
-        })
+        let access = access(&*self.client().await?, self.keyring(), "$1", id.as_uuid()).await?;
+        access.ok_or_else(|| ClusterRef::Id(id).not_found())
     }
+}
+
+/// The cluster of a home, with the credential to manage it.
+pub(crate) async fn access_of(
+    client: &Connection,
+    keyring: &Keyring,
+    home: HomeId,
+) -> Result<ClusterAccess, StoreError> {
+    let access = access(client, keyring, "(SELECT cluster FROM home WHERE home.id = $1)", home.as_uuid()).await?;
+    access.ok_or_else(|| StoreError::NotFound { what: "home", name: home.to_string() })
+}
+
+/// The cluster whose id an expression of `$1` gives.
+async fn access(
+    client: &Connection,
+    keyring: &Keyring,
+    cluster: &str,
+    id: Uuid,
+) -> Result<Option<ClusterAccess>, StoreError> {
+    let sql = format!(
+        "SELECT {COLUMNS}, {} FROM {FROM} JOIN sealed_secret admin ON admin.id = c.admin_secret WHERE c.id = {cluster}",
+        secrets::columns("admin")
+    );
+    let Some(row) = query_opt(client, &sql, &[&id]).await? else { return Ok(None) };
+    let keys = OpenKeys::of(keyring, std::slice::from_ref(&row), &["admin"]).await?;
+    Ok(Some(ClusterAccess {
+        cluster: read(&row)?,
+        admin_user: get(&row, "admin_user")?,
+        system_identifier: get(&row, "system_identifier")?,
+        admin_password: open_secret(&keys, &row, "admin")?
+            .ok_or_else(|| StoreError::internal("the cluster lacks its secret"))?,
+        admin_database: DatabaseName::parse(get(&row, "admin_database")?).map_err(StoreError::internal)?,
+    }))
 }
 
 impl Tx {
@@ -391,7 +410,7 @@ impl Tx {
     }
 }
 
-async fn select(client: &ClientWrapper, cluster: &ClusterRef) -> Result<Cluster, StoreError> {
+async fn select(client: &Connection, cluster: &ClusterRef) -> Result<Cluster, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM {FROM} WHERE c.retired_at IS NULL AND (c.id = $1 OR c.name = $2)");
     let row = query_opt(client, &sql, &[&cluster.id(), &cluster.name()]).await?;
     row.as_ref().map(read).transpose()?.ok_or_else(|| cluster.not_found())

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use deadpool_postgres::ClientWrapper;
 use tenantry_domain::{ClusterId, Generation, HomeId, RouteState, TenantId};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::transaction::Tx;
 /// What the open transaction will do to the feed, kept until its commit. Later wishes for one tenant replace earlier
@@ -75,7 +75,7 @@ impl FeedChanges {
     }
 
     /// Draws the versions and commits, in one round trip: the clock is held for as short as can be.
-    pub(crate) async fn commit(self, client: &ClientWrapper) -> Result<(), StoreError> {
+    pub(crate) async fn commit(self, client: &Connection) -> Result<(), StoreError> {
         let statement = client.prepare_cached(ADVANCE).await?;
         let count = i64::try_from(self.routes.len() + self.clusters.len()).map_err(StoreError::internal)?;
         let tenants: Vec<Uuid> = self.routes.iter().map(|tenant| tenant.as_uuid()).collect();

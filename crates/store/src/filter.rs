@@ -2,10 +2,10 @@
 //!
 //! The statement is planned for the values at hand: a prepared one for all combinations would get a plan that suits none.
 
-use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
+use crate::connection::Connection;
 use crate::error::StoreError;
 
 /// A `WHERE` clause under construction. Values are always parameters, never text.
@@ -32,7 +32,7 @@ impl Filter {
     /// Runs `select … WHERE … order LIMIT limit` in one round trip.
     pub(crate) async fn query(
         self,
-        client: &ClientWrapper,
+        client: &Connection,
         select: &str,
         order: &str,
         limit: i64,
@@ -43,7 +43,7 @@ impl Filter {
     /// The same as a part of a larger statement, which `around` makes of it.
     pub(crate) async fn query_within(
         mut self,
-        client: &ClientWrapper,
+        client: &Connection,
         select: &str,
         order: &str,
         limit: i64,

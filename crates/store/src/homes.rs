@@ -5,13 +5,15 @@ use tenantry_domain::{
     SchemaVersion, Secret, TenantId,
 };
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use crate::connection::Connection;
 use crate::error::StoreError;
-use crate::keyring::KeyOwner;
+use crate::keyring::{KeyOwner, Keyring};
 use crate::resources::NewResource;
 use crate::row::{execute, get, parsed, query_opt};
-use crate::secrets::{self, OpenKeys, insert_secrets, open_secret};
+use crate::secrets::{self, OpenKeys, insert_key, insert_sealed, new_ids, new_key, open_secret};
 use crate::store::Store;
 use crate::transaction::Tx;
 /// Where a home stands.
@@ -89,49 +91,53 @@ pub struct NewHome {
 impl Store {
     /// One home with its passwords. A released one has none and is not found.
     pub async fn home(&self, id: HomeId) -> Result<HomeRecord, StoreError> {
-        let sql = format!(
-            "SELECT h.*, {}, {}, {} FROM home h
+        home(&*self.client().await?, self.keyring(), id).await
+    }
+}
+
+pub(crate) async fn home(client: &Connection, keyring: &Keyring, id: HomeId) -> Result<HomeRecord, StoreError> {
+    let sql = format!(
+        "SELECT h.*, {}, {}, {} FROM home h
              LEFT JOIN sealed_secret login ON login.id = h.login_secret
              LEFT JOIN sealed_secret read_only ON read_only.id = h.read_only_secret
              LEFT JOIN sealed_secret migrator ON migrator.id = h.migrator_secret
              WHERE h.id = $1 AND h.state <> 'released'",
-            secrets::columns("login"),
-            secrets::columns("read_only"),
-            secrets::columns("migrator"),
-        );
-        let row = query_opt(&*self.client().await?, &sql, &[&id.as_uuid()])
-            .await?
-            .ok_or_else(|| StoreError::NotFound { what: "home", name: id.to_string() })?;
-        let aliases = ["login", "read_only", "migrator"];
-        let keys = OpenKeys::of(self.keyring(), std::slice::from_ref(&row), &aliases).await?;
-        let secret = |alias| {
-            open_secret(&keys, &row, alias)?
-                .ok_or_else(|| StoreError::internal(format!("home {id} lacks its {alias} secret")))
-        };
-        Ok(HomeRecord {
-            home: read_home(&row, id, "cluster", "isolation")?,
-            login: parse_slot(get(&row, "login_slot")?)?,
-            secrets: HomeSecrets {
-                login: secret("login")?,
-                read_only: secret("read_only")?,
-                migrator: secret("migrator")?,
-            },
-            shared_database: get(&row, "shared_database")?,
-            migration_set: get::<Option<&str>>(&row, "migration_set")?
-                .map(|id| id.parse().map_err(StoreError::internal))
-                .transpose()?,
-            schema_version: SchemaVersion(get(&row, "schema_version")?),
-            tenant: get::<Option<Uuid>>(&row, "tenant")?.map(TenantId::new),
-            state: match get::<&str>(&row, "state")? {
-                "planned" => HomeState::Planned,
-                "warm" => HomeState::Warm,
-                "claimed" => HomeState::Claimed,
-                "ready" => HomeState::Ready,
-                "retired" => HomeState::Retired,
-                _ => HomeState::Released,
-            },
-        })
-    }
+        secrets::columns("login"),
+        secrets::columns("read_only"),
+        secrets::columns("migrator"),
+    );
+    let row = query_opt(client, &sql, &[&id.as_uuid()])
+        .await?
+        .ok_or_else(|| StoreError::NotFound { what: "home", name: id.to_string() })?;
+    let aliases = ["login", "read_only", "migrator"];
+    let keys = OpenKeys::of(keyring, std::slice::from_ref(&row), &aliases).await?;
+    let secret = |alias| {
+        open_secret(&keys, &row, alias)?
+            .ok_or_else(|| StoreError::internal(format!("home {id} lacks its {alias} secret")))
+    };
+    Ok(HomeRecord {
+        home: read_home(&row, id, "cluster", "isolation")?,
+        login: parse_slot(get(&row, "login_slot")?)?,
+        secrets: HomeSecrets {
+            login: secret("login")?,
+            read_only: secret("read_only")?,
+            migrator: secret("migrator")?,
+        },
+        shared_database: get(&row, "shared_database")?,
+        migration_set: get::<Option<&str>>(&row, "migration_set")?
+            .map(|id| id.parse().map_err(StoreError::internal))
+            .transpose()?,
+        schema_version: SchemaVersion(get(&row, "schema_version")?),
+        tenant: get::<Option<Uuid>>(&row, "tenant")?.map(TenantId::new),
+        state: match get::<&str>(&row, "state")? {
+            "planned" => HomeState::Planned,
+            "warm" => HomeState::Warm,
+            "claimed" => HomeState::Claimed,
+            "ready" => HomeState::Ready,
+            "retired" => HomeState::Retired,
+            _ => HomeState::Released,
+        },
+    })
 }
 
 impl Tx {
@@ -140,35 +146,50 @@ impl Tx {
         let (client, keyring) = (self.client()?, self.keyring());
         let secrets =
             [("login", &new.secrets.login), ("read_only", &new.secrets.read_only), ("migrator", &new.secrets.migrator)];
-        let [login, read_only, migrator] =
-            insert_secrets(client, keyring, KeyOwner::Home(new.home.id), secrets).await?;
+        let (key, wrapped) = new_key(keyring, KeyOwner::Home(new.home.id)).await?;
+        let ids @ [login, read_only, migrator] = new_ids();
         let home = &new.home;
-        execute(
+        let (isolation, database, schema) = (home.isolation.as_str(), home.database.as_str(), home.schema.as_str());
+        let (tenant, connections) = (new.tenant.map(TenantId::as_uuid), i64::from(new.connections));
+        let migration_set = new.migration_set.as_ref().map(MigrationSetId::as_str);
+        let parameters: [&(dyn ToSql + Sync); 14] = [
+            &home.id.as_uuid(),
+            &home.cluster.as_uuid(),
+            &isolation,
+            &database,
+            &schema,
+            &new.shared_database,
+            &migration_set,
+            &slot_text(new.login),
+            &login,
+            &read_only,
+            &migrator,
+            &tenant,
+            &connections,
+            &home.is_adopted(),
+        ];
+        let inserting = execute(
             client,
             "INSERT INTO home (id, cluster, isolation, database_name, schema_name, shared_database, migration_set,
                                login_slot, login_secret, read_only_secret, migrator_secret, tenant, claimed_at,
                                connections, is_adopted)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, CASE WHEN $12::uuid IS NOT NULL THEN now() END,
                      $13, $14)",
-            &[
-                &home.id.as_uuid(),
-                &home.cluster.as_uuid(),
-                &home.isolation.as_str(),
-                &home.database.as_str(),
-                &home.schema.as_str(),
-                &new.shared_database,
-                &new.migration_set.as_ref().map(MigrationSetId::as_str),
-                &slot_text(new.login),
-                &login,
-                &read_only,
-                &migrator,
-                &new.tenant.map(TenantId::as_uuid),
-                &i64::from(new.connections),
-                &home.is_adopted(),
-            ],
-        )
-        .await?;
-        self.insert_resources(new.operation, Some(home.id), &new.resources).await
+            &parameters,
+        );
+        // In the order in which they refer to each other, and in one round trip.
+        let (keyed, sealed, inserted, planned) = futures::join!(
+            insert_key(client, &key, &wrapped),
+            insert_sealed(client, &key, ids, secrets),
+            inserting,
+            self.insert_resources(new.operation, Some(home.id), &new.resources),
+        );
+        if !keyed? {
+            return Err(StoreError::internal("a home that is being recorded has a data key already"));
+        }
+        sealed?;
+        inserted?;
+        planned
     }
 
     /// The home is there, at this version.

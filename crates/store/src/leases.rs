@@ -101,6 +101,15 @@ impl Store {
         if renewed == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
     }
 
+    /// Whether a lease still holds.
+    pub async fn check_lease(&self, lease: &Lease) -> Result<(), StoreError> {
+        let sql = "SELECT 1 FROM operation
+                    WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3 AND lease_until IS NOT NULL";
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+            [&lease.operation.as_uuid(), &lease.owner, &lease.epoch];
+        query_opt(&*self.client().await?, sql, &parameters).await?.map(drop).ok_or(StoreError::LeaseLost)
+    }
+
     /// When the next operation is due that nobody works on.
     pub async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
         let row = query_one(
@@ -114,23 +123,19 @@ impl Store {
     }
 }
 
-impl Store {
-    /// Begins a transaction of a worker: with the operation locked, and the lease seen to hold. The two are sent together.
-    pub async fn begin_guarded(&self, lease: &Lease) -> Result<(Tx, Guarded), StoreError> {
-        self.begin_with(async |tx| tx.guard(lease).await).await
-    }
-}
-
 impl Tx {
-    /// Notes that a step is done, and moves the cursor on. Without a next step the operation has succeeded, and the lease
-    /// is given back. One round trip, because every step of every operation ends with it.
+    /// Locks the operation and makes sure that the lease still holds, notes that a step is done, and moves the cursor on.
+    /// Without a next step the operation has succeeded, and the lease is given back. Where somebody has asked for the
+    /// operation to be walked back and it `can_be_walked_back`, nothing is written and the answer is false. First in a
+    /// transaction, and one round trip, because every step of every operation ends with it.
     pub async fn complete_step(
         &self,
         lease: &Lease,
         step: &str,
         next: Option<&str>,
         progress: &Value,
-    ) -> Result<(), StoreError> {
+        can_be_walked_back: bool,
+    ) -> Result<bool, StoreError> {
         let row = query_one(
             self.client()?,
             "WITH moved AS (
@@ -140,7 +145,7 @@ impl Tx {
                         lease_owner = CASE WHEN $5::text IS NOT NULL THEN lease_owner END,
                         lease_until = CASE WHEN $5::text IS NOT NULL THEN lease_until END,
                         updated_at = clock_timestamp()
-                  WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3
+                  WHERE id = $1 AND lease_owner = $2 AND lease_epoch = $3 AND NOT (cancel_requested AND $7)
                  RETURNING id
              ), told AS (
                  INSERT INTO operation_event (operation, kind, step, detail)
@@ -152,10 +157,14 @@ impl Tx {
              SELECT count(*) AS moved,
                     count(CASE WHEN $5::text IS NULL THEN pg_notify('tenantry', 'operation:' || id) END) AS notified
                FROM moved",
-            &[&lease.operation.as_uuid(), &lease.owner, &lease.epoch, &step, &next, progress],
+            &[&lease.operation.as_uuid(), &lease.owner, &lease.epoch, &step, &next, progress, &can_be_walked_back],
         )
         .await?;
-        held(u64::try_from(get::<i64>(&row, "moved")?).map_err(StoreError::internal)?)
+        if get::<i64>(&row, "moved")? == 1 {
+            return Ok(true);
+        }
+        // One of two reasons, and the row as it was when it was waited for does not tell which.
+        self.guard(lease).await.map(|_| false)
     }
 
     /// Locks the operation and makes sure that the lease still holds. First in every transaction of a worker.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::Object;
 use refinery::embed_migrations;
 use tokio::time::{Instant, sleep};
 
@@ -30,11 +29,11 @@ impl Store {
     /// several programs at once.
     pub async fn migrate(&self) -> Result<MigrationReport, StoreError> {
         // Out of the pool from the start: whatever happens, the lock and the settings end with this connection.
-        let mut client = Object::take(self.client().await?);
+        let mut client = self.client().await?.take();
         let deadline = Instant::now() + LOCK_WAIT;
         // Not the waiting form: a waiting statement holds a snapshot and runs into statement_timeout.
-        while !get::<bool>(&query_one(&client, "SELECT pg_try_advisory_lock($1) AS locked", &[&LOCK]).await?, "locked")?
-        {
+        let lock = "SELECT pg_try_advisory_lock($1) AS locked";
+        while !get::<bool>(&client.query_one(lock, &[&LOCK]).await?, "locked")? {
             if Instant::now() >= deadline {
                 return Err(StoreError::Conflict {
                     reason: "another program is migrating the catalog and does not finish; look at its log".to_owned(),

@@ -1,10 +1,10 @@
 //! The tables `migration_set`, `migration` and `promotion`.
 
-use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
 use tenantry_domain::{MigrationSetId, SchemaVersion};
 use tokio_postgres::Row;
 
+use crate::connection::Connection;
 use crate::cursor::{Page, PageRequest};
 use crate::error::StoreError;
 use crate::row::{execute, get, parsed, query, query_opt};
@@ -98,11 +98,17 @@ impl Tx {
     /// The set that new tenants start with. No promotion commits before this transaction ends.
     pub async fn promoted(&self) -> Result<Option<MigrationSetRecord>, StoreError> {
         // The lock comes first and alone: joined to the set, the row read before waiting would be the answer.
-        let locked = query_opt(self.client()?, "SELECT migration_set FROM promotion FOR SHARE", &[]).await?;
-        match locked.as_ref().map(|row| get::<Option<&str>>(row, "migration_set")).transpose()?.flatten() {
-            Some(id) => migration_set(self.client()?, &id.parse().map_err(StoreError::internal)?).await.map(Some),
+        match self.promoted_id().await? {
+            Some(id) => migration_set(self.client()?, &id).await.map(Some),
             None => Ok(None),
         }
+    }
+
+    /// The id of the same, likewise.
+    pub async fn promoted_id(&self) -> Result<Option<MigrationSetId>, StoreError> {
+        let locked = query_opt(self.client()?, "SELECT migration_set FROM promotion FOR SHARE", &[]).await?;
+        let id = locked.as_ref().map(|row| get::<Option<&str>>(row, "migration_set")).transpose()?.flatten();
+        id.map(|id| id.parse().map_err(StoreError::internal)).transpose()
     }
 
     /// Makes new tenants start with this set from the commit on. Waits for transactions that look at the promoted set.
@@ -158,7 +164,7 @@ impl Store {
     }
 }
 
-async fn migration_set(client: &ClientWrapper, id: &MigrationSetId) -> Result<MigrationSetRecord, StoreError> {
+async fn migration_set(client: &Connection, id: &MigrationSetId) -> Result<MigrationSetRecord, StoreError> {
     let row = query_opt(client, "SELECT * FROM migration_set WHERE id = $1", &[&id.as_str()]).await?;
     row.as_ref()
         .map(read)
@@ -166,7 +172,7 @@ async fn migration_set(client: &ClientWrapper, id: &MigrationSetId) -> Result<Mi
         .ok_or_else(|| StoreError::NotFound { what: "migration set", name: id.to_string() })
 }
 
-async fn migrations_of(client: &ClientWrapper, id: &MigrationSetId) -> Result<Vec<StoredMigration>, StoreError> {
+async fn migrations_of(client: &Connection, id: &MigrationSetId) -> Result<Vec<StoredMigration>, StoreError> {
     let rows = query(
         client,
         "SELECT version, name, kind, checksum::text AS checksum, transactional, phase, sql

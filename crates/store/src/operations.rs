@@ -1,6 +1,5 @@
 //! The tables `operation` and `operation_event`: durable work under leases.
 
-use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tenantry_domain::{ClusterId, OperationId, OperationKind, OperationState, TenantId};
@@ -8,6 +7,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use crate::connection::Connection;
 use crate::cursor::{PAGE_MAX, Page, PageRequest};
 use crate::error::StoreError;
 use crate::filter::Filter;
@@ -194,29 +194,29 @@ impl Store {
 }
 
 impl Tx {
-    /// A new operation; workers hear of it at the commit.
-    pub async fn insert_operation(&self, new: &NewOperation) -> Result<(), StoreError> {
+    /// A new operation, as it is then; workers hear of it at the commit.
+    pub async fn insert_operation(&self, new: &NewOperation) -> Result<Operation, StoreError> {
         self.insert(new, None).await
     }
 
     /// A new operation that begins once another one of the same tenant is done.
-    pub async fn insert_held_operation(&self, new: &NewOperation, by: OperationId) -> Result<(), StoreError> {
+    pub async fn insert_held_operation(&self, new: &NewOperation, by: OperationId) -> Result<Operation, StoreError> {
         self.insert(new, Some(by)).await
     }
 
-    async fn insert(&self, new: &NewOperation, held_by: Option<OperationId>) -> Result<(), StoreError> {
-        query_one(
+    async fn insert(&self, new: &NewOperation, held_by: Option<OperationId>) -> Result<Operation, StoreError> {
+        let row = query_one(
             self.client()?,
             "WITH queued AS (
                  INSERT INTO operation (id, kind, code_version, tenant, cluster, input, progress, idempotency_key,
                                         held_by, state)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9,
                          CASE WHEN $9::uuid IS NULL THEN 'queued' ELSE 'waiting' END)
-                 RETURNING id
+                 RETURNING *
              ), told AS (
                  INSERT INTO operation_event (operation, kind, detail) SELECT id, 'queued', '{}' FROM queued
              )
-             SELECT pg_notify('tenantry', 'operation:' || id) FROM queued",
+             SELECT queued.*, pg_notify('tenantry', 'operation:' || id) FROM queued",
             &[
                 &new.id.as_uuid(),
                 &new.kind.as_str(),
@@ -229,8 +229,8 @@ impl Tx {
                 &held_by.map(OperationId::as_uuid),
             ],
         )
-        .await
-        .map(drop)
+        .await?;
+        read(&row)
     }
 
     /// One operation, which nobody else changes until the end of the transaction.
@@ -330,7 +330,7 @@ impl Tx {
     }
 }
 
-async fn select(client: &ClientWrapper, id: OperationId, lock: &str) -> Result<Operation, StoreError> {
+async fn select(client: &Connection, id: OperationId, lock: &str) -> Result<Operation, StoreError> {
     let sql = format!("SELECT * FROM operation WHERE id = $1 {lock}");
     let row = query_opt(client, &sql, &[&id.as_uuid()]).await?;
     row.as_ref().map(read).transpose()?.ok_or_else(|| StoreError::NotFound { what: "operation", name: id.to_string() })

@@ -1,15 +1,16 @@
 //! The table `plan`.
 
-use deadpool_postgres::ClientWrapper;
 use serde_json::Value;
 use tenantry_domain::{Plan, PlanName, TenantId};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use crate::connection::Connection;
 use crate::cursor::{Page, PageRequest};
 use crate::error::StoreError;
 use crate::row::{execute, get, json, parsed, query, query_one, query_opt, time, to_json};
 use crate::store::Store;
+use crate::tenants::TenantRef;
 use crate::transaction::Tx;
 
 /// The column that another table holds.
@@ -142,14 +143,21 @@ impl Tx {
     }
 }
 
-async fn plan(client: &ClientWrapper, name: &PlanName) -> Result<Plan, StoreError> {
+async fn plan(client: &Connection, name: &PlanName) -> Result<Plan, StoreError> {
     select(client, name, "").await
 }
 
-async fn select(client: &ClientWrapper, name: &PlanName, lock: &str) -> Result<Plan, StoreError> {
+async fn select(client: &Connection, name: &PlanName, lock: &str) -> Result<Plan, StoreError> {
     let row =
         query_opt(client, &format!("SELECT *, {SEED} FROM plan WHERE name = $1 {lock}"), &[&name.as_str()]).await?;
     row.as_ref().map(read).transpose()?.ok_or_else(|| StoreError::NotFound { what: "plan", name: name.to_string() })
+}
+
+/// The plan of a tenant.
+pub(crate) async fn plan_of(client: &Connection, tenant: TenantId) -> Result<Plan, StoreError> {
+    let sql = format!("SELECT *, {SEED} FROM plan WHERE name = (SELECT plan FROM tenant WHERE id = $1)");
+    let row = query_opt(client, &sql, &[&tenant.as_uuid()]).await?;
+    row.as_ref().map(read).transpose()?.ok_or_else(|| TenantRef::Id(tenant).not_found())
 }
 
 fn read(row: &Row) -> Result<Plan, StoreError> {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use deadpool_postgres::ClientWrapper;
 use tenantry_domain::{GroupRegions, Region, RegionGroup};
 use tokio_postgres::Row;
 
+use crate::connection::Connection;
 use crate::cursor::{Page, PageRequest};
 use crate::error::StoreError;
 use crate::row::{execute, get, parsed, query, query_opt, time};
@@ -86,7 +86,7 @@ impl Tx {
     }
 }
 
-async fn select(client: &ClientWrapper, name: &Region) -> Result<Option<RegionGroup>, StoreError> {
+async fn select(client: &Connection, name: &Region) -> Result<Option<RegionGroup>, StoreError> {
     let row = query_opt(client, &format!("{SELECT} WHERE g.name = $1"), &[&name.as_str()]).await?;
     row.as_ref().map(read).transpose()
 }

@@ -1,11 +1,11 @@
 //! The table `resource`: physical objects, recorded before they are created.
 
-use deadpool_postgres::ClientWrapper;
 use serde::{Deserialize, Serialize};
 use tenantry_domain::{ClusterId, HomeId, OperationId, ResourceId, TenantId};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::row::{execute, get, query};
 use crate::store::Store;
@@ -173,7 +173,7 @@ impl Tx {
     }
 }
 
-async fn resources(client: &ClientWrapper, sql: &str, id: Uuid) -> Result<Vec<Resource>, StoreError> {
+async fn resources(client: &Connection, sql: &str, id: Uuid) -> Result<Vec<Resource>, StoreError> {
     query(client, sql, &[&id]).await?.iter().map(read_resource).collect()
 }
 

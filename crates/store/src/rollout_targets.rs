@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use deadpool_postgres::ClientWrapper;
 use serde_json::{Value, json};
 use tenantry_domain::{ClusterId, EventKind, HomeId, RolloutId, SchemaVersion, TargetState, TenantId};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use crate::connection::Connection;
 use crate::cursor::{Page, PageRequest};
 use crate::error::StoreError;
 use crate::events::NewEvent;
@@ -221,7 +221,7 @@ impl Tx {
 
 /// The tenants whose results were taken: those that the owner still holds.
 async fn write_results(
-    client: &ClientWrapper,
+    client: &Connection,
     rollout: RolloutId,
     owner: Uuid,
     results: &[TargetResult],
@@ -252,7 +252,7 @@ async fn write_results(
 
 /// Raises the versions of homes and of the tenants that live in them; says which tenants changed.
 pub(crate) async fn raise_versions(
-    client: &ClientWrapper,
+    client: &Connection,
     results: &[TargetResult],
     taken: &[Uuid],
 ) -> Result<Vec<TenantId>, StoreError> {

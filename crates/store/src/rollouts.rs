@@ -1,11 +1,11 @@
 //! The tables `rollout` and `rollout_target`.
 
-use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
 use serde_json::json;
 use tenantry_domain::{MigrationSetId, RolloutId, RolloutState, SchemaVersion};
 use tokio_postgres::Row;
 
+use crate::connection::Connection;
 use crate::cursor::{Page, PageRequest};
 use crate::error::StoreError;
 use crate::row::{count, execute, get, parsed, query, query_one, query_opt};
@@ -187,11 +187,11 @@ impl Store {
     }
 }
 
-pub(crate) async fn announce(client: &ClientWrapper, id: RolloutId) -> Result<(), StoreError> {
+pub(crate) async fn announce(client: &Connection, id: RolloutId) -> Result<(), StoreError> {
     query_one(client, "SELECT pg_notify('tenantry', $1)", &[&format!("rollout:{id}")]).await.map(drop)
 }
 
-async fn rollout(client: &ClientWrapper, id: RolloutId) -> Result<RolloutRecord, StoreError> {
+async fn rollout(client: &Connection, id: RolloutId) -> Result<RolloutRecord, StoreError> {
     let row = query_opt(client, &format!("{SELECT} WHERE rollout.id = $1"), &[&id.as_uuid()]).await?;
     row.as_ref().map(read).transpose()?.ok_or_else(|| StoreError::NotFound { what: "rollout", name: id.to_string() })
 }

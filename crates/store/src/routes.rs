@@ -4,7 +4,6 @@
 //! [`Tx::commit`] with the clock's row locked up to the commit, so they become visible in their order: whoever sees one
 //! has seen, or can read, every change below it.
 
-use deadpool_postgres::ClientWrapper;
 use tenantry_domain::{
     ClusterId, Credential, Endpoint, FeedVersion, Generation, HomeId, HomeNames, HostName, Limits, Overrides, Pooling,
     Route, RouteTarget, SchemaVersion, Slug, TenantId, TlsMode,
@@ -13,6 +12,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::clusters::read_endpoint;
+use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::homes::parse_slot;
 use crate::row::{get, json, parsed, query, query_one, query_opt};
@@ -202,7 +202,7 @@ impl Store {
     }
 }
 
-async fn clock(client: &ClientWrapper) -> Result<FeedClock, StoreError> {
+async fn clock(client: &Connection) -> Result<FeedClock, StoreError> {
     let row = query_one(client, "SELECT version, oldest FROM feed_clock", &[]).await?;
     Ok(FeedClock { current: FeedVersion(get(&row, "version")?), oldest: FeedVersion(get(&row, "oldest")?) })
 }

@@ -2,12 +2,12 @@
 
 use std::str::FromStr;
 
-use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql};
 
+use crate::connection::Connection;
 use crate::error::StoreError;
 
 /// The column's value.
@@ -43,40 +43,36 @@ pub(crate) fn to_json<T: serde::Serialize>(value: &T) -> Result<serde_json::Valu
 
 /// All rows of a statement that is prepared once per connection.
 pub(crate) async fn query(
-    client: &ClientWrapper,
+    client: &Connection,
     sql: &str,
     parameters: &[&(dyn ToSql + Sync)],
 ) -> Result<Vec<Row>, StoreError> {
-    let statement = client.prepare_cached(sql).await?;
-    Ok(client.query(&statement, parameters).await?)
+    client.in_turn(sql, async |statement| client.query(&statement, parameters).await).await
 }
 
 /// The row of a statement, if there is one.
 pub(crate) async fn query_opt(
-    client: &ClientWrapper,
+    client: &Connection,
     sql: &str,
     parameters: &[&(dyn ToSql + Sync)],
 ) -> Result<Option<Row>, StoreError> {
-    let statement = client.prepare_cached(sql).await?;
-    Ok(client.query_opt(&statement, parameters).await?)
+    client.in_turn(sql, async |statement| client.query_opt(&statement, parameters).await).await
 }
 
 /// The one row of a statement.
 pub(crate) async fn query_one(
-    client: &ClientWrapper,
+    client: &Connection,
     sql: &str,
     parameters: &[&(dyn ToSql + Sync)],
 ) -> Result<Row, StoreError> {
-    let statement = client.prepare_cached(sql).await?;
-    Ok(client.query_one(&statement, parameters).await?)
+    client.in_turn(sql, async |statement| client.query_one(&statement, parameters).await).await
 }
 
 /// How many rows a statement changed.
 pub(crate) async fn execute(
-    client: &ClientWrapper,
+    client: &Connection,
     sql: &str,
     parameters: &[&(dyn ToSql + Sync)],
 ) -> Result<u64, StoreError> {
-    let statement = client.prepare_cached(sql).await?;
-    Ok(client.execute(&statement, parameters).await?)
+    client.in_turn(sql, async |statement| client.execute(&statement, parameters).await).await
 }

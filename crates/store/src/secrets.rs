@@ -2,24 +2,41 @@
 
 use std::collections::HashMap;
 
-use deadpool_postgres::ClientWrapper;
 use tenantry_domain::{Secret, SecretId};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::keyring::{DataKey, KeyOwner, KeyPlace, Keyring, OwnedKey, Sealed, SecretPlace, Wrapped};
 use crate::row::{execute, get, query_opt};
 
 /// Seals secrets, each for its purpose, into new rows, with the owner's data key; one is made where there is none yet.
 pub(crate) async fn insert_secrets<const N: usize>(
-    client: &ClientWrapper,
+    client: &Connection,
     keyring: &Keyring,
     owner: KeyOwner,
     secrets: [(&str, &Secret); N],
 ) -> Result<[Uuid; N], StoreError> {
-    let OwnedKey { place, key } = data_key(client, keyring, owner).await?;
-    let ids = [(); N].map(|()| Uuid::now_v7());
+    let key = data_key(client, keyring, owner).await?;
+    let ids = new_ids();
+    insert_sealed(client, &key, ids, secrets).await?;
+    Ok(ids)
+}
+
+/// Ids for secrets to be inserted.
+pub(crate) fn new_ids<const N: usize>() -> [Uuid; N] {
+    [(); N].map(|()| Uuid::now_v7())
+}
+
+/// Seals secrets, each for its purpose, into new rows of these ids.
+pub(crate) async fn insert_sealed<const N: usize>(
+    client: &Connection,
+    OwnedKey { place, key }: &OwnedKey,
+    ids: [Uuid; N],
+    secrets: [(&str, &Secret); N],
+) -> Result<(), StoreError> {
+    let owner = place.owner;
     let purposes = secrets.map(|(purpose, _)| purpose);
     let (mut nonces, mut ciphertexts) = (Vec::new(), Vec::new());
     for (id, (purpose, secret)) in ids.into_iter().zip(secrets) {
@@ -34,33 +51,19 @@ pub(crate) async fn insert_secrets<const N: usize>(
            FROM unnest($1::uuid[], $2::text[], $3::bytea[], $4::bytea[]) AS new (id, purpose, nonce, ciphertext)",
         &[&ids.as_slice(), &purposes.as_slice(), &nonces, &ciphertexts, &place.id],
     )
-    .await?;
-    Ok(ids)
+    .await
+    .map(drop)
 }
 
 /// The owner's data key, made if there is none.
-pub(crate) async fn data_key(
-    client: &ClientWrapper,
-    keyring: &Keyring,
-    owner: KeyOwner,
-) -> Result<OwnedKey, StoreError> {
-    let key = OwnedKey { place: KeyPlace { id: Uuid::now_v7(), owner }, key: DataKey::random()? };
-    let wrapped = keyring.wrap(std::slice::from_ref(&key)).await?;
-    let [wrapped] = <[Wrapped; 1]>::try_from(wrapped).map_err(|_| StoreError::internal("one key was asked for"))?;
+pub(crate) async fn data_key(client: &Connection, keyring: &Keyring, owner: KeyOwner) -> Result<OwnedKey, StoreError> {
+    let (key, wrapped) = new_key(keyring, owner).await?;
     // The row of another transaction is waited for, and found by the second statement.
-    let made = execute(
-        client,
-        "INSERT INTO data_key (id, home, key_version, nonce, ciphertext)
-         SELECT $1, $2, $3, $4, $5
-          WHERE NOT EXISTS (SELECT FROM data_key WHERE home IS NOT DISTINCT FROM $2)
-         ON CONFLICT DO NOTHING",
-        &[&key.place.id, &owner.home(), &wrapped.version, &wrapped.nonce.as_slice(), &wrapped.ciphertext],
-    )
-    .await?;
-    if made > 0 {
+    if insert_key(client, &key, &wrapped).await? {
         return Ok(key);
     }
-    let sql = "SELECT id, home, key_version, nonce, ciphertext FROM data_key WHERE home IS NOT DISTINCT FROM $1";
+    let sql = "SELECT id, home, key_version, nonce, ciphertext FROM data_key
+                WHERE home = $1 OR $1::uuid IS NULL AND home IS NULL";
     let row = query_opt(client, sql, &[&owner.home()])
         .await?
         .ok_or_else(|| StoreError::Busy { source: "a data key was made and forgotten at the same time".into() })?;
@@ -70,6 +73,28 @@ pub(crate) async fn data_key(
         Some(key) => Ok(OwnedKey { place, key: key? }),
         None => Err(StoreError::internal("one key was asked for")),
     }
+}
+
+/// A new data key, and what is kept of it.
+pub(crate) async fn new_key(keyring: &Keyring, owner: KeyOwner) -> Result<(OwnedKey, Wrapped), StoreError> {
+    let key = OwnedKey { place: KeyPlace { id: Uuid::now_v7(), owner }, key: DataKey::random()? };
+    let wrapped = keyring.wrap(std::slice::from_ref(&key)).await?;
+    let [wrapped] = <[Wrapped; 1]>::try_from(wrapped).map_err(|_| StoreError::internal("one key was asked for"))?;
+    Ok((key, wrapped))
+}
+
+/// Records a key; the answer is false where its owner has one.
+pub(crate) async fn insert_key(client: &Connection, key: &OwnedKey, wrapped: &Wrapped) -> Result<bool, StoreError> {
+    let made = execute(
+        client,
+        "INSERT INTO data_key (id, home, key_version, nonce, ciphertext)
+         SELECT $1, $2, $3, $4, $5
+          WHERE NOT EXISTS (SELECT FROM data_key WHERE home = $2 OR $2::uuid IS NULL AND home IS NULL)
+         ON CONFLICT DO NOTHING",
+        &[&key.place.id, &key.place.owner.home(), &wrapped.version, &wrapped.nonce.as_slice(), &wrapped.ciphertext],
+    )
+    .await?;
+    Ok(made > 0)
 }
 
 /// The columns of a row of `sealed_secret` that is joined under `alias`, named so that [`open_secret`] finds them.

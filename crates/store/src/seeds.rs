@@ -1,10 +1,10 @@
 //! The table `seed`.
 
-use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
 use tenantry_domain::{PlanName, SeedId, SeedName, SeedRef};
 use tokio_postgres::Row;
 
+use crate::connection::Connection;
 use crate::cursor::{Page, PageRequest};
 use crate::error::StoreError;
 use crate::row::{execute, get, parsed, query, query_one, query_opt, time};
@@ -92,7 +92,7 @@ impl Store {
     }
 }
 
-async fn select(client: &ClientWrapper, seed: &SeedRef) -> Result<SeedRecord, StoreError> {
+async fn select(client: &Connection, seed: &SeedRef) -> Result<SeedRecord, StoreError> {
     let (sql, key) = match seed {
         SeedRef::Id(id) => ("SELECT * FROM seed WHERE id = $1", id.as_str()),
         SeedRef::Name(name) => {

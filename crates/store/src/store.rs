@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -14,6 +14,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::keyring::Keyring;
 use crate::listener::Listener;
@@ -105,14 +106,6 @@ impl Store {
         Tx::begin(self.client().await?, Arc::clone(&self.keyring)).await
     }
 
-    /// Begins a transaction with a first statement, which goes out with the `BEGIN`.
-    pub(crate) async fn begin_with<T>(
-        &self,
-        first: impl AsyncFnOnce(&Tx) -> Result<T, StoreError>,
-    ) -> Result<(Tx, T), StoreError> {
-        Tx::begin_with(self.client().await?, Arc::clone(&self.keyring), first).await
-    }
-
     /// Begins a transaction that sees the catalog at one instant and changes nothing.
     pub(crate) async fn begin_snapshot(&self) -> Result<Tx, StoreError> {
         let tx = self.begin().await?;
@@ -126,8 +119,8 @@ impl Store {
         Listener::new(self.connector.clone())
     }
 
-    pub(crate) async fn client(&self) -> Result<Object, StoreError> {
-        Ok(self.pool.get().await?)
+    pub(crate) async fn client(&self) -> Result<Box<Connection>, StoreError> {
+        Ok(Connection::new(self.pool.get().await?))
     }
 
     pub(crate) fn keyring(&self) -> &Keyring {

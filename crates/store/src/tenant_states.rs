@@ -1,6 +1,5 @@
 //! The columns of the table `tenant` that say where it stands, and who is due for another state.
 
-use deadpool_postgres::ClientWrapper;
 use tenantry_domain::{
     Generation, Grace, Home, HomeId, Note, OperationId, Placement, SchemaVersion, Suspension, TenantId, TenantState,
     TenantStatus,
@@ -8,6 +7,7 @@ use tenantry_domain::{
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::homes::read_home;
 use crate::row::{execute, get, parsed, query, time};
@@ -141,7 +141,7 @@ impl Tx {
     }
 }
 
-async fn below(client: &ClientWrapper, tenant: TenantId, limit: i64) -> Result<Vec<TenantId>, StoreError> {
+async fn below(client: &Connection, tenant: TenantId, limit: i64) -> Result<Vec<TenantId>, StoreError> {
     let sql = "SELECT id FROM tenant WHERE id IN (SELECT tenants_below($1)) AND status <> 'deleted'
                ORDER BY id LIMIT $2";
     ids(&query(client, sql, &[&tenant.as_uuid(), &limit]).await?)

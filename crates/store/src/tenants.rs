@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use deadpool_postgres::ClientWrapper;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tenantry_domain::{
@@ -13,6 +12,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use crate::connection::Connection;
 use crate::cursor::{Page, PageRequest};
 use crate::error::StoreError;
 use crate::filter::Filter;
@@ -54,7 +54,7 @@ impl TenantRef {
         }
     }
 
-    fn not_found(&self) -> StoreError {
+    pub(crate) fn not_found(&self) -> StoreError {
         StoreError::NotFound { what: "tenant", name: self.to_string() }
     }
 }
@@ -188,14 +188,15 @@ impl Tx {
         self.tenant(tenant).await
     }
 
-    /// A new tenant, `provisioning`.
-    pub async fn insert_tenant(&self, new: &NewTenant) -> Result<(), StoreError> {
-        let inserted = execute(
+    /// A new tenant, `provisioning`, as it is then.
+    pub async fn insert_tenant(&self, new: &NewTenant) -> Result<Tenant, StoreError> {
+        let row = query_opt(
             self.client()?,
             "INSERT INTO tenant (id, slug, name, plan, region, isolation, parent, labels, overrides, trial_ends_at,
                                  status, operation, affinity)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'provisioning', $11, $12)
-             ON CONFLICT (slug) DO NOTHING",
+             ON CONFLICT (slug) DO NOTHING
+             RETURNING *",
             &[
                 &new.id.as_uuid(),
                 &new.slug.as_str(),
@@ -212,7 +213,7 @@ impl Tx {
             ],
         )
         .await?;
-        if inserted == 1 { Ok(()) } else { Err(StoreError::SlugTaken { slug: new.slug.to_string() }) }
+        row.as_ref().map(read).transpose()?.ok_or_else(|| StoreError::SlugTaken { slug: new.slug.to_string() })
     }
 
     /// Changes what the change names; returns the tenant as it is then.
@@ -286,7 +287,7 @@ pub(crate) fn found(changed: u64, id: TenantId) -> Result<(), StoreError> {
     if changed == 1 { Ok(()) } else { Err(TenantRef::Id(id).not_found()) }
 }
 
-async fn select(client: &ClientWrapper, tenant: &TenantRef) -> Result<Tenant, StoreError> {
+pub(crate) async fn select(client: &Connection, tenant: &TenantRef) -> Result<Tenant, StoreError> {
     let by = |column: &str| format!("SELECT {COLUMNS} FROM tenant {JOINED} WHERE t.{column} = $1");
     let row = match tenant {
         TenantRef::Id(id) => query_opt(client, &by("id"), &[&id.as_uuid()]).await?,

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{ClientWrapper, Object};
 use tracing::debug;
 
+use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::feed_changes::FeedChanges;
 use crate::keyring::Keyring;
@@ -17,30 +17,19 @@ const ROLLBACK_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Tx {
     /// Absent only once committed or while being dropped.
-    client: Option<Object>,
+    client: Option<Box<Connection>>,
     keyring: Arc<Keyring>,
     feed: FeedChanges,
 }
 
 impl Tx {
-    pub(crate) async fn begin(client: Object, keyring: Arc<Keyring>) -> Result<Self, StoreError> {
-        // Wrapped first: if this future is dropped while BEGIN is on its way, the rollback follows it.
+    /// Sends the BEGIN and does not wait for its answer: it fails where the connection is gone, and then so does what
+    /// comes next.
+    pub(crate) async fn begin(client: Box<Connection>, keyring: Arc<Keyring>) -> Result<Self, StoreError> {
+        // Wrapped first, so that the rollback follows the BEGIN whatever happens.
         let tx = Self { client: Some(client), keyring, feed: FeedChanges::default() };
-        tx.client()?.batch_execute("BEGIN").await?;
+        tx.client()?.send("BEGIN").await?;
         Ok(tx)
-    }
-
-    /// The same with a first statement. Polled in this order, and so sent in this order.
-    pub(crate) async fn begin_with<T>(
-        client: Object,
-        keyring: Arc<Keyring>,
-        first: impl AsyncFnOnce(&Self) -> Result<T, StoreError>,
-    ) -> Result<(Self, T), StoreError> {
-        let tx = Self { client: Some(client), keyring, feed: FeedChanges::default() };
-        let (begun, first) = futures::future::join(tx.client()?.batch_execute("BEGIN"), first(&tx)).await;
-        begun?;
-        let first = first?;
-        Ok((tx, first))
     }
 
     /// Makes everything that was written durable. Changes of routes and clusters get their versions here, with the
@@ -57,7 +46,7 @@ impl Tx {
         Ok(())
     }
 
-    pub(crate) fn client(&self) -> Result<&ClientWrapper, StoreError> {
+    pub(crate) fn client(&self) -> Result<&Connection, StoreError> {
         self.client.as_deref().ok_or_else(|| StoreError::internal("the transaction has ended"))
     }
 
@@ -75,7 +64,7 @@ impl Drop for Tx {
         let Some(client) = self.client.take() else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             // Without a runtime nothing can be sent: the connection is closed, and PostgreSQL rolls back.
-            drop(Object::take(client));
+            drop(client.take());
             return;
         };
         runtime.spawn(async move {
@@ -83,7 +72,7 @@ impl Drop for Tx {
             let rolled_back = tokio::time::timeout(ROLLBACK_MAX, client.batch_execute("ROLLBACK")).await;
             if !matches!(rolled_back, Ok(Ok(()))) {
                 debug!("a rollback was not confirmed; its connection is closed");
-                drop(Object::take(client));
+                drop(client.take());
             }
         });
     }

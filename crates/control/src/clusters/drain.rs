@@ -133,8 +133,7 @@ impl Planning<'_> {
     async fn fleet(&mut self, wish: &Wish) -> Result<Vec<Candidate>, ControlError> {
         let keep_off = self.control.keep_off();
         if self.clusters.is_none() {
-            let plain = Wish { apart: None, ..wish.clone() };
-            let mut clusters = candidates(self.tx, keep_off, &plain).await?;
+            let mut clusters = candidates(self.tx, keep_off, None).await?;
             for candidate in &mut clusters {
                 if candidate.cluster.id == self.draining {
                     candidate.cluster.state = ClusterState::Draining;
@@ -151,7 +150,7 @@ impl Planning<'_> {
                     .filter(|(it, cluster)| *cluster == to && (&it.label, &it.value) == (&apart.label, &apart.value));
                 u32::try_from(same.count()).unwrap_or(u32::MAX)
             };
-            let alike: HashMap<_, _> = candidates(self.tx, keep_off, wish)
+            let alike: HashMap<_, _> = candidates(self.tx, keep_off, Some(apart))
                 .await?
                 .into_iter()
                 .map(|candidate| (candidate.cluster.id, candidate.alike))

@@ -124,11 +124,11 @@ async fn commit<K: Kind>(
     next: Option<&str>,
 ) -> Result<Committed, StepError> {
     let step = &K::STEPS[index];
-    let (mut tx, guarded) = work.control.store().begin_guarded(work.lease).await?;
-    if guarded.cancel_requested && K::is_before_pivot(step.name) {
+    let mut tx = work.control.store().begin().await?;
+    let can_be_walked_back = K::is_before_pivot(step.name);
+    if !tx.complete_step(work.lease, step.name, next, &to_json(progress)?, can_be_walked_back).await? {
         return Ok(Committed::Cancelled);
     }
-    tx.complete_step(work.lease, step.name, next, &to_json(progress)?).await?;
     (step.record)(work, progress, &mut tx).await?;
     tx.commit().await?;
     if next.is_none() {

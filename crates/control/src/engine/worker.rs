@@ -8,6 +8,7 @@ use serde_json::Value;
 use tenantry_domain::OperationKind;
 use tenantry_store::{Claimed, Lease};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, error, info_span, warn};
@@ -128,12 +129,23 @@ async fn dispatch(work: &Work<'_>) -> Result<(), StepError> {
 /// Returns when the lease is lost. News of the operation makes it look at once: the lease may have been taken away.
 async fn keep_lease(control: &Control, lease: &Lease) {
     let length = control.config().lease;
-    let mut kept_at = tokio::time::Instant::now();
+    let mut kept_at = Instant::now();
+    let mut renew_at = kept_at + length / 3;
     let mut news = control.signals().subscribe();
     loop {
-        Signals::wait_for(&mut news, length / 3, |news| news == News::Operation(lease.operation)).await;
-        match control.store().renew_lease(lease, length).await {
-            Ok(()) => kept_at = tokio::time::Instant::now(),
+        let left = renew_at.saturating_duration_since(Instant::now());
+        Signals::wait_for(&mut news, left, |news| news == News::Operation(lease.operation)).await;
+        let is_due = Instant::now() >= renew_at;
+        // Every operation has news of its own beginning, so news alone costs a look and no write.
+        let kept = if is_due {
+            renew_at = Instant::now() + length / 3;
+            control.store().renew_lease(lease, length).await
+        } else {
+            control.store().check_lease(lease).await
+        };
+        match kept {
+            Ok(()) if is_due => kept_at = Instant::now(),
+            Ok(()) => {}
             Err(tenantry_store::StoreError::LeaseLost) => return,
             // The catalog may be away for a moment. Past the lease's end somebody else may own the work.
             Err(error) if kept_at.elapsed() < length => warn!(%error, "could not renew a lease; trying again"),

@@ -3,15 +3,14 @@
 use futures::future::BoxFuture;
 use serde_json::json;
 use tenantry_domain::{
-    ClusterLimits, EventKind, Generation, Isolation, Limits, RouteState, SchemaVersion, SeedId, SeedRef, Tenancy,
-    Tenant, TenantId,
+    ClusterLimits, EventKind, Generation, Isolation, RouteState, SchemaVersion, SeedId, SeedRef, Tenancy, TenantId,
 };
-use tenantry_fleet::{ApplyOptions, ClusterTarget, FleetError, HomeSpec, RoleSecrets, SeedFile, Stamp};
-use tenantry_store::{HomeRecord, NewEvent, Operation, StoreError, TenantRef, Tx};
+use tenantry_fleet::{ApplyOptions, FleetError, HomeSpec, RoleSecrets, SeedFile, Stamp};
+use tenantry_store::{BaseState, HomeRecord, NewEvent, Operation, StoreError, TenantRef, Tx};
 use tracing::warn;
 
 use super::bases;
-use super::cluster_target::target_of;
+use super::provision_site::Site;
 use super::release_home;
 use super::reserve_home::{ProvisionProgress, record_home};
 use crate::candidates::{Newcomer, wish_of};
@@ -77,24 +76,9 @@ fn tenant_of(work: &Work<'_>) -> Result<TenantId, StepError> {
     work.operation.tenant.ok_or_else(|| StepError::Failed { reason: "it names no tenant".to_owned() })
 }
 
-/// Everything that the steps look at.
-struct Site {
-    tenant: Tenant,
-    home: HomeRecord,
-    target: ClusterTarget,
-    limits: Limits,
-}
-
-impl Site {
-    async fn load(work: &Work<'_>, progress: &ProvisionProgress) -> Result<Self, StepError> {
-        let store = work.control.store();
-        let home = progress.home.ok_or_else(|| StepError::Failed { reason: "no home is reserved".to_owned() })?;
-        let tenant = TenantRef::Id(tenant_of(work)?);
-        let (tenant, home) = tokio::try_join!(store.tenant(&tenant), store.home(home))?;
-        let (access, plan) = tokio::try_join!(store.cluster_access(home.home.cluster), store.plan(&tenant.plan))?;
-        let limits = plan.limits.overridden_by(tenant.overrides.limits);
-        Ok(Self { tenant, home, target: target_of(access), limits })
-    }
+async fn site_of(work: &Work<'_>, progress: &ProvisionProgress) -> Result<Site, StepError> {
+    let home = progress.home.ok_or_else(|| StepError::Failed { reason: "no home is reserved".to_owned() })?;
+    Ok(Site::load(work.control, tenant_of(work)?, home).await?)
 }
 
 /// Isolation `cluster`: a server of the tenant's own, and on it a home.
@@ -151,12 +135,12 @@ async fn ensure_base(work: &Work<'_>, progress: &mut ProvisionProgress) -> StepR
     if progress.is_warm {
         return Ok(Effect::None);
     }
-    if let Some(home) = progress.home
-        && work.control.store().has_base(home).await?
-    {
+    let site = site_of(work, progress).await?;
+    if site.has_base {
+        // What is looked at for this is what the next step looks at, and it comes at once.
+        progress.site = Some(Box::new(site));
         return Ok(Effect::None);
     }
-    let site = Site::load(work, progress).await?;
     match site.home.home.isolation {
         Isolation::Database => {
             bases::ensure_template(work.control, &site.target, site.home.migration_set.as_ref()).await
@@ -169,7 +153,10 @@ async fn ensure_base(work: &Work<'_>, progress: &mut ProvisionProgress) -> StepR
 /// Roles, the database or schema, grants and the stamp of the first generation. A home that was made beforehand has all
 /// but the stamp.
 async fn ensure_home(work: &Work<'_>, progress: &mut ProvisionProgress) -> StepResult {
-    let site = Site::load(work, progress).await?;
+    let site = match progress.site.take() {
+        Some(site) => *site,
+        None => site_of(work, progress).await?,
+    };
     let home = &site.home.home;
     let secrets = role_secrets(&site.home);
     let spec = HomeSpec {
@@ -178,7 +165,7 @@ async fn ensure_home(work: &Work<'_>, progress: &mut ProvisionProgress) -> StepR
         secrets: &secrets,
         limits: &site.limits,
         template: None,
-        stamp: Some(Stamp { tenant: site.tenant.id, generation: Generation::FIRST, state: RouteState::Active }),
+        stamp: Some(Stamp { tenant: site.tenant, generation: Generation::FIRST, state: RouteState::Active }),
     };
     let fleet = work.control.fleet();
     if progress.is_warm {
@@ -196,9 +183,11 @@ async fn ensure_home(work: &Work<'_>, progress: &mut ProvisionProgress) -> StepR
         }
     }
     let template = match home.isolation {
-        Isolation::Database => {
-            Some(bases::ready_template(work.control, &site.target, site.home.migration_set.as_ref()).await?)
-        }
+        Isolation::Database => Some(match site.template {
+            // A home in the making keeps it from being retired.
+            Some(template) if template.state == BaseState::Ready => template,
+            _ => bases::ready_template(work.control, &site.target, site.home.migration_set.as_ref()).await?,
+        }),
         Isolation::Row | Isolation::Schema | Isolation::Cluster => None,
     };
     let spec = HomeSpec { template: template.as_ref().map(|template| &template.name), ..spec };
@@ -220,11 +209,17 @@ pub(crate) fn role_secrets(home: &HomeRecord) -> RoleSecrets {
 }
 
 async fn record_home_objects(work: &Work<'_>, progress: &ProvisionProgress, tx: &mut Tx) -> Result<(), StepError> {
-    if let Some(home) = progress.home {
-        tx.resources_of_home_created(home).await?;
-    }
-    tx.record_event(work.operation.id, "home_made", Some("ensure_home"), &json!({ "home": progress.home })).await?;
-    Ok(())
+    let detail = json!({ "home": progress.home });
+    let created = async {
+        match progress.home {
+            Some(home) => tx.resources_of_home_created(home).await,
+            None => Ok(()),
+        }
+    };
+    let told = tx.record_event(work.operation.id, "home_made", Some("ensure_home"), &detail);
+    let (created, told) = futures::join!(created, told);
+    created?;
+    Ok(told?)
 }
 
 /// Replays the set where the home is no clone of a template.
@@ -232,7 +227,7 @@ async fn migrate(work: &Work<'_>, progress: &mut ProvisionProgress) -> StepResul
     if progress.is_migrated {
         return Ok(Effect::None);
     }
-    let site = Site::load(work, progress).await?;
+    let site = site_of(work, progress).await?;
     let Some(id) = &site.home.migration_set else { return Ok(Effect::None) };
     let set = migration_sets::load(work.control, id).await?;
     if progress.schema_version >= set.latest_version() {
@@ -248,7 +243,7 @@ async fn migrate(work: &Work<'_>, progress: &mut ProvisionProgress) -> StepResul
 /// Fills the home, where a seed was chosen. The home itself tells whether it was filled, so a repetition does nothing.
 async fn seed(work: &Work<'_>, progress: &mut ProvisionProgress) -> StepResult {
     let Some(id) = seed_of(work)? else { return Ok(Effect::None) };
-    let site = Site::load(work, progress).await?;
+    let site = site_of(work, progress).await?;
     let seed = work.control.store().seed(&SeedRef::Id(id)).await?;
     let checked = seeds::check(&seed.name, &seed.sql)?;
     let file = seeds::file_name(&seed.name);
@@ -286,17 +281,18 @@ async fn publish_route(_: &Work<'_>, _: &mut ProvisionProgress) -> StepResult {
 async fn record_publish_route(work: &Work<'_>, progress: &ProvisionProgress, tx: &mut Tx) -> Result<(), StepError> {
     let tenant = tenant_of(work)?;
     let home = progress.home.ok_or_else(|| StepError::Failed { reason: "no home is reserved".to_owned() })?;
-    // Sent together: none of them looks at what another writes.
-    tokio::try_join!(
+    let event = NewEvent::of_tenant(EventKind::TenantActivated, tenant).by(work.operation.id);
+    let poked = async { if progress.is_warm { tx.poke_reconciler(warm_pool::NAME).await } else { Ok(()) } };
+    // Sent together, and in this order: the event tells of the tenant as it is then.
+    let (ready, placed, active, told, poked) = futures::join!(
         tx.home_ready(home, progress.schema_version),
         tx.open_placement(tenant, home, Generation::FIRST),
         tx.set_tenant_active(tenant, Generation::FIRST, progress.schema_version),
-    )?;
+        tx.emit(&event),
+        poked,
+    );
+    (ready?, placed?, active?, told?, poked?);
     tx.publish_route(tenant, RouteState::Active, Generation::FIRST, Some(home)).await?;
-    tx.emit(&NewEvent::of_tenant(EventKind::TenantActivated, tenant).by(work.operation.id)).await?;
-    if progress.is_warm {
-        tx.poke_reconciler(warm_pool::NAME).await?;
-    }
     Ok(())
 }
 

@@ -2,17 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 use tenantry_domain::{
-    ClusterId, DatabaseName, Home, HomeId, HomeNames, Isolation, LoginSlot, OperationId, ProviderKind, ResourceId,
-    SchemaName, SchemaVersion, Tenant, TenantId,
+    ClusterId, DatabaseName, Home, HomeId, HomeNames, Isolation, LoginSlot, MigrationSetId, OperationId, Plan,
+    ProviderKind, ResourceId, SchemaName, SchemaVersion, Tenant, TenantId,
 };
 use tenantry_store::{HomeSecrets, NewHome, NewResource, ResourceKind, Tx};
 
+use super::provision_site::Site;
 use crate::candidates::{Choice, Newcomer, plan_home};
 use crate::control::{Control, new_id};
 use crate::error::ControlError;
 
 /// What a provision remembers from step to step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ProvisionProgress {
     /// The home, once reserved.
     pub(crate) home: Option<HomeId>,
@@ -29,6 +30,9 @@ pub(crate) struct ProvisionProgress {
     /// Why the home is where it is, in the planner's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) placed: Option<String>,
+    /// What one step looked at for the next; not kept.
+    #[serde(skip)]
+    pub(crate) site: Option<Box<Site>>,
 }
 
 impl ProvisionProgress {
@@ -40,6 +44,7 @@ impl ProvisionProgress {
             is_warm: false,
             is_migrated: false,
             placed: None,
+            site: None,
         }
     }
 }
@@ -52,34 +57,59 @@ pub(crate) struct OwnCluster {
     pub(crate) pin: Option<ClusterId>,
 }
 
-/// Reserves a home for the tenant inside the caller's transaction, or says why none can be had. Fails with
+/// What was chosen for a tenant; a home that is new is still to be recorded.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    pub(crate) progress: ProvisionProgress,
+    home: Option<NewHome>,
+}
+
+impl Reserved {
+    /// Records the home with everything that will be made for it, all of it planned. Fails with
+    /// [`ControlError::Outrun`] where somebody else has taken the last place meanwhile; a new attempt decides anew.
+    pub(crate) async fn record(&self, tx: &Tx) -> Result<(), ControlError> {
+        match &self.home {
+            Some(home) => Ok(tx.insert_home(home).await?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Chooses a home for the tenant inside the caller's transaction, or says why none can be had. Fails with
 /// [`ControlError::Outrun`] where somebody else takes the last place in the same moment; a new attempt decides anew.
 ///
-/// For `schema` and `database` the cluster is chosen and the home recorded here. For `cluster` a registered one is
-/// claimed, or the provider chosen that starts one: the home is recorded once the server is there.
-pub(crate) async fn reserve(
+/// For `schema` and `database` the cluster is chosen here, and a home that waits there claimed. For `cluster` a registered
+/// one is claimed, or the provider chosen that starts one: the home is recorded once the server is there.
+pub(crate) async fn choose(
     control: &Control,
     tx: &mut Tx,
     tenant: &Tenant,
+    plan: &Plan,
     pin: Option<ClusterId>,
     operation: OperationId,
-) -> Result<ProvisionProgress, ControlError> {
-    let plan = tx.plan(&tenant.plan).await?;
-    let planned = plan_home(control, tx, Newcomer::of(tenant, &plan), pin).await?;
+) -> Result<Reserved, ControlError> {
+    let (planned, migration_set) =
+        futures::join!(plan_home(control, tx, Newcomer::of(tenant, plan), pin), tx.promoted_id());
+    let (planned, migration_set) = (planned?, migration_set?);
     let connections = planned.wish.connections;
-    let mut progress = match planned.choice()? {
+    let mut reserved = match planned.choice()? {
         choice if tenant.isolation == Isolation::Cluster => {
-            reserve_cluster(tx, tenant.id, choice, pin, operation).await?
+            Reserved { progress: reserve_cluster(tx, tenant.id, choice, pin, operation).await?, home: None }
         }
         Choice::Cluster(cluster) => {
-            let claimed = if tenant.isolation == Isolation::Database {
-                claim_warm_home(tx, tenant.id, cluster, connections).await?
+            let claimed = if tenant.isolation == Isolation::Database && planned.has_warm_homes(cluster) {
+                claim_warm_home(tx, tenant.id, cluster, migration_set.as_ref(), connections).await?
             } else {
                 None
             };
             match claimed {
-                Some(claimed) => claimed,
-                None => ProvisionProgress::at(record_home(tx, tenant, cluster, connections, operation).await?),
+                Some(progress) => Reserved { progress, home: None },
+                None => {
+                    let id = HomeId::new(new_id());
+                    let owner = Some((tenant.id, connections.unwrap_or(0)));
+                    let home = new_home(tx, id, owner, tenant.isolation, cluster, migration_set, operation).await?;
+                    Reserved { progress: ProvisionProgress::at(id), home: Some(home) }
+                }
             }
         }
         Choice::Started(provider) => {
@@ -88,8 +118,8 @@ pub(crate) async fn reserve(
             });
         }
     };
-    progress.placed = Some(planned.explain());
-    Ok(progress)
+    reserved.progress.placed = Some(planned.explain());
+    Ok(reserved)
 }
 
 /// A registered cluster is claimed; one that will be started is recorded as planned before it exists.
@@ -121,8 +151,15 @@ async fn reserve_cluster(
         }
     };
     let own_cluster = Some(OwnCluster { provider, cluster, pin });
-    let schema_version = SchemaVersion::default();
-    Ok(ProvisionProgress { home: None, own_cluster, schema_version, is_warm: false, is_migrated: false, placed: None })
+    Ok(ProvisionProgress {
+        home: None,
+        own_cluster,
+        schema_version: SchemaVersion::default(),
+        is_warm: false,
+        is_migrated: false,
+        placed: None,
+        site: None,
+    })
 }
 
 /// Takes a home that was made beforehand, if one of the set that new tenants start with is there. Two requests never get
@@ -131,10 +168,10 @@ async fn claim_warm_home(
     tx: &mut Tx,
     tenant: TenantId,
     cluster: ClusterId,
+    migration_set: Option<&MigrationSetId>,
     connections: Option<u32>,
 ) -> Result<Option<ProvisionProgress>, ControlError> {
-    let migration_set = tx.promoted().await?.map(|set| set.id);
-    let claimed = tx.claim_warm_home(cluster, migration_set.as_ref(), tenant).await?;
+    let claimed = tx.claim_warm_home(cluster, migration_set, tenant).await?;
     if let Some(claimed) = &claimed {
         tx.set_home_connections(claimed.home, connections.unwrap_or(0)).await?;
     }
@@ -172,7 +209,21 @@ pub(crate) async fn record_home_for(
     cluster: ClusterId,
     operation: OperationId,
 ) -> Result<(), ControlError> {
-    let migration_set = tx.promoted().await?.map(|set| set.id);
+    let migration_set = tx.promoted_id().await?;
+    let home = new_home(tx, id, tenant, isolation, cluster, migration_set, operation).await?;
+    Ok(tx.insert_home(&home).await?)
+}
+
+/// A home and everything that it is made of. For `schema`, a shared database is found for it, or recorded.
+async fn new_home(
+    tx: &Tx,
+    id: HomeId,
+    tenant: Option<(TenantId, u32)>,
+    isolation: Isolation,
+    cluster: ClusterId,
+    migration_set: Option<MigrationSetId>,
+    operation: OperationId,
+) -> Result<NewHome, ControlError> {
     let shared = match isolation {
         Isolation::Schema => Some(tx.ensure_shared_database(cluster, new_id()).await?),
         Isolation::Row | Isolation::Database | Isolation::Cluster => None,
@@ -194,7 +245,7 @@ pub(crate) async fn record_home_for(
         Some(shared) => resource(ResourceKind::Schema, home.schema.as_str(), Some(shared.name.as_str().to_owned())),
         None => resource(ResourceKind::Database, home.database.as_str(), None),
     });
-    tx.insert_home(&NewHome {
+    Ok(NewHome {
         home,
         login: LoginSlot::A,
         secrets: HomeSecrets {
@@ -209,6 +260,4 @@ pub(crate) async fn record_home_for(
         tenant: tenant.map(|(tenant, _)| tenant),
         operation,
     })
-    .await?;
-    Ok(())
 }

@@ -32,7 +32,7 @@ pub(super) const RECONCILER: Reconciler =
 async fn reconcile(control: &Control) -> Result<Value, ControlError> {
     let (built, unbuilt) = build(control).await?;
     let tx = control.store().begin().await?;
-    let promoted = tx.promoted().await?.map(|set| set.id);
+    let promoted = tx.promoted_id().await?;
     let retired = tx.retire_templates(promoted.as_ref()).await?;
     tx.commit().await?;
     let (mut dropped, mut undropped) = (0, 0);

@@ -66,7 +66,7 @@ async fn carry_out(
 ) -> Result<(usize, usize), ControlError> {
     let mut tx = control.store().begin().await?;
     // Locked: the homes recorded here start with this set. Should another have been promoted since, the next pass decides.
-    if tx.promoted().await?.map(|set| set.id).as_ref() != promoted {
+    if tx.promoted_id().await?.as_ref() != promoted {
         return Ok((0, 0));
     }
     let mut retired = 0;

@@ -194,3 +194,19 @@ async fn an_export_bears_the_hash_before_each_entry_even_where_it_begins_in_the_
     assert_eq!((middle.len(), middle[0].previous), (1, Some(all[1].record.hash)));
     assert_eq!(catalog.store.export_audit(&AuditExport::default(), all[2].record.id, upto).await.unwrap(), all[3..]);
 }
+
+#[tokio::test]
+async fn the_first_entry_of_a_chain_is_bound_to_those_that_follow_and_is_first() {
+    let catalog = Catalog::new().await;
+    let acme = TenantId::new(Uuid::now_v7());
+    let first = entry("tenant.create", Some(acme));
+    let tx = catalog.begin().await;
+    tx.audit_first(&first).await.unwrap();
+    tx.commit().await.unwrap();
+    write(&catalog, &entry("tenant.update", Some(acme))).await;
+    assert_eq!(verdict(&catalog).await, (2, Vec::new()));
+    let tx = catalog.begin().await;
+    assert!(tx.audit_first(&first).await.is_err(), "the chain has begun");
+    drop(tx);
+    assert_eq!(verdict(&catalog).await, (2, Vec::new()));
+}

@@ -189,3 +189,31 @@ async fn listeners_hear_of_new_operations_and_of_lost_connections() {
     let id = queue(&catalog, 1).await.into_iter().next().unwrap();
     assert_eq!(listener.recv().await, Notice::Operation(id));
 }
+
+#[tokio::test]
+async fn a_step_is_not_noted_as_done_where_walking_back_was_asked_for_and_still_can_be() {
+    let catalog = Catalog::new().await;
+    queue(&catalog, 1).await;
+    let claimed = catalog.store.claim_operation(Uuid::now_v7(), LONG).await.unwrap().unwrap();
+    let (id, lease) = (claimed.operation.id, claimed.lease);
+    let complete = async |lease: &tenantry_store::Lease, can_be_walked_back| {
+        let tx = catalog.begin().await;
+        let completed = tx.complete_step(lease, "one", Some("two"), &json!({}), can_be_walked_back).await;
+        tx.commit().await.unwrap();
+        completed
+    };
+    assert!(complete(&lease, true).await.unwrap());
+    let tx = catalog.begin().await;
+    tx.request_cancel(id).await.unwrap();
+    tx.commit().await.unwrap();
+    let before = catalog.store.operation_events(id, 0, 100).await.unwrap().len();
+    assert!(!complete(&lease, true).await.unwrap());
+    assert_eq!(catalog.store.operation_events(id, 0, 100).await.unwrap().len(), before, "nothing is written");
+    assert!(complete(&lease, false).await.unwrap(), "behind the pivot it goes on");
+    catalog.store.check_lease(&lease).await.unwrap();
+
+    let lost = tenantry_store::Lease { epoch: lease.epoch - 1, ..lease };
+    assert!(matches!(complete(&lost, true).await, Err(StoreError::LeaseLost)));
+    assert!(matches!(complete(&lost, false).await, Err(StoreError::LeaseLost)));
+    assert!(matches!(catalog.store.check_lease(&lost).await, Err(StoreError::LeaseLost)));
+}

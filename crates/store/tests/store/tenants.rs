@@ -161,3 +161,18 @@ async fn a_dropped_transaction_leaves_nothing_and_its_connection_is_usable() {
     .await;
     assert!(matches!(catalog.store.tenant(&acme).await, Err(StoreError::NotFound { .. })));
 }
+
+#[tokio::test]
+async fn statements_of_one_join_reach_the_server_in_their_order_prepared_or_not() {
+    let catalog = Catalog::new().await;
+    let tx = catalog.begin().await;
+    // From here on this connection knows the second statement and not the first.
+    tx.insert_operation(&new_operation(None)).await.unwrap();
+    let operation = new_operation(None);
+    let tenant = new_tenant("acme", operation.id);
+    let operation = tenantry_store::NewOperation { tenant: Some(tenant.id), ..operation };
+    let (recorded, queued) = futures::join!(tx.insert_tenant(&tenant), tx.insert_operation(&operation));
+    assert_eq!(recorded.unwrap().state, TenantState::Provisioning { operation: operation.id });
+    assert_eq!(queued.unwrap().tenant, Some(tenant.id), "it refers to the tenant, so it came second");
+    tx.commit().await.unwrap();
+}
