@@ -56,12 +56,12 @@ pub async fn catalog(control: &Control, caller: &Caller, page: &PageRequest) -> 
     let round = control.store().verify_audit(&cursor.parse()?, entries_max).await?;
     Ok(Report {
         checked: round.entries,
-        findings: round.breaches.into_iter().map(broken_chain).collect(),
+        findings: round.breaches.iter().map(broken_chain).collect(),
         next: round.next.map(|mark| mark.to_string()),
     })
 }
 
-fn broken_chain(breach: ChainBreach) -> Finding {
+fn broken_chain(breach: &ChainBreach) -> Finding {
     let wrong = match breach.kind {
         BreachKind::Entry(entry) => {
             format!("its entry {entry} was changed, or the one before that is gone")
