@@ -111,7 +111,7 @@ async fn outrun<T>(
     arena: &Arena,
     tenant: &Tenant,
     socket: &BreakableSocket,
-    work: impl Future<Output = T>,
+    work: std::pin::Pin<Box<impl Future<Output = T>>>,
     meanwhile: impl AsyncFnOnce(Fence),
 ) -> T {
     let root = arena.root(&arena.target.admin_database).await;
@@ -153,7 +153,7 @@ async fn whoever_was_overtaken_ends_no_session_of_a_tenant_that_is_let_in_again(
             &arena,
             &tenant,
             &socket,
-            slow.disable_logins(&target, &tenant.fence, &tenant.home),
+            Box::pin(slow.disable_logins(&target, &tenant.fence, &tenant.home)),
             async |later| {
                 arena.fleet.enable_logins(&arena.target, &later, &tenant.home, LoginSlot::A).await.unwrap();
                 session = Some(arena.app(&tenant).await);
@@ -189,7 +189,7 @@ async fn whoever_was_overtaken_while_it_sealed_an_adoption_ends_nobodys_session(
     let grant = format!("GRANT CONNECT ON DATABASE \"{}\" TO \"{}\"", home.database, stranger.name);
     arena.root(&home.database).await.batch_execute(&grant).await.unwrap();
     let session = arena.server().connect_as(&stranger, home.database.as_str()).await.unwrap();
-    let sealing = slow.seal_adoption(&target, home, fence, &belongings, &tenant.limits, &stamp);
+    let sealing = Box::pin(slow.seal_adoption(&target, home, fence, &belongings, &tenant.limits, &stamp));
     let late = outrun(&arena, &tenant, &socket, sealing, async |_| ()).await;
     assert_stale(&late, &tenant);
     session.batch_execute("SELECT 1").await.unwrap();

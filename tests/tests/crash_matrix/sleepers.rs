@@ -176,7 +176,7 @@ fn end_of(scenario: &Scenario, case: &Case) -> OperationState {
         // It was not wanted any more.
         OperationKind::Resume => OperationState::Cancelled,
         // Nobody is given a new login while it is shut out: before its pivot a rotation is walked back.
-        OperationKind::RotateCredentials if steps.steps[..steps.before_pivot].iter().any(|step| is_at(&step)) => {
+        OperationKind::RotateCredentials if steps.steps[..steps.before_pivot].iter().any(is_at) => {
             OperationState::Failed
         }
         _ => OperationState::Succeeded,
