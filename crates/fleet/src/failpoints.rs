@@ -6,7 +6,8 @@
 //! (`provision.migrate.before@0192…`, an operation's id), only work within that scope takes the action.
 //!
 //! Each arming counts once, whichever of any number of processes comes first: the file is renamed to end in
-//! [`TAKEN`]. Removing that file lets go whoever waits there.
+//! [`TAKEN`]. Removing that file lets go whoever waits there. Only what fails for good goes on failing until then: a
+//! worker that loses its lease before the failure is recorded leaves it to the next one.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -166,9 +167,9 @@ fn hold(taken: &Path) {
 /// The rename decides who takes the action, among any number of processes.
 fn take(directory: &Path, name: &str) -> Option<(Action, PathBuf)> {
     let taken = directory.join(format!("{name}{TAKEN}"));
-    std::fs::rename(directory.join(name), &taken).ok()?;
+    let is_first = std::fs::rename(directory.join(name), &taken).is_ok();
     let action = Action::parse(&std::fs::read_to_string(&taken).ok()?)?;
-    Some((action, taken))
+    (is_first || action == Action::FailForGood).then_some((action, taken))
 }
 
 fn record(scope: &Scope, point: &str) {
@@ -180,6 +181,8 @@ fn record(scope: &Scope, point: &str) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
     use super::*;
 
     #[test]
@@ -189,6 +192,20 @@ mod tests {
         }
         assert_eq!(Action::parse("kill\n"), Some(Action::Kill));
         assert_eq!(Action::parse("nothing"), None);
+    }
+
+    #[test]
+    fn an_action_is_taken_once_and_what_fails_for_good_until_it_is_let_go() {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, action) in [("once", Action::Fail), ("for-good", Action::FailForGood)] {
+            std::fs::write(directory.path().join(name), action.as_str()).unwrap();
+            assert_eq!(take(directory.path(), name).unwrap().0, action);
+        }
+        assert!(take(directory.path(), "once").is_none());
+        let (again, taken) = take(directory.path(), "for-good").unwrap();
+        assert_eq!(again, Action::FailForGood);
+        std::fs::remove_file(taken).unwrap();
+        assert!(take(directory.path(), "for-good").is_none());
     }
 
     #[test]
