@@ -86,7 +86,7 @@ pub async fn create(
     plans::check_overrides(&wish.overrides)?;
     let mut attempt = 1;
     let begun = loop {
-        match begin(control, caller, &wish, idempotency_key.clone()).await {
+        match Box::pin(begin(control, caller, &wish, idempotency_key.clone())).await {
             Err(ControlError::Outrun { .. }) if attempt < CREATE_ATTEMPTS => attempt += 1,
             begun => break begun?,
         }
@@ -152,7 +152,10 @@ async fn begin(
     let event = NewEvent::of_tenant(EventKind::TenantCreated, tenant.id).by(id);
     let (recorded, noted, entered, told) =
         futures::join!(reserved.record(&tx), tx.set_progress(id, &progress), tx.audit_first(&entry), tx.emit(&event));
-    (recorded?, noted?, entered?, told?);
+    recorded?;
+    noted?;
+    entered?;
+    told?;
     tx.publish_route(tenant.id, RouteState::Provisioning, Generation::default(), None).await?;
     tx.commit().await?;
     Ok((tenant, operation))

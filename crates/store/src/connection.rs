@@ -60,7 +60,8 @@ impl Connection {
         F: Future<Output = Result<T, tokio_postgres::Error>>,
     {
         let turn = self.turn.lock().await;
-        let mut answer = pin!(send(self.object.prepare_cached(sql).await?));
+        // On the heap: several are under way in one future.
+        let mut answer = Box::pin(send(self.object.prepare_cached(sql).await?));
         let sent = futures::poll!(answer.as_mut());
         drop(turn);
         Ok(match sent {

@@ -23,7 +23,7 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) async fn load(control: &Control, tenant: TenantId, home: HomeId) -> Result<Self, StoreError> {
-        let site = control.store().provision_site(tenant, home).await?;
+        let site = Box::pin(control.store().provision_site(tenant, home)).await?;
         Ok(Self {
             tenant: site.tenant.id,
             home: site.home,

@@ -291,7 +291,11 @@ async fn record_publish_route(work: &Work<'_>, progress: &ProvisionProgress, tx:
         tx.emit(&event),
         poked,
     );
-    (ready?, placed?, active?, told?, poked?);
+    ready?;
+    placed?;
+    active?;
+    told?;
+    poked?;
     tx.publish_route(tenant, RouteState::Active, Generation::FIRST, Some(home)).await?;
     Ok(())
 }

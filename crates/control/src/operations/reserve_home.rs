@@ -97,19 +97,26 @@ pub(crate) async fn choose(
             Reserved { progress: reserve_cluster(tx, tenant.id, choice, pin, operation).await?, home: None }
         }
         Choice::Cluster(cluster) => {
-            let claimed = if tenant.isolation == Isolation::Database && planned.has_warm_homes(cluster) {
-                claim_warm_home(tx, tenant.id, cluster, migration_set.as_ref(), connections).await?
+            let claimed = if tenant.isolation == Isolation::Database {
+                // Where none was seen there is nothing to ask for.
+                let claimed = if planned.has_warm_homes(cluster) {
+                    claim_warm_home(tx, tenant.id, cluster, migration_set.as_ref(), connections).await?
+                } else {
+                    None
+                };
+                let outcome = if claimed.is_some() { "claimed" } else { "none" };
+                metrics::counter!("tenantry_warm_home_claims_total", "outcome" => outcome).increment(1);
+                claimed
             } else {
                 None
             };
-            match claimed {
-                Some(progress) => Reserved { progress, home: None },
-                None => {
-                    let id = HomeId::new(new_id());
-                    let owner = Some((tenant.id, connections.unwrap_or(0)));
-                    let home = new_home(tx, id, owner, tenant.isolation, cluster, migration_set, operation).await?;
-                    Reserved { progress: ProvisionProgress::at(id), home: Some(home) }
-                }
+            if let Some(progress) = claimed {
+                Reserved { progress, home: None }
+            } else {
+                let id = HomeId::new(new_id());
+                let owner = Some((tenant.id, connections.unwrap_or(0)));
+                let home = new_home(tx, id, owner, tenant.isolation, cluster, migration_set, operation).await?;
+                Reserved { progress: ProvisionProgress::at(id), home: Some(home) }
             }
         }
         Choice::Started(provider) => {
@@ -175,8 +182,6 @@ async fn claim_warm_home(
     if let Some(claimed) = &claimed {
         tx.set_home_connections(claimed.home, connections.unwrap_or(0)).await?;
     }
-    let outcome = if claimed.is_some() { "claimed" } else { "none" };
-    metrics::counter!("tenantry_warm_home_claims_total", "outcome" => outcome).increment(1);
     Ok(claimed.map(|claimed| ProvisionProgress {
         schema_version: claimed.schema_version,
         is_warm: true,
