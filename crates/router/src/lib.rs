@@ -32,6 +32,7 @@ mod extract;
 mod feed;
 mod name;
 mod pool;
+mod queue;
 mod report;
 mod reset;
 mod returning;

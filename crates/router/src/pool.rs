@@ -12,6 +12,7 @@ use tokio_postgres::error::SqlState;
 use crate::builder::RouterConfig;
 use crate::connector::{TenantConnect, Tls, attach_statement, config_for};
 use crate::error::{Phase, RouterError};
+use crate::queue::Queue;
 use crate::reset::reset_statements;
 use crate::returning::Returning;
 use crate::table::ClusterEntry;
@@ -50,6 +51,8 @@ pub(crate) struct TenantPool {
     /// Connections that were given back and are not idle yet.
     pub(crate) returning: Arc<Returning>,
     return_patience: Duration,
+    /// Callers for whom the role may open no connection.
+    queue: Queue,
     identity: Identity,
     schema_version: AtomicI64,
     /// Most connections.
@@ -60,10 +63,16 @@ pub(crate) struct TenantPool {
 
 impl TenantPool {
     /// Takes a connection: an idle one, or one that is about to be, or a new one, or the next that is given back.
-    /// Callers are served in order.
-    pub(crate) async fn get(&self) -> Result<Object, PoolError> {
-        self.returning.wait_for_one(&self.pool, self.return_patience).await;
-        self.pool.get().await
+    /// Callers are served in order. Where the role may open no more, one is waited for until `full_until`.
+    pub(crate) async fn get(&self, full_until: tokio::time::Instant) -> Result<Object, PoolError> {
+        if self.queue.is_empty() {
+            self.returning.wait_for_one(&self.pool, self.return_patience).await;
+            match self.pool.get().await {
+                Err(error) if is_full(&error) => {}
+                outcome => return outcome,
+            }
+        }
+        self.queue.wait(&self.pool, &self.returning, full_until).await
     }
 
     fn serves(&self, target: &RouteTarget, generation: Generation, cluster: &Arc<ClusterEntry>) -> bool {
@@ -181,6 +190,7 @@ impl Pools {
             reset,
             returning: Arc::default(),
             return_patience: self.config.return_patience,
+            queue: Queue::new(),
             identity: Identity {
                 generation: route.generation,
                 cluster: Arc::clone(cluster),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use deadpool_postgres::Pool;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 /// How many connections of one pool are on their way back, and who waits for one.
@@ -27,17 +28,22 @@ impl Returning {
         Return(Arc::clone(self))
     }
 
+    /// Ends when a connection that is on its way now, or later, is back or closed.
+    pub(crate) fn one_less(&self) -> Notified<'_> {
+        self.one_less.notified()
+    }
+
     /// Waits until a connection is idle, none is on its way back that another caller does not wait for already, or
     /// patience ends.
     pub(crate) async fn wait_for_one(&self, pool: &Pool, patience: Duration) {
         if self.connections.load(Ordering::Acquire) == 0 {
             return;
         }
-        let _waiting = Waiting::begin(&self.waiting);
+        let _waiting = Count::one(&self.waiting);
         let deadline = Instant::now() + patience;
         loop {
             // Before looking: a return in between wakes the wait.
-            let one_less = self.one_less.notified();
+            let one_less = self.one_less();
             let is_for_others = self.waiting.load(Ordering::Acquire) > self.connections.load(Ordering::Acquire);
             if is_for_others || pool.status().available > 0 || pool.is_closed() {
                 return;
@@ -59,17 +65,17 @@ impl Drop for Return {
     }
 }
 
-/// One caller that waits, until its future ends or is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
+/// One more, until it is dropped: with a future that ends or is dropped, for example.
+pub(crate) struct Count<'a>(&'a AtomicUsize);
 
-impl<'a> Waiting<'a> {
-    fn begin(waiting: &'a AtomicUsize) -> Self {
-        waiting.fetch_add(1, Ordering::AcqRel);
-        Self(waiting)
+impl<'a> Count<'a> {
+    pub(crate) fn one(number: &'a AtomicUsize) -> Self {
+        number.fetch_add(1, Ordering::AcqRel);
+        Self(number)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Count<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }

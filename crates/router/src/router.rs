@@ -15,7 +15,7 @@ use crate::connection::Connection;
 use crate::connector::Tls;
 use crate::error::RouterError;
 use crate::name::TenantName;
-use crate::pool::{PoolKey, Pools, checkout_error, is_full};
+use crate::pool::{PoolKey, Pools, checkout_error};
 use crate::reset::ResetTimes;
 use crate::table::Table;
 use crate::tenant::{Access, Tenant};
@@ -23,9 +23,6 @@ use crate::tls::SystemRoots;
 
 /// How often a checkout looks again when the pool that it found was retired meanwhile.
 const LOOKS_MAX: usize = 16;
-/// How long a checkout waits before it tries again where all connections are in use, at first and at most.
-const FULL_FIRST: Duration = Duration::from_millis(10);
-const FULL_MOST: Duration = Duration::from_millis(200);
 /// How soon callers come back to a tenant that is being provisioned or moved.
 const CHANGING_RETRY: Duration = Duration::from_secs(1);
 
@@ -214,10 +211,8 @@ impl Router {
     async fn checkout_unmeasured(&self, tenant: TenantId, access: Access) -> Result<Connection, RouterError> {
         let inner = &self.inner;
         let key = PoolKey { tenant, access };
-        let full_until = Instant::now() + inner.config.wait_timeout;
-        let mut full_pause = FULL_FIRST;
-        let mut looks = 0;
-        while looks < LOOKS_MAX {
+        let full_until = tokio::time::Instant::now() + inner.config.wait_timeout;
+        for _ in 0..LOOKS_MAX {
             if inner.shutdown.is_cancelled() {
                 return Err(RouterError::Closed);
             }
@@ -231,20 +226,13 @@ impl Router {
                 let tls = cluster.tls.get_or_try_init(|| Tls::of(&cluster, &inner.system_roots)).await?;
                 inner.pools.make(key, &route, target, &cluster, tls)?
             };
-            match pool.get().await {
+            match pool.get(full_until).await {
                 Ok(object) => {
                     let times = ResetTimes {
                         abandoned_after: inner.config.abandoned_after,
                         give_up_after: inner.config.reset_timeout,
                     };
                     return Ok(Connection::new(object, pool, times, inner.runtime.clone()));
-                }
-                // The tenant's connections are limited over all routers, and while its credentials are rotated over both
-                // of its roles: wait for one as for one of the pool's own.
-                Err(error) if is_full(&error) && Instant::now() < full_until => {
-                    tokio::time::sleep(full_pause.mul_f64(rand::random_range(0.5..1.0))).await;
-                    full_pause = (full_pause * 2).min(FULL_MOST);
-                    continue;
                 }
                 Err(error) => {
                     // Without an error the route has changed or the pool was idle: look again. Where the home refuses what
@@ -257,7 +245,6 @@ impl Router {
                     }
                 }
             }
-            looks += 1;
         }
         Err(RouterError::Unavailable { tenant, retry_after: CHANGING_RETRY, source: None })
     }

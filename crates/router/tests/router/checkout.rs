@@ -1,5 +1,6 @@
 //! Pools: made on first use, bounded, gone when idle, and never wrong about who lives where.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tenantry_domain::{Credential, Generation, Limits, RouteState, Secret, TlsMode};
@@ -90,6 +91,49 @@ async fn a_full_pool_lets_callers_wait_and_then_says_why() {
     assert!(error.is_retryable() && error.retry_after().is_some());
     drop(held);
     let _client = tenant.client().await.expect("given back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_share_what_the_role_may_open_in_the_order_in_which_they_come() {
+    let home = Home::on(Server::shared().await, "acme").await;
+    let limit = async |number: i32| {
+        let sql = format!("ALTER ROLE {} CONNECTION LIMIT {number}", home.login.name);
+        home.admin().await.batch_execute(&sql).await.expect("another limit");
+    };
+    limit(1).await;
+    let mut route = home.route();
+    route.limits = Limits { pool_size: Some(4), ..Limits::default() };
+    let router = home.router_with(route, RouterConfig::default()).await;
+    let tenant = router.tenant("acme").await.expect("found");
+    // Six callers for one connection, and room for more in the pool.
+    let served = AtomicUsize::new(0);
+    let overtaken = futures::future::join_all((0..6).map(async |_| {
+        let mut most = 0;
+        for _ in 0..40 {
+            let before = served.load(Ordering::SeqCst);
+            let client = tenant.client().await.expect("a connection in time");
+            most = most.max(served.fetch_add(1, Ordering::SeqCst) - before);
+            client.batch_execute("SELECT pg_sleep(0.002)").await.expect("an answer");
+        }
+        most
+    }));
+    let overtaken = overtaken.await;
+    assert!(overtaken.iter().all(|most| *most < 20), "{overtaken:?}");
+    // Nobody is kept from what there is once there is more.
+    limit(2).await;
+    let _held = tenant.client().await.expect("the one that is open");
+    tenant.client().await.expect("another").batch_execute("SELECT 1").await.expect("an answer");
+}
+
+#[tokio::test]
+async fn a_role_that_may_open_nothing_is_an_error_when_patience_ends() {
+    let home = Home::on(Server::shared().await, "acme").await;
+    let sql = format!("ALTER ROLE {} CONNECTION LIMIT 0", home.login.name);
+    home.admin().await.batch_execute(&sql).await.expect("a limit");
+    let router = home.router_with(home.route(), impatient()).await;
+    let error = router.tenant("acme").await.expect("found").client().await.expect_err("no connection");
+    assert!(matches!(error, RouterError::Unavailable { .. }), "{error}");
+    assert!(error.is_retryable());
 }
 
 #[tokio::test]

@@ -1,0 +1,62 @@
+//! Callers of a pool whose role may open no further connection.
+//!
+//! A tenant's connections are limited over all routers, and while its credentials are rotated over both of its roles. So a
+//! pool may have room of its own and still get no more connections. Its callers share those that it has, first come, first
+//! served: whoever only tried again from time to time would be overtaken by everybody who comes at the right moment.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use deadpool_postgres::{Object, Pool, PoolError, TimeoutType};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout_at};
+
+use crate::pool::is_full;
+use crate::returning::{Count, Returning};
+
+/// How soon a pool tries again to open a connection: one without any, whose callers wait for nothing else, and others.
+const TRY_AGAIN_EMPTY: Duration = Duration::from_millis(20);
+const TRY_AGAIN: Duration = Duration::from_millis(200);
+
+/// Who waits, and when the role may be asked again for a connection.
+pub(crate) struct Queue {
+    waiting: AtomicUsize,
+    /// Held by the first in the queue; handed over in order.
+    ask_again_at: Mutex<Instant>,
+}
+
+impl Queue {
+    pub(crate) fn new() -> Self {
+        Self { waiting: AtomicUsize::new(0), ask_again_at: Mutex::new(Instant::now()) }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) == 0
+    }
+
+    /// Waits for a connection that is given back, or that the role may open again.
+    pub(crate) async fn wait(&self, pool: &Pool, returning: &Returning, until: Instant) -> Result<Object, PoolError> {
+        let out_of_time = || PoolError::Timeout(TimeoutType::Wait);
+        let _waiting = Count::one(&self.waiting);
+        let mut ask_again_at = timeout_at(until, self.ask_again_at.lock()).await.map_err(|_| out_of_time())?;
+        loop {
+            // Before looking: a return in between ends the wait.
+            let one_less = returning.one_less();
+            let status = pool.status();
+            if status.available > 0 || pool.is_closed() || Instant::now() >= *ask_again_at {
+                match pool.get().await {
+                    Err(error) if is_full(&error) => {
+                        let pause = if status.size == 0 { TRY_AGAIN_EMPTY } else { TRY_AGAIN };
+                        *ask_again_at = Instant::now() + pause;
+                        if *ask_again_at >= until {
+                            return Err(error);
+                        }
+                    }
+                    outcome => return outcome,
+                }
+            } else if timeout_at(until.min(*ask_again_at), one_less).await.is_err() && Instant::now() >= until {
+                return Err(out_of_time());
+            }
+        }
+    }
+}
