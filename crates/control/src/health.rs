@@ -87,12 +87,16 @@ pub async fn check(control: &Control, caller: &Caller, tenant: &TenantRef) -> Re
     let behind = control.store().straggler(tenant.id).await?.as_ref().map(stragglers::sentence);
     let is_open = status == TenantStatus::Active;
     let site = Site { control, target: &target, record: &record, placement, is_open, behind };
-    let (login, stamp, schema, size, connections) = tokio::join!(
-        Box::pin(in_time("login", site.login())),
+    // One after the other: the login of this check is none of the tenant's connections.
+    let connections_and_login = async {
+        let connections = measured_in_time("connections", site.connections(&limits)).await;
+        (connections, in_time("login", site.login()).await)
+    };
+    let ((connections, login), stamp, schema, size) = tokio::join!(
+        Box::pin(connections_and_login),
         Box::pin(in_time("stamp", site.stamp())),
         Box::pin(measured_in_time("schema", site.schema(tenant.schema_version))),
         Box::pin(measured_in_time("size", site.size())),
-        Box::pin(measured_in_time("connections", site.connections(&limits))),
     );
     health.schema_version = schema.1;
     health.size_bytes = size.1;
