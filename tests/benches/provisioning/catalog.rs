@@ -85,11 +85,15 @@ SELECT pg_temp.id('tenant', number), 'company-' || number, 'Company ' || number 
        CASE WHEN number % 50 = 0 THEN now() END, 1, 3, now() - ({TENANTS} - number) * interval '1 minute'
   FROM generate_series(1, {TENANTS}) AS number;
 INSERT INTO home (id, cluster, isolation, database_name, schema_name, migration_set, schema_version, state, login_slot,
-                  login_secret, read_only_secret, migrator_secret, tenant, claimed_at, region, residence)
+                  login_secret, read_only_secret, migrator_secret, tenant, claimed_at, region, residence, connections)
 SELECT pg_temp.id('home', number), pg_temp.id('cluster', 1 + number % {CLUSTERS}), 'database',
        'h_' || replace(pg_temp.id('home', number)::text, '-', ''), 'public', migration_set, 3, 'ready', 'a', login_secret,
-       read_only_secret, migrator_secret, pg_temp.id('tenant', number), now() - interval '1 day', region, residence
-  FROM generate_series(1, {TENANTS}) AS number, home AS model WHERE model.tenant = '{model}';
+       read_only_secret, migrator_secret, pg_temp.id('tenant', number), now() - interval '1 day', model.region, residence,
+       coalesce((limits ->> 'connections')::bigint, 0)
+  FROM generate_series(1, {TENANTS}) AS number JOIN tenant ON tenant.id = pg_temp.id('tenant', number)
+  JOIN plan ON plan.name = tenant.plan, home AS model WHERE model.tenant = '{model}';
+UPDATE cluster SET connections = (SELECT sum(connections) FROM home WHERE home.cluster = cluster.id)
+ WHERE name LIKE 'cluster-%';
 INSERT INTO placement (tenant, home, since)
 SELECT pg_temp.id('tenant', number), pg_temp.id('home', number), 1 FROM generate_series(1, {TENANTS}) AS number;
 INSERT INTO host (name, tenant)
