@@ -89,11 +89,11 @@ pub async fn check(control: &Control, caller: &Caller, tenant: &TenantRef) -> Re
     let site = Site { control, target: &target, record: &record, placement, is_open, behind };
     // One after the other: the login of this check is none of the tenant's connections.
     let connections_and_login = async {
-        let connections = measured_in_time("connections", site.connections(&limits)).await;
-        (connections, in_time("login", site.login()).await)
+        let connections = Box::pin(measured_in_time("connections", site.connections(&limits))).await;
+        (connections, Box::pin(in_time("login", site.login())).await)
     };
     let ((connections, login), stamp, schema, size) = tokio::join!(
-        Box::pin(connections_and_login),
+        connections_and_login,
         Box::pin(in_time("stamp", site.stamp())),
         Box::pin(measured_in_time("schema", site.schema(tenant.schema_version))),
         Box::pin(measured_in_time("size", site.size())),
