@@ -144,9 +144,7 @@ impl Tx {
         .await?;
         Ok(())
     }
-}
 
-impl Tx {
     /// Enters the change that brought its tenant into being: the first entry of a chain, so nothing is waited for.
     pub async fn audit_first(&self, entry: &AuditEntry) -> Result<(), StoreError> {
         let at = Timestamp::from_microsecond(Timestamp::now().as_microsecond()).map_err(StoreError::internal)?;

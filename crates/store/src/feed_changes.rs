@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::transaction::Tx;
+
 /// What the open transaction will do to the feed, kept until its commit. Later wishes for one tenant replace earlier
 /// ones, so each tenant gets one version.
 #[derive(Debug, Default)]
