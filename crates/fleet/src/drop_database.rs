@@ -2,6 +2,7 @@
 
 use tenantry_domain::{DatabaseName, RoleName};
 use tokio_postgres::SimpleQueryRow;
+use tokio_postgres::error::SqlState;
 
 use crate::error::FleetError;
 use crate::fleet::Fleet;
@@ -47,7 +48,7 @@ impl Fleet {
             if !close.is_empty() {
                 admin.batch("close the database and drop its replication slots", &close).await?;
             }
-            admin.batch("drop the database", &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE);")).await?;
+            drop_it(&mut admin, database).await?;
         }
         let roles = roles_of(database);
         if !roles.is_empty() {
@@ -90,6 +91,30 @@ impl Fleet {
         }
         Ok(())
     }
+}
+
+/// `FORCE` asks for the right to end every process in the database before it ends any. It counts autovacuum among
+/// them, which belongs to no role, so only a superuser may. Without `FORCE` the server sends autovacuum
+/// away by itself, and waits a few seconds for others; our own sessions are ended first.
+async fn drop_it(admin: &mut Session, database: &DatabaseName) -> Result<(), FleetError> {
+    let name = ident(database.as_str());
+    let mut is_refused = false;
+    let forced = admin
+        .batch_unless("drop the database", &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE);"), |error| {
+            is_refused = *error.code() == SqlState::INSUFFICIENT_PRIVILEGE;
+            None
+        })
+        .await;
+    if !is_refused || admin.is_superuser() {
+        return forced;
+    }
+    let end = format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+          WHERE datname = {} AND usename = current_user AND pid <> pg_backend_pid();",
+        literal(database.as_str())
+    );
+    admin.batch("end our own sessions in the database", &end).await?;
+    admin.batch("drop the database without force", &format!("DROP DATABASE IF EXISTS {name};")).await
 }
 
 async fn look(session: &mut Session, database: &DatabaseName) -> Result<InTheWay, FleetError> {

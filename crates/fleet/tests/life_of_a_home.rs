@@ -280,3 +280,18 @@ async fn assert_nothing_left(arena: &Arena) {
     let ours = |object: &&String| !object.contains(arena.namespace.prefix());
     assert_eq!(objects.iter().filter(ours).collect::<Vec<_>>(), Vec::<&String>::new());
 }
+
+#[tokio::test]
+async fn a_process_that_the_admin_may_not_end_is_waited_for_when_a_database_is_dropped() {
+    let arena = Arena::new(Admin::Managed).await;
+    let database = arena.shared_database().await;
+    // As autovacuum, a superuser's session is none that this admin may end.
+    let foreign = arena.root(&database).await;
+    let leave = async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        drop(foreign);
+    };
+    let (dropped, ()) = tokio::join!(arena.fleet.drop_database(&arena.target, &database), leave);
+    dropped.unwrap();
+    assert_nothing_left(&arena).await;
+}
