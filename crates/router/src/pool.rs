@@ -12,7 +12,7 @@ use tokio_postgres::error::SqlState;
 use crate::builder::RouterConfig;
 use crate::connector::{TenantConnect, Tls, attach_statement, config_for};
 use crate::error::{Phase, RouterError};
-use crate::queue::Queue;
+use crate::queue::{Queue, is_full};
 use crate::reset::reset_statements;
 use crate::returning::Returning;
 use crate::table::ClusterEntry;
@@ -270,11 +270,6 @@ impl Pools {
         }
         self.by_key.pin().clear();
     }
-}
-
-/// Whether the tenant, or its cluster, holds as many connections as it may. One may be given back in a moment.
-pub(crate) fn is_full(error: &PoolError) -> bool {
-    matches!(error, PoolError::Backend(source) if source.code() == Some(&SqlState::TOO_MANY_CONNECTIONS))
 }
 
 /// What a failed checkout means for the caller; `None` where the pool was retired and another is to be found.

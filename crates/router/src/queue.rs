@@ -10,8 +10,8 @@ use std::time::Duration;
 use deadpool_postgres::{Object, Pool, PoolError, TimeoutType};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
+use tokio_postgres::error::SqlState;
 
-use crate::pool::is_full;
 use crate::returning::{Count, Returning};
 
 /// How soon a pool tries again to open a connection: one without any, whose callers wait for nothing else, and others.
@@ -59,4 +59,9 @@ impl Queue {
             }
         }
     }
+}
+
+/// Whether the tenant, or its cluster, holds as many connections as it may. One may be given back in a moment.
+pub(crate) fn is_full(error: &PoolError) -> bool {
+    matches!(error, PoolError::Backend(source) if source.code() == Some(&SqlState::TOO_MANY_CONNECTIONS))
 }
