@@ -75,7 +75,10 @@ impl Schedule<'_, '_> {
                 self.operations.push(operation.id);
                 scenario.kind.as_str()
             }
-            Err(error) if error.code().is_some_and(|code| code.as_str() == "invalid_state") => "refused",
+            // The tenant is not in a state for it, or other work on it is unfinished.
+            Err(error) if error.code().is_some_and(|code| ["invalid_state", "conflict"].contains(&code.as_str())) => {
+                "refused"
+            }
             // The catalog is as it is while a server restarts; nothing may have been done.
             Err(error) if error.is_retryable() => "unavailable",
             Err(error) => panic!("{}: {error}", scenario.kind),
