@@ -3,7 +3,8 @@
 //! Nothing depends on a piece of news arriving. Whoever waits also looks again after a while, so a lost notification
 //! costs time, never correctness.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tenantry_domain::{FeedVersion, OperationId, RolloutId};
@@ -32,6 +33,8 @@ pub struct Signals {
     news: broadcast::Sender<News>,
     feed: watch::Sender<FeedVersion>,
     operations_wake: Notify,
+    /// Operations that this replica works on.
+    claimed: Mutex<HashSet<OperationId>>,
     rollouts_wake: Notify,
     reconcilers_wake: HashMap<&'static str, Notify>,
 }
@@ -43,6 +46,7 @@ impl Signals {
             news: broadcast::channel(BACKLOG).0,
             feed: watch::channel(FeedVersion::default()).0,
             operations_wake: Notify::new(),
+            claimed: Mutex::new(HashSet::new()),
             rollouts_wake: Notify::new(),
             reconcilers_wake: reconcilers.map(|name| (name, Notify::new())).collect(),
         }
@@ -61,6 +65,17 @@ impl Signals {
     /// Tells this replica's workers that an operation may be due, ahead of the catalog's own notification.
     pub(crate) fn wake_operations(&self) {
         self.operations_wake.notify_one();
+    }
+
+    /// Notes that this replica works on the operation, as long as the answer lives.
+    pub(crate) fn claim(&self, operation: OperationId) -> Claim<'_> {
+        self.claimed().insert(operation);
+        Claim { signals: self, operation }
+    }
+
+    /// Nothing panics while it holds the lock.
+    fn claimed(&self) -> MutexGuard<'_, HashSet<OperationId>> {
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn wake_rollouts(&self) {
@@ -98,10 +113,14 @@ impl Signals {
                 notice = listener.recv() => notice,
             };
             match notice {
-                Notice::Operation(id) => {
+                // Who began it here was told ahead of the catalog, and may be at it already.
+                Notice::Queued(id) if self.claimed().contains(&id) => {}
+                Notice::Queued(id) | Notice::Operation(id) => {
                     self.tell(News::Operation(id));
                     self.wake_operations();
                 }
+                // What was held back by it has news of its own.
+                Notice::Ended(id) => self.tell(News::Operation(id)),
                 Notice::Rollout(id) => {
                     self.tell(News::Rollout(id));
                     self.wake_rollouts();
@@ -156,5 +175,17 @@ impl Signals {
             }
             rises
         });
+    }
+}
+
+/// An operation that this replica works on.
+pub(crate) struct Claim<'s> {
+    signals: &'s Signals,
+    operation: OperationId,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.signals.claimed().remove(&self.operation);
     }
 }

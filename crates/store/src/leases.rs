@@ -155,7 +155,7 @@ impl Tx {
                   WHERE number = 1 OR $5::text IS NULL ORDER BY number
              )
              SELECT count(*) AS moved,
-                    count(CASE WHEN $5::text IS NULL THEN pg_notify('tenantry', 'operation:' || id) END) AS notified
+                    count(CASE WHEN $5::text IS NULL THEN pg_notify('tenantry', 'ended:' || id) END) AS notified
                FROM moved",
             &[&lease.operation.as_uuid(), &lease.owner, &lease.epoch, &step, &next, progress, &can_be_walked_back],
         )

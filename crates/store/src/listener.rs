@@ -21,8 +21,12 @@ const BACKLOG: usize = 1024;
 /// What changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// An operation was added, woken or finished.
+    /// An operation was added.
+    Queued(OperationId),
+    /// An operation was woken, or put off.
     Operation(OperationId),
+    /// An operation has ended.
+    Ended(OperationId),
     /// A route changed; this is its version.
     Feed(FeedVersion),
     /// A rollout changed.
@@ -108,7 +112,9 @@ async fn listen(
 fn parse(payload: &str) -> Option<Notice> {
     let (kind, value) = payload.split_once(':')?;
     match kind {
+        "queued" => value.parse().ok().map(Notice::Queued),
         "operation" => value.parse().ok().map(Notice::Operation),
+        "ended" => value.parse().ok().map(Notice::Ended),
         "feed" => value.parse().ok().map(|version| Notice::Feed(FeedVersion(version))),
         "rollout" => value.parse().ok().map(Notice::Rollout),
         "reconciler" => Some(Notice::Reconciler(value.to_owned())),

@@ -216,7 +216,7 @@ impl Tx {
              ), told AS (
                  INSERT INTO operation_event (operation, kind, detail) SELECT id, 'queued', '{}' FROM queued
              )
-             SELECT queued.*, pg_notify('tenantry', 'operation:' || id) FROM queued",
+             SELECT queued.*, pg_notify('tenantry', 'queued:' || id) FROM queued",
             &[
                 &new.id.as_uuid(),
                 &new.kind.as_str(),

@@ -96,6 +96,7 @@ async fn carry_out(control: &Control, claimed: Claimed, abort: &CancellationToke
         kind = %claimed.operation.kind,
         tenant_id = claimed.operation.tenant.map(tracing::field::display),
     );
+    let _claim = control.signals().claim(claimed.operation.id);
     async {
         let work = Work { control, operation: &claimed.operation, lease: &claimed.lease };
         let outcome = tokio::select! {

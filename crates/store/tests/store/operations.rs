@@ -181,13 +181,13 @@ async fn listeners_hear_of_new_operations_and_of_lost_connections() {
     let mut listener = catalog.store.listen();
     assert_eq!(listener.recv().await, Notice::Reconnected);
     let id = queue(&catalog, 1).await.into_iter().next().unwrap();
-    assert_eq!(listener.recv().await, Notice::Operation(id));
+    assert_eq!(listener.recv().await, Notice::Queued(id));
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                 WHERE datname = current_database() AND query LIKE 'LISTEN%'";
     catalog.superuser().await.query_one(end, &[]).await.unwrap();
     assert_eq!(listener.recv().await, Notice::Reconnected);
     let id = queue(&catalog, 1).await.into_iter().next().unwrap();
-    assert_eq!(listener.recv().await, Notice::Operation(id));
+    assert_eq!(listener.recv().await, Notice::Queued(id));
 }
 
 #[tokio::test]
