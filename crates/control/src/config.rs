@@ -22,6 +22,9 @@ pub struct ControlConfig {
     pub step_timeout: Duration,
     /// How long an operation of a kind may take in place of the kind's own default; zero means without end.
     pub deadlines: Vec<(OperationKind, Duration)>,
+    /// How long the credentials before a rotation go on letting in at least: time for a program that was given them right
+    /// before, and is no router that says when it has the new ones, to log in.
+    pub rotation_overlap: Duration,
     /// Tenants that one rollout migrates at the same time, unless it says otherwise.
     pub rollout_concurrency: u32,
     /// How many homes wait for tenants to come. All replicas should say the same.
@@ -77,6 +80,7 @@ impl ControlConfig {
             attempts_max: 8,
             step_timeout: Duration::from_mins(5),
             deadlines: Vec::new(),
+            rotation_overlap: Duration::from_secs(5),
             rollout_concurrency: 8,
             warm_pool: WarmPoolConfig::OFF,
             delete_grace: Duration::from_hours(7 * 24),

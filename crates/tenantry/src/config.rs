@@ -106,6 +106,10 @@ pub(crate) struct ControlSection {
     /// How long an operation of a kind may take before it is walked back or parked; `0s` means without end. A kind that is
     /// not named has a default of its own.
     deadlines: HashMap<OperationKind, Deadline>,
+    /// How long the credentials before a rotation go on letting in at least, for programs that were given them right
+    /// before and are no routers.
+    #[serde(with = "duration")]
+    rotation_overlap: Duration,
     /// Tenants that one rollout migrates at the same time, unless it says otherwise.
     rollout_concurrency: u32,
     /// How long something on a cluster that is ours and should be gone is reported before it is removed.
@@ -232,6 +236,7 @@ impl Config {
             attempts_max: section.attempts_max,
             step_timeout: section.step_timeout,
             deadlines: section.deadlines.iter().map(|(kind, deadline)| (*kind, deadline.0)).collect(),
+            rotation_overlap: section.rotation_overlap,
             rollout_concurrency: section.rollout_concurrency,
             orphan_delay: section.orphan_delay,
             delete_grace: section.delete_grace,
@@ -441,6 +446,7 @@ impl Default for ControlSection {
             attempts_max: control.attempts_max,
             step_timeout: control.step_timeout,
             deadlines: HashMap::new(),
+            rotation_overlap: control.rotation_overlap,
             rollout_concurrency: control.rollout_concurrency,
             orphan_delay: control.orphan_delay,
             delete_grace: control.delete_grace,

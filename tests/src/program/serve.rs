@@ -40,6 +40,7 @@ impl Serve {
             .env("TENANTRY__SERVER__LISTEN", "127.0.0.1:0")
             // As soon as the configuration allows: what a killed replica held is taken over then.
             .env("TENANTRY__CONTROL__LEASE", "1s")
+            .env("TENANTRY__CONTROL__ROTATION_OVERLAP", "0s")
             // Tests count what is on their servers.
             .env("TENANTRY__CONTROL__WARM_POOL_MAX", "0")
             .env("TENANTRY__WEBHOOKS__ALLOW_LOOPBACK", "true")

@@ -54,6 +54,8 @@ pub(super) fn replica_config(place_on_catalog_server: bool) -> ControlConfig {
     config.default_region = Some(Region::parse("local").expect("a region"));
     config.warm_pool = WarmPoolConfig::OFF;
     config.place_on_catalog_server = place_on_catalog_server;
+    // Clients of tests are routers, or log in before a rotation begins.
+    config.rotation_overlap = Duration::ZERO;
     config
 }
 

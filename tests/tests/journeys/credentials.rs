@@ -91,6 +91,22 @@ async fn no_client_of_a_router_sees_an_error_while_credentials_are_rotated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_was_told_a_login_right_before_its_rotation_has_time_to_use_it() {
+    let world = World::builder().configure(|config| config.rotation_overlap = Duration::from_secs(10)).start().await;
+    let tenant = world.tenant("acme").isolation(Isolation::Database).await;
+    let old = world.login(&tenant).await;
+    let begun = world.client().rotate_credentials(&tenant.id.into(), None).await.unwrap();
+    eventually("others are told the new login", async || world.login(&tenant).await.get_user() != old.get_user()).await;
+    let late = HomeSession::log_in(&old).await.expect("a login that is not closed yet");
+    late.run("INSERT INTO notes (body) VALUES ('late')").await;
+    world.connect(&tenant).await;
+    drop(late);
+    assert_eq!(world.settled(begun.operation.id).await.state, OperationState::Succeeded);
+    assert!(HomeSession::log_in(&old).await.is_err());
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_is_rotated_by_one_operation_at_a_time() {
     let world = World::start().await;
     let tenant = world.tenant("acme").isolation(Isolation::Database).await;

@@ -1,7 +1,8 @@
 //! What happens on "rotate credentials": the tenant turns to its other login role, and no client sees an error.
 //!
 //! The next login role gets its password before any route names it, and the old one keeps `LOGIN` until every router that
-//! is there has acknowledged the new route. Sessions of the old role end by themselves, then after their transaction, and
+//! is there has acknowledged the new route, and a little longer for programs that were told the old one right before and
+//! are no routers. Sessions of the old role end by themselves, then after their transaction, and
 //! in the end in any case. There is one read-only role: its password changes right before the route does, and routers that
 //! are refused in between wait for the route.
 
@@ -185,7 +186,7 @@ async fn record_publish_route(work: &Work<'_>, progress: &RotationProgress, tx: 
     Ok(())
 }
 
-/// Every router that is there has the new route. Meanwhile the new role gets what the old one lets go of.
+/// Every router that is there has the new route, and whoever else was told the old one has had time to log in. Meanwhile the new role gets what the old one lets go of.
 async fn await_routers(work: &Work<'_>, progress: &mut RotationProgress) -> StepResult {
     let store = work.control.store();
     let site = Site::load(work, progress).await?;
@@ -199,7 +200,7 @@ async fn await_routers(work: &Work<'_>, progress: &mut RotationProgress) -> Step
     loop {
         site.hand_over(work, progress).await?;
         let behind = store.routers_behind(version, ROUTER_SILENCE).await?;
-        if behind.is_empty() {
+        if behind.is_empty() && waited(since) >= work.control.config().rotation_overlap {
             return Ok(Effect::Changed);
         }
         if waited(since) >= ROUTERS_PATIENCE {
@@ -209,7 +210,10 @@ async fn await_routers(work: &Work<'_>, progress: &mut RotationProgress) -> Step
         }
         if began.elapsed() >= ATTEMPT {
             return Err(StepError::Again {
-                reason: format!("{} router(s) have not acknowledged the new route yet", behind.len()),
+                reason: format!(
+                    "{} router(s) have not acknowledged the new route yet, or others may not know it",
+                    behind.len()
+                ),
                 after: Duration::from_millis(500),
                 is_busy: true,
             });
