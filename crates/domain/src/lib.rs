@@ -61,7 +61,9 @@ pub use orphan::{OrphanKind, OrphanVerdict};
 pub use plan::{Effective, EffectivePlan, InvalidTerms, Origin, Plan, Price};
 pub use reason::Reason;
 pub use region_group::{GroupRegions, RegionGroup};
-pub use rollout::{RolloutState, TargetState};
+pub use rollout::{
+    ErrorBudget, FailureStreak, RolloutState, RolloutStop, TargetState, Wave, WaveSelection, WaveTally, Waves,
+};
 pub use route::{Credential, FeedVersion, Pooling, Route, RouteState, RouteTarget};
 pub use scope::{Access, Scope, ScopeSet};
 pub use secret::Secret;

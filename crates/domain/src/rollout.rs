@@ -1,5 +1,11 @@
 //! Rollouts: bringing the fleet to a migration set.
 
+mod budget;
+mod wave;
+
+pub use budget::{ErrorBudget, FailureStreak, RolloutStop, WaveTally};
+pub use wave::{Wave, WaveSelection, Waves};
+
 use crate::word::words;
 use serde::{Deserialize, Serialize};
 
