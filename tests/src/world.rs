@@ -138,9 +138,9 @@ impl World<'_> {
         }
     }
 
-    /// Starts a rollout.
+    /// Starts a rollout over everybody at once; failures stop nobody else.
     pub async fn begin_rollout(&self, set: &MigrationSet) -> Rollout {
-        let create = CreateRollout { migration_set: set.id.clone(), concurrency: None };
+        let create = CreateRollout::at_once(set.id.clone());
         self.client.create_rollout(&create).await.expect("a rollout")
     }
 

@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tenantry_domain::{MigrationSetId, RolloutId, RolloutState, SchemaVersion, TargetState, TenantId};
+use tenantry_domain::{
+    MigrationSetId, RolloutId, RolloutState, RolloutStop, SchemaVersion, TargetState, TenantId, WaveSelection,
+};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::query::{CommaSeparated, OutOfBounds, PageLimit, bounded};
@@ -22,10 +24,20 @@ pub struct Rollout {
     pub state: RolloutState,
     /// Its waves in order; each begins when the one before is through.
     pub waves: Vec<RolloutWave>,
+    /// The wave under way, from 0.
+    pub wave: u32,
+    /// Where the wave under way is through: the next one begins then.
+    pub bakes_until: Option<Timestamp>,
     /// How hard it may work.
     pub limits: RolloutLimits,
-    /// How many failures it bears.
+    /// How many failures it bears, over all waves.
     pub error_budget: ErrorBudget,
+    /// After how many targets in a row that failed with the same SQLSTATE it stops; null means never.
+    pub breaker: Option<u32>,
+    /// Why it begins no more targets: an object with `reason` (`wave_budget`, `total_budget` or `breaker`) and what it
+    /// counted. A retry clears it.
+    #[schema(value_type = Option<Object>)]
+    pub stop: Option<RolloutStop>,
     /// How many targets stand where.
     pub counts: RolloutCounts,
     /// Made at.
@@ -35,25 +47,68 @@ pub struct Rollout {
 }
 
 /// One wave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RolloutWave {
-    /// The share of the fleet that is through after it, in percent.
-    #[schema(maximum = 100)]
-    pub share_percent: u8,
+    /// Whom it takes, of those whom no earlier wave took.
+    #[schema(value_type = String)]
+    pub select: WaveSelection,
+    /// How long the rollout waits once the wave is through, in seconds.
+    pub bake_seconds: u32,
+    /// How many failures it bears.
+    pub error_budget: ErrorBudget,
+    /// How many of its targets stand where.
+    pub counts: RolloutCounts,
 }
 
-/// How hard a rollout may work.
+/// A wave to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateWave {
+    /// Whom it takes, of those whom no earlier wave took: a number of tenants; the share of the rollout's tenants that is
+    /// through after it, such as `10%`; `label:KEY=VALUE`, `plan:NAME` or `region:NAME`; or `all`.
+    #[schema(value_type = String, example = "10%")]
+    pub select: WaveSelection,
+    /// How long the rollout waits once the wave is through, in seconds, at most 30 days; 0 unless given.
+    #[serde(default)]
+    #[schema(maximum = 2_592_000)]
+    pub bake_seconds: u32,
+    /// How many failures it bears; any number unless given.
+    #[serde(default)]
+    pub error_budget: ErrorBudget,
+}
+
+/// How hard a rollout may work, over all replicas of the control plane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RolloutLimits {
     /// Most targets that are migrated at the same time.
     pub concurrency: u16,
+    /// Most of them on one cluster.
+    pub per_cluster: Option<u16>,
+    /// Most of them in one database.
+    pub per_database: Option<u16>,
 }
 
-/// How many failures a rollout bears before it stops.
+/// How many failures a wave, or a rollout, bears before it stops. Both bounds hold together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct ErrorBudget {
-    /// Most targets that may fail; null means that failures never stop it.
+    /// Most targets that may fail; null means any number.
     pub targets: Option<u32>,
+    /// The largest share of the targets that may fail, in percent; null means any.
+    #[schema(maximum = 100)]
+    pub percent: Option<u8>,
+}
+
+impl From<tenantry_domain::ErrorBudget> for ErrorBudget {
+    fn from(budget: tenantry_domain::ErrorBudget) -> Self {
+        Self { targets: budget.targets, percent: budget.percent }
+    }
+}
+
+impl From<ErrorBudget> for tenantry_domain::ErrorBudget {
+    fn from(budget: ErrorBudget) -> Self {
+        Self { targets: budget.targets, percent: budget.percent }
+    }
 }
 
 /// How many targets stand where.
@@ -136,6 +191,11 @@ bounded! {
     Concurrency(u16), 1..=256
 }
 
+bounded! {
+    /// How many targets in a row with the same SQLSTATE stop a rollout: 1 to 1 000 000.
+    BreakerLength(u32), 1..=1_000_000
+}
+
 /// Starts a rollout over all tenants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -147,6 +207,47 @@ pub struct CreateRollout {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u16>, minimum = 1, maximum = 256)]
     pub concurrency: Option<Concurrency>,
+    /// Most of them on one cluster, 1 to 256; only the whole is limited unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u16>, minimum = 1, maximum = 256)]
+    pub per_cluster: Option<Concurrency>,
+    /// Most of them in one database, 1 to 256, which matters to tenants that share one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u16>, minimum = 1, maximum = 256)]
+    pub per_database: Option<Concurrency>,
+    /// Its waves in order, at most 32. One that takes all who are left comes last, whether it is named or not. Unless given:
+    /// one tenant, 1 %, 10 %, all, and no failure in any of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 32)]
+    pub waves: Option<Vec<CreateWave>>,
+    /// How many failures it bears, over all waves; any number unless given.
+    #[serde(default)]
+    pub error_budget: ErrorBudget,
+    /// After how many targets in a row that failed with the same SQLSTATE it stops; never unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 1_000_000)]
+    pub breaker: Option<BreakerLength>,
+}
+
+impl CreateRollout {
+    /// To this set, with the defaults for everything else.
+    pub fn new(migration_set: MigrationSetId) -> Self {
+        Self {
+            migration_set,
+            concurrency: None,
+            per_cluster: None,
+            per_database: None,
+            waves: None,
+            error_budget: ErrorBudget::default(),
+            breaker: None,
+        }
+    }
+
+    /// The same with everybody at once, and no failure that stops the others.
+    pub fn at_once(migration_set: MigrationSetId) -> Self {
+        let all = CreateWave { select: WaveSelection::All, bake_seconds: 0, error_budget: ErrorBudget::default() };
+        Self { waves: Some(vec![all]), ..Self::new(migration_set) }
+    }
 }
 
 /// Which targets of a rollout to list.
@@ -179,12 +280,19 @@ mod tests {
     }
 
     #[test]
-    fn waves_cannot_be_asked_for_yet_and_concurrency_is_bounded() {
+    fn what_is_asked_for_is_bounded() {
         let id = "0".repeat(64);
         let read = |more: &str| serde_json::from_str::<CreateRollout>(&format!(r#"{{"migration_set":"{id}"{more}}}"#));
         assert!(read("").is_ok());
         assert!(read(r#","concurrency":256"#).is_ok());
         assert!(read(r#","concurrency":0"#).is_err());
-        assert!(read(r#","waves":[]"#).is_err());
+        assert!(read(r#","breaker":0"#).is_err());
+        assert!(
+            read(r#","waves":[{"select":"1"},{"select":"10%","bake_seconds":60,"error_budget":{"targets":2}}]"#)
+                .is_ok()
+        );
+        assert!(read(r#","waves":[{"select":"a few"}]"#).is_err());
+        assert!(read(r#","error_budget":{"percent":5}"#).is_ok());
+        assert!(read(r#","error_budget":{"share":5}"#).is_err());
     }
 }

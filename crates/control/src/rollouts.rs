@@ -1,5 +1,6 @@
 //! Rollouts as admins and CI see them.
 
+mod progress;
 pub(crate) mod runner;
 pub(crate) mod stragglers;
 pub(crate) mod target;
@@ -7,8 +8,8 @@ pub(crate) mod target;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tenantry_domain::{Access, MigrationSetId, RolloutId, RolloutState, Scope, TargetState};
-use tenantry_store::{AuditEntry, NewRollout, Page, PageRequest, RolloutRecord, RolloutTarget, Tx};
+use tenantry_domain::{Access, ErrorBudget, MigrationSetId, RolloutId, RolloutState, Scope, TargetState, Wave, Waves};
+use tenantry_store::{AuditEntry, NewRollout, Page, PageRequest, RolloutLimits, RolloutRecord, RolloutTarget, Tx};
 use tokio::time::Instant;
 
 use crate::caller::Caller;
@@ -26,8 +27,33 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub struct CreateRollout {
     /// The set, pushed before.
     pub migration_set: MigrationSetId,
+    /// In which order; absent means [`Waves::standard`].
+    pub waves: Option<Vec<Wave>>,
+    /// How many failures it bears, over all waves.
+    pub error_budget: ErrorBudget,
+    /// After how many targets in a row with the same SQLSTATE it stops; absent means never.
+    pub breaker: Option<u32>,
     /// How many tenants at the same time; absent means the configured default.
     pub concurrency: Option<u32>,
+    /// How many of them on one cluster.
+    pub per_cluster: Option<u32>,
+    /// How many of them in one database.
+    pub per_database: Option<u32>,
+}
+
+impl CreateRollout {
+    /// To this set, with the defaults for everything else.
+    pub fn new(migration_set: MigrationSetId) -> Self {
+        Self {
+            migration_set,
+            waves: None,
+            error_budget: ErrorBudget::default(),
+            breaker: None,
+            concurrency: None,
+            per_cluster: None,
+            per_database: None,
+        }
+    }
 }
 
 /// Begins a rollout over all live tenants. One rollout runs at a time.
@@ -37,6 +63,15 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateRollout) -> 
     if !(1..=CONCURRENCY_MAX).contains(&concurrency) {
         return Err(ControlError::invalid("/concurrency", format!("use 1 to {CONCURRENCY_MAX}")));
     }
+    for (field, limit) in [("/per_cluster", wish.per_cluster), ("/per_database", wish.per_database)] {
+        if limit.is_some_and(|limit| !(1..=CONCURRENCY_MAX).contains(&limit)) {
+            return Err(ControlError::invalid(field, format!("use 1 to {CONCURRENCY_MAX}")));
+        }
+    }
+    let waves = match wish.waves {
+        Some(waves) => Waves::new(waves).map_err(|error| ControlError::invalid("/waves", error.to_string()))?,
+        None => Waves::standard(),
+    };
     let id = RolloutId::new(new_id());
     let mut tx = control.store().begin().await?;
     let set = tx.migration_set(&wish.migration_set).await.map_err(|error| match error {
@@ -56,9 +91,21 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateRollout) -> 
             ),
         });
     }
-    tx.insert_rollout(&NewRollout { id, migration_set: set.id.clone(), concurrency }).await?;
+    let rollout = NewRollout {
+        id,
+        migration_set: set.id,
+        waves,
+        limits: RolloutLimits { concurrency, per_cluster: wish.per_cluster, per_database: wish.per_database },
+        error_budget: wish.error_budget,
+        breaker: wish.breaker,
+    };
+    tx.insert_rollout(&rollout).await?;
     tx.add_targets(id).await?;
-    let after = json!({ "migration_set": set.id, "concurrency": concurrency });
+    tx.assign_waves(id, &rollout.waves).await?;
+    let after = json!({
+        "migration_set": rollout.migration_set, "waves": rollout.waves, "limits": rollout.limits,
+        "error_budget": rollout.error_budget, "breaker": rollout.breaker,
+    });
     audit(&mut tx, caller, "rollout.create", id, None, after).await?;
     tx.commit().await?;
     control.signals().wake_rollouts();

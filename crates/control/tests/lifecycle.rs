@@ -9,8 +9,8 @@ use tenantry_control::seeds::SeedChoice;
 use tenantry_control::tenants::{self, CreateTenant};
 use tenantry_control::{Caller, Control, ControlConfig, ControlError, migration_sets, operations, rollouts, routes};
 use tenantry_domain::{
-    Affinity, ClusterLimits, Endpoint, Isolation, Labels, OperationState, Overrides, RequestId, RolloutState, Scope,
-    ScopeSet, Secret, Tenancy, Tenant, TenantStatus,
+    Affinity, ClusterLimits, Endpoint, ErrorBudget, Isolation, Labels, OperationState, Overrides, RequestId,
+    RolloutState, Scope, ScopeSet, Secret, Tenancy, Tenant, TenantStatus, Waves,
 };
 use tenantry_fleet::{Fleet, FleetConfig};
 use tenantry_store::{Keyring, Store, StoreConfig};
@@ -74,7 +74,7 @@ impl Plane {
     async fn promote(&self, files: &[(&str, &str)]) {
         let files: Vec<_> = files.iter().map(|(name, sql)| ((*name).to_owned(), (*sql).to_owned())).collect();
         let (detail, _) = migration_sets::push(&self.control, &self.caller, "product", &files).await.unwrap();
-        let wish = rollouts::CreateRollout { migration_set: detail.set.id, concurrency: None };
+        let wish = rollouts::CreateRollout::new(detail.set.id);
         let rollout = rollouts::create(&self.control, &self.caller, wish).await.unwrap();
         let rollout = rollouts::wait(&self.control, &self.caller, rollout.id, PATIENCE).await.unwrap();
         assert_eq!(rollout.state, RolloutState::Succeeded, "{rollout:?}");
@@ -172,7 +172,8 @@ async fn a_rollout_brings_every_tenant_to_the_set_and_names_the_file_that_fails(
     ];
     let files: Vec<_> = broken.iter().map(|(name, sql)| ((*name).to_owned(), (*sql).to_owned())).collect();
     let (detail, _) = migration_sets::push(&plane.control, &plane.caller, "product", &files).await.unwrap();
-    let wish = rollouts::CreateRollout { migration_set: detail.set.id, concurrency: Some(2) };
+    let waves = Some(Waves::single(ErrorBudget::default()).into());
+    let wish = rollouts::CreateRollout { waves, concurrency: Some(2), ..rollouts::CreateRollout::new(detail.set.id) };
     let rollout = rollouts::create(&plane.control, &plane.caller, wish).await.unwrap();
     let rollout = rollouts::wait(&plane.control, &plane.caller, rollout.id, PATIENCE).await.unwrap();
     assert_eq!((rollout.state, rollout.counts.failed), (RolloutState::Failed, 2));

@@ -94,9 +94,10 @@ impl Store {
         Ok(page.page(targets, |target: &RolloutTarget| target.tenant.to_string()))
     }
 
-    /// Takes up to `most` targets for this owner: pending ones, and those whose worker's lease ran out. A queued rollout
-    /// runs from its first claim on; of a rollout that is neither queued nor running there is nothing to claim. Targets
-    /// whose tenant lives in no home any more are skipped.
+    /// Takes up to `most` targets for this owner: pending ones of the waves that have begun, and those whose worker's lease
+    /// ran out, as far as the rollout's limits over all replicas leave room. A queued rollout runs from its first claim on;
+    /// of a rollout that is stopped, or neither queued nor running, there is nothing to claim. Targets whose tenant lives
+    /// in no home any more are skipped.
     pub async fn claim_targets(
         &self,
         rollout: RolloutId,
@@ -105,21 +106,45 @@ impl Store {
         most: usize,
     ) -> Result<Vec<ClaimedTarget>, StoreError> {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let tx = self.begin().await?;
+        // Claims of one rollout follow each other, so that its limits hold over all replicas.
+        let sql = "UPDATE rollout SET state = 'running'
+                    WHERE id = $1 AND state IN ('queued', 'running') AND stop IS NULL";
+        if execute(tx.client()?, sql, &[&rollout.as_uuid()]).await? == 0 {
+            return Ok(Vec::new());
+        }
         let rows = query(
-            &*self.client().await?,
-            "WITH begun AS (
-                 UPDATE rollout SET state = 'running' WHERE id = $1 AND state = 'queued'
+            tx.client()?,
+            "WITH plan AS (
+                 SELECT wave, (limits->>'concurrency')::bigint AS concurrency,
+                        coalesce((limits->>'per_cluster')::bigint, 9223372036854775807) AS per_cluster,
+                        coalesce((limits->>'per_database')::bigint, 9223372036854775807) AS per_database
+                   FROM rollout WHERE id = $1
+             ), busy AS (
+                 SELECT cluster, database_name, count(*) AS targets FROM rollout_target
+                  WHERE rollout = $1 AND state = 'running' AND lease_until >= now() GROUP BY cluster, database_name
              ), free AS (
-                 SELECT target.tenant
-                   FROM rollout JOIN rollout_target AS target ON target.rollout = rollout.id
-                  WHERE rollout.id = $1 AND rollout.state IN ('queued', 'running')
-                    AND (target.state = 'pending' OR target.state = 'running' AND target.lease_until < now())
-                  ORDER BY target.wave, target.tenant LIMIT $4
-                    FOR UPDATE OF target SKIP LOCKED
+                 SELECT target.* FROM plan, cluster
+                  CROSS JOIN LATERAL (
+                        SELECT tenant, wave, cluster, database_name FROM rollout_target
+                         WHERE rollout = $1 AND cluster = cluster.id AND wave <= plan.wave
+                           AND (state = 'pending' OR state = 'running' AND lease_until < now())
+                         ORDER BY wave, tenant
+                         LIMIT greatest(0, least($4, plan.per_cluster - coalesce(
+                               (SELECT sum(targets)::bigint FROM busy WHERE busy.cluster = cluster.id), 0)))
+                           FOR UPDATE SKIP LOCKED) AS target
+             ), ranked AS (
+                 SELECT free.*, row_number() OVER (PARTITION BY free.cluster, free.database_name ORDER BY free.wave, free.tenant)
+                            + coalesce(busy.targets, 0) AS in_database
+                   FROM free LEFT JOIN busy ON busy.cluster = free.cluster AND busy.database_name = free.database_name
+             ), chosen AS (
+                 SELECT ranked.tenant FROM ranked, plan WHERE in_database <= plan.per_database
+                  ORDER BY ranked.wave, ranked.tenant
+                  LIMIT greatest(0, least($4, (SELECT concurrency FROM plan) - (SELECT coalesce(sum(targets), 0)::bigint FROM busy)))
              ), place AS (
-                 SELECT free.tenant, home.id AS home, home.cluster
-                   FROM free
-                   LEFT JOIN placement ON placement.tenant = free.tenant AND placement.until IS NULL
+                 SELECT chosen.tenant, home.id AS home, home.cluster
+                   FROM chosen
+                   LEFT JOIN placement ON placement.tenant = chosen.tenant AND placement.until IS NULL
                    LEFT JOIN home ON home.id = placement.home
              )
              UPDATE rollout_target
@@ -129,10 +154,11 @@ impl Store {
                     updated_at = now()
                FROM place
               WHERE rollout_target.rollout = $1 AND rollout_target.tenant = place.tenant
-             RETURNING rollout_target.tenant, home, cluster, from_version",
+             RETURNING rollout_target.tenant, home, place.cluster, from_version",
             &[&rollout.as_uuid(), &owner, &lease.as_secs_f64(), &most],
         )
         .await?;
+        tx.commit().await?;
         let mut claimed = Vec::with_capacity(rows.len());
         for row in &rows {
             if let Some(home) = get::<Option<Uuid>>(row, "home")? {
@@ -157,19 +183,20 @@ impl Store {
         )
         .await
     }
+}
 
-    /// Writes what came of claimed targets in one transaction: the targets, the schema versions of tenants and homes,
-    /// and news for routers. A result whose claim went to somebody else is dropped; how many were taken is returned.
+impl Tx {
+    /// Writes what came of claimed targets: the targets, the schema versions of tenants and homes, and news for routers. A
+    /// result whose claim went to somebody else is dropped; the tenants of those taken are returned.
     pub async fn finish_targets(
-        &self,
+        &mut self,
         rollout: RolloutId,
         owner: Uuid,
         results: &[TargetResult],
-    ) -> Result<u64, StoreError> {
-        let mut tx = self.begin().await?;
-        let taken = write_results(tx.client()?, rollout, owner, results).await?;
-        let changed = raise_versions(tx.client()?, results, &taken).await?;
-        announce(tx.client()?, rollout).await?;
+    ) -> Result<Vec<TenantId>, StoreError> {
+        let taken = write_results(self.client()?, rollout, owner, results).await?;
+        let changed = raise_versions(self.client()?, results, &taken).await?;
+        announce(self.client()?, rollout).await?;
         let event = NewEvent {
             kind: EventKind::TenantMigrated,
             tenant: None,
@@ -177,19 +204,16 @@ impl Store {
             operation: None,
             detail: json!({ "rollout": rollout }),
         };
-        tx.emit_to_all(&event, &changed).await?;
+        self.emit_to_all(&event, &changed).await?;
         for tenant in changed {
-            tx.touch_route(tenant).await?;
+            self.touch_route(tenant).await?;
         }
-        tx.commit().await?;
-        u64::try_from(taken.len()).map_err(StoreError::internal)
+        Ok(taken.into_iter().map(TenantId::new).collect())
     }
-}
 
-impl Tx {
     /// Makes every tenant that lives in a home a target, unless it is one already; says how many are new. Tenants that
     /// have the version are `already` there and are never connected to. One that was skipped because it was going away,
-    /// and was restored since, is a target again.
+    /// and was restored since, is a target again. New ones are in the last wave.
     pub async fn add_targets(&self, rollout: RolloutId) -> Result<u64, StoreError> {
         let back = execute(
             self.client()?,
@@ -203,12 +227,14 @@ impl Tx {
         .await?;
         let new = execute(
             self.client()?,
-            "INSERT INTO rollout_target (rollout, tenant, state, from_version, to_version)
-             SELECT rollout.id, tenant.id,
+            "INSERT INTO rollout_target (rollout, tenant, wave, cluster, database_name, state, from_version, to_version)
+             SELECT rollout.id, tenant.id, jsonb_array_length(rollout.waves) - 1, home.cluster, home.database_name,
                     CASE WHEN tenant.schema_version >= latest_version THEN 'already' ELSE 'pending' END,
                     tenant.schema_version,
                     CASE WHEN tenant.schema_version >= latest_version THEN tenant.schema_version END
                FROM rollout JOIN migration_set ON migration_set.id = rollout.migration_set, tenant
+               JOIN placement ON placement.tenant = tenant.id AND placement.until IS NULL
+               JOIN home ON home.id = placement.home
               WHERE rollout.id = $1 AND tenant.status IN ('active', 'suspended', 'moving')
                 AND NOT EXISTS (SELECT FROM rollout_target known WHERE known.rollout = $1 AND known.tenant = tenant.id)
              ON CONFLICT (rollout, tenant) DO NOTHING",

@@ -1,16 +1,24 @@
-//! The tables `rollout` and `rollout_target`.
+//! The table `rollout`.
+
+use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::json;
-use tenantry_domain::{MigrationSetId, RolloutId, RolloutState, SchemaVersion};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tenantry_domain::{
+    ErrorBudget, FailureStreak, MigrationSetId, RolloutId, RolloutState, RolloutStop, SchemaVersion, Waves,
+};
 use tokio_postgres::Row;
 
 use crate::connection::Connection;
 use crate::cursor::{Page, PageRequest};
 use crate::error::StoreError;
-use crate::row::{count, execute, get, parsed, query, query_one, query_opt};
+use crate::rollout_waves::count_targets;
+use crate::row::{execute, get, json, parsed, query, query_one, query_opt, to_json};
 use crate::store::Store;
 use crate::transaction::Tx;
+
 /// A rollout to be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRollout {
@@ -18,8 +26,27 @@ pub struct NewRollout {
     pub id: RolloutId,
     /// The set that the fleet is brought to.
     pub migration_set: MigrationSetId,
-    /// How many tenants at the same time.
+    /// In which order.
+    pub waves: Waves,
+    /// How hard it may work.
+    pub limits: RolloutLimits,
+    /// How many failures it bears, over all waves.
+    pub error_budget: ErrorBudget,
+    /// After how many targets in a row with the same SQLSTATE it stops.
+    pub breaker: Option<u32>,
+}
+
+/// How many targets are migrated at the same time, by all replicas together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutLimits {
+    /// In all.
     pub concurrency: u32,
+    /// On one cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_cluster: Option<u32>,
+    /// In one database, which matters to tenants that share one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_database: Option<u32>,
 }
 
 /// How many targets there are in each state.
@@ -41,6 +68,19 @@ pub struct RolloutCounts {
     pub skipped: u32,
 }
 
+impl RolloutCounts {
+    /// Together with others.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.pending += other.pending;
+        self.running += other.running;
+        self.applied += other.applied;
+        self.already += other.already;
+        self.failed += other.failed;
+        self.parked += other.parked;
+        self.skipped += other.skipped;
+    }
+}
+
 /// A rollout with its counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RolloutRecord {
@@ -52,45 +92,83 @@ pub struct RolloutRecord {
     pub target_version: SchemaVersion,
     /// Where it stands.
     pub state: RolloutState,
-    /// How many tenants at the same time.
-    pub concurrency: u32,
+    /// Its waves, in order.
+    pub waves: Waves,
+    /// The wave under way, from 0.
+    pub wave: u32,
+    /// Since when the wave under way has nothing left to do.
+    pub wave_through_at: Option<Timestamp>,
+    /// How hard it may work.
+    pub limits: RolloutLimits,
+    /// How many failures it bears, over all waves.
+    pub error_budget: ErrorBudget,
+    /// After how many targets in a row with the same SQLSTATE it stops.
+    pub breaker: Option<u32>,
+    /// Why it begins no more targets.
+    pub stop: Option<RolloutStop>,
     /// Its targets by state.
     pub counts: RolloutCounts,
+    /// The same for each wave.
+    pub wave_counts: Vec<RolloutCounts>,
     /// Begun at.
     pub created_at: Timestamp,
     /// Ended at.
     pub finished_at: Option<Timestamp>,
 }
 
-/// Whether a rollout has come to its end.
+impl RolloutRecord {
+    /// Where the wave under way is through and bakes: when the next one begins.
+    pub fn bakes_until(&self) -> Option<Timestamp> {
+        let wave = self.waves.as_slice().get(usize::try_from(self.wave).ok()?)?;
+        Some(self.wave_through_at? + Duration::from_secs(wave.bake_seconds.into()))
+    }
+}
+
+/// What decides whether a rollout goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolloutPlan {
+    /// Its waves, in order.
+    pub waves: Waves,
+    /// How many failures it bears, over all waves.
+    pub error_budget: ErrorBudget,
+    /// After how many targets in a row with the same SQLSTATE it stops.
+    pub breaker: Option<u32>,
+    /// What came last.
+    pub streak: FailureStreak,
+    /// Why it begins no more targets.
+    pub stop: Option<RolloutStop>,
+}
+
+/// What is left to do before a rollout has come to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RolloutEnd {
+pub struct RolloutRest {
     /// There are targets to migrate, or tenants being born that will be.
-    Open,
-    /// It ended in this state.
-    Ended(RolloutState),
+    pub is_open: bool,
+    /// Some target could not be migrated.
+    pub has_failed: bool,
 }
 
 const SELECT: &str = "
-    SELECT rollout.id, rollout.migration_set, rollout.state, (rollout.limits->>'concurrency')::bigint AS concurrency,
-           rollout.created_at, rollout.finished_at, migration_set.latest_version,
-           counts.pending, counts.running, counts.applied, counts.already, counts.failed, counts.parked, counts.skipped
-      FROM rollout
-      JOIN migration_set ON migration_set.id = rollout.migration_set
-     CROSS JOIN LATERAL (
-           SELECT count(*) FILTER (WHERE state = 'pending') AS pending, count(*) FILTER (WHERE state = 'running') AS running,
-                  count(*) FILTER (WHERE state = 'applied') AS applied, count(*) FILTER (WHERE state = 'already') AS already,
-                  count(*) FILTER (WHERE state = 'failed') AS failed, count(*) FILTER (WHERE state = 'parked') AS parked,
-                  count(*) FILTER (WHERE state = 'skipped') AS skipped
-             FROM rollout_target WHERE rollout = rollout.id) AS counts";
+    SELECT rollout.*, migration_set.latest_version
+      FROM rollout JOIN migration_set ON migration_set.id = rollout.migration_set";
 
 impl Tx {
     /// Records a rollout without targets. `Conflict` while another is unfinished.
     pub async fn insert_rollout(&self, rollout: &NewRollout) -> Result<(), StoreError> {
         let client = self.client()?;
-        let limits = json!({ "concurrency": rollout.concurrency });
-        let sql = "INSERT INTO rollout (id, migration_set, limits) VALUES ($1, $2, $3)";
-        execute(client, sql, &[&rollout.id.as_uuid(), &rollout.migration_set.as_str(), &limits]).await?;
+        execute(
+            client,
+            "INSERT INTO rollout (id, migration_set, waves, limits, error_budget, breaker) VALUES ($1, $2, $3, $4, $5, $6)",
+            &[
+                &rollout.id.as_uuid(),
+                &rollout.migration_set.as_str(),
+                &to_json(&rollout.waves)?,
+                &to_json(&rollout.limits)?,
+                &to_json(&rollout.error_budget)?,
+                &rollout.breaker.map(i32::try_from).transpose().map_err(StoreError::internal)?,
+            ],
+        )
+        .await?;
         announce(client, rollout.id).await
     }
 
@@ -101,13 +179,30 @@ impl Tx {
         rollout(client, id).await
     }
 
+    /// The same without looking at its targets.
+    pub async fn lock_rollout_plan(&self, id: RolloutId) -> Result<RolloutPlan, StoreError> {
+        let sql = "SELECT waves, error_budget, breaker, streak, stop FROM rollout WHERE id = $1 FOR UPDATE";
+        let row = query_opt(self.client()?, sql, &[&id.as_uuid()]).await?;
+        let row = row.ok_or_else(|| StoreError::NotFound { what: "rollout", name: id.to_string() })?;
+        Ok(RolloutPlan {
+            waves: json(&row, "waves")?,
+            error_budget: json(&row, "error_budget")?,
+            breaker: breaker(&row)?,
+            streak: known(&row, "streak")?.unwrap_or_default(),
+            stop: known(&row, "stop")?,
+        })
+    }
+
     /// Changes where a rollout stands. Queued again after a failure, its failed targets are taken up; aborted, those
     /// that were not begun are skipped.
     pub async fn change_rollout(&self, id: RolloutId, state: RolloutState) -> Result<(), StoreError> {
         let client = self.client()?;
         let changed = execute(
             client,
-            "UPDATE rollout SET state = $2, finished_at = CASE WHEN $3 THEN now() END WHERE id = $1",
+            "UPDATE rollout SET state = $2, finished_at = CASE WHEN $3 THEN now() END,
+                    stop = CASE WHEN $2 <> 'queued' THEN stop END,
+                    streak = CASE WHEN $2 <> 'queued' THEN streak END
+              WHERE id = $1",
             &[&id.as_uuid(), &state.as_str(), &state.is_finished()],
         )
         .await?;
@@ -129,40 +224,61 @@ impl Tx {
         announce(client, id).await
     }
 
-    /// Ends the rollout if nothing is left to migrate, and promotes its set if nothing failed. The promoted set stays
-    /// locked to the end of the transaction, so that no provision that begins meanwhile starts with an older one.
-    /// A provision that is parked does not hold the end up: its tenant is not served, and is behind when it comes.
-    pub async fn end_rollout(&self, id: RolloutId) -> Result<RolloutEnd, StoreError> {
+    /// Notes what came last, and why no more targets are begun, if that is so.
+    pub async fn note_failures(
+        &self,
+        id: RolloutId,
+        streak: &FailureStreak,
+        stop: Option<&RolloutStop>,
+    ) -> Result<(), StoreError> {
+        let sql = "UPDATE rollout SET streak = $2, stop = $3 WHERE id = $1";
+        execute(self.client()?, sql, &[&id.as_uuid(), &to_json(streak)?, &stop.map(to_json).transpose()?]).await?;
+        Ok(())
+    }
+
+    /// What is left to do, new tenants included. The promoted set stays locked to the end of the transaction, so that no
+    /// provision that begins meanwhile starts with an older one. A provision that is parked does not hold the end up: its
+    /// tenant is not served, and is behind when it comes.
+    pub async fn rest_of_rollout(&self, id: RolloutId) -> Result<RolloutRest, StoreError> {
         let client = self.client()?;
         self.lock_promotion().await?;
         self.add_targets(id).await?;
         let row = query_one(
             client,
-            "SELECT rollout.migration_set, target.latest_version,
-                    EXISTS (SELECT FROM rollout_target WHERE rollout = $1 AND state IN ('pending', 'running')) AS is_open,
-                    EXISTS (SELECT FROM rollout_target WHERE rollout = $1 AND state IN ('failed', 'parked')) AS has_failed,
-                    EXISTS (SELECT FROM tenant
-                              JOIN operation ON operation.id = tenant.operation AND operation.state NOT IN ('parked', 'failed')
-                              JOIN home ON home.tenant = tenant.id AND home.state IN ('planned', 'claimed')
-                              LEFT JOIN migration_set AS its ON its.id = home.migration_set
-                             WHERE tenant.status = 'provisioning'
-                               AND coalesce(its.latest_version, 0) < target.latest_version) AS is_awaited,
-                    coalesce((SELECT latest_version FROM promotion JOIN migration_set AS now ON now.id = promotion.migration_set), -1)
+            "SELECT EXISTS (SELECT FROM rollout_target WHERE rollout = $1 AND state IN ('pending', 'running'))
+                    OR EXISTS (SELECT FROM tenant
+                                 JOIN operation ON operation.id = tenant.operation AND operation.state NOT IN ('parked', 'failed')
+                                 JOIN home ON home.tenant = tenant.id AND home.state IN ('planned', 'claimed')
+                                 LEFT JOIN migration_set AS its ON its.id = home.migration_set
+                                WHERE tenant.status = 'provisioning'
+                                  AND coalesce(its.latest_version, 0) < target.latest_version) AS is_open,
+                    EXISTS (SELECT FROM rollout_target WHERE rollout = $1 AND state IN ('failed', 'parked')) AS has_failed
+               FROM rollout JOIN migration_set AS target ON target.id = rollout.migration_set
+              WHERE rollout.id = $1",
+            &[&id.as_uuid()],
+        )
+        .await?;
+        Ok(RolloutRest { is_open: get(&row, "is_open")?, has_failed: get(&row, "has_failed")? })
+    }
+
+    /// Lets new tenants start with the rollout's set, unless they start with a later one already.
+    pub async fn promote_set_of_rollout(&self, id: RolloutId) -> Result<(), StoreError> {
+        self.lock_promotion().await?;
+        let row = query_one(
+            self.client()?,
+            "SELECT rollout.migration_set,
+                    coalesce((SELECT latest_version FROM promotion
+                                JOIN migration_set AS now ON now.id = promotion.migration_set), -1)
                         <= target.latest_version AS is_ahead
                FROM rollout JOIN migration_set AS target ON target.id = rollout.migration_set
               WHERE rollout.id = $1",
             &[&id.as_uuid()],
         )
         .await?;
-        if get::<bool>(&row, "is_open")? || get::<bool>(&row, "is_awaited")? {
-            return Ok(RolloutEnd::Open);
-        }
-        let state = if get::<bool>(&row, "has_failed")? { RolloutState::Failed } else { RolloutState::Succeeded };
-        if state == RolloutState::Succeeded && get::<bool>(&row, "is_ahead")? {
+        if get::<bool>(&row, "is_ahead")? {
             self.promote(&parsed(&row, "migration_set")?).await?;
         }
-        self.change_rollout(id, state).await?;
-        Ok(RolloutEnd::Ended(state))
+        Ok(())
     }
 }
 
@@ -174,15 +290,18 @@ impl Store {
 
     /// The rollout that workers carry out now, if there is one.
     pub async fn open_rollout(&self) -> Result<Option<RolloutRecord>, StoreError> {
+        let client = self.client().await?;
         let sql = format!("{SELECT} WHERE rollout.finished_at IS NULL AND rollout.state IN ('queued', 'running')");
-        query_opt(&*self.client().await?, &sql, &[]).await?.as_ref().map(read).transpose()
+        let Some(row) = query_opt(&client, &sql, &[]).await? else { return Ok(None) };
+        counted(&client, &[row]).await.map(|mut rollouts| rollouts.pop())
     }
 
     /// A page of rollouts, newest first.
     pub async fn rollouts(&self, page: &PageRequest) -> Result<Page<RolloutRecord>, StoreError> {
         let sql = format!("{SELECT} WHERE $1::uuid IS NULL OR rollout.id < $1 ORDER BY rollout.id DESC LIMIT $2");
-        let rows = query(&*self.client().await?, &sql, &[&page.after_id()?, &page.probe()]).await?;
-        let rollouts = rows.iter().map(read).collect::<Result<_, _>>()?;
+        let client = self.client().await?;
+        let rows = query(&client, &sql, &[&page.after_id()?, &page.probe()]).await?;
+        let rollouts = counted(&client, &rows).await?;
         Ok(page.page(rollouts, |rollout: &RolloutRecord| rollout.id.to_string()))
     }
 }
@@ -193,26 +312,44 @@ pub(crate) async fn announce(client: &Connection, id: RolloutId) -> Result<(), S
 
 async fn rollout(client: &Connection, id: RolloutId) -> Result<RolloutRecord, StoreError> {
     let row = query_opt(client, &format!("{SELECT} WHERE rollout.id = $1"), &[&id.as_uuid()]).await?;
-    row.as_ref().map(read).transpose()?.ok_or_else(|| StoreError::NotFound { what: "rollout", name: id.to_string() })
+    let row = row.ok_or_else(|| StoreError::NotFound { what: "rollout", name: id.to_string() })?;
+    let counted = counted(client, &[row]).await?.pop();
+    counted.ok_or_else(|| StoreError::internal("a rollout was lost while it was counted"))
+}
+
+/// Rollouts with the counts of their targets.
+async fn counted(client: &Connection, rows: &[Row]) -> Result<Vec<RolloutRecord>, StoreError> {
+    let mut rollouts = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    count_targets(client, &mut rollouts).await?;
+    Ok(rollouts)
 }
 
 fn read(row: &Row) -> Result<RolloutRecord, StoreError> {
+    let waves: Waves = json(row, "waves")?;
     Ok(RolloutRecord {
         id: RolloutId::new(get(row, "id")?),
         migration_set: parsed(row, "migration_set")?,
         target_version: SchemaVersion(get(row, "latest_version")?),
         state: parsed(row, "state")?,
-        concurrency: count(row, "concurrency")?,
-        counts: RolloutCounts {
-            pending: count(row, "pending")?,
-            running: count(row, "running")?,
-            applied: count(row, "applied")?,
-            already: count(row, "already")?,
-            failed: count(row, "failed")?,
-            parked: count(row, "parked")?,
-            skipped: count(row, "skipped")?,
-        },
+        wave: u32::try_from(get::<i32>(row, "wave")?).map_err(StoreError::internal)?,
+        wave_through_at: get(row, "wave_through_at")?,
+        limits: json(row, "limits")?,
+        error_budget: json(row, "error_budget")?,
+        breaker: breaker(row)?,
+        stop: known(row, "stop")?,
+        counts: RolloutCounts::default(),
+        wave_counts: vec![RolloutCounts::default(); waves.as_slice().len()],
+        waves,
         created_at: get(row, "created_at")?,
         finished_at: get(row, "finished_at")?,
     })
+}
+
+fn breaker(row: &Row) -> Result<Option<u32>, StoreError> {
+    get::<Option<i32>>(row, "breaker")?.map(u32::try_from).transpose().map_err(StoreError::internal)
+}
+
+/// A `jsonb` column that may be null.
+fn known<T: DeserializeOwned>(row: &Row, column: &str) -> Result<Option<T>, StoreError> {
+    get::<Option<Value>>(row, column)?.map(serde_json::from_value).transpose().map_err(StoreError::internal)
 }

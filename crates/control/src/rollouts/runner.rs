@@ -9,19 +9,17 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use serde_json::json;
-use tenantry_domain::{RolloutState, TargetState};
+use tenantry_domain::TargetState;
 use tenantry_migration_set::MigrationSet;
-use tenantry_store::{ClaimedTarget, RolloutEnd, RolloutRecord, StoreError, TargetResult};
+use tenantry_store::{ClaimedTarget, RolloutRecord, TargetResult};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{Instrument, info, info_span, warn};
+use tracing::{Instrument, info_span, warn};
 
-use super::target;
+use super::{progress, target};
 use crate::control::Control;
 use crate::error::ControlError;
 use crate::migration_sets;
-use crate::reconcilers::templates;
-use crate::warm_pool;
 
 /// Looks at least this often for a rollout, in case news was lost.
 const POLL: Duration = Duration::from_secs(5);
@@ -71,7 +69,7 @@ async fn carry_out(control: &Control, rollout: &RolloutRecord, stop: &Cancellati
     let config = control.config();
     let mut running = FuturesUnordered::new();
     let mut results: Vec<TargetResult> = Vec::new();
-    let concurrency = usize::try_from(rollout.concurrency).unwrap_or(1).max(1);
+    let concurrency = usize::try_from(rollout.limits.concurrency).unwrap_or(1).max(1);
     let mut flush = tokio::time::interval(FLUSH);
     let mut renew = tokio::time::interval(config.lease / 3);
     let mut out_of_time = std::pin::pin!(async {
@@ -87,8 +85,8 @@ async fn carry_out(control: &Control, rollout: &RolloutRecord, stop: &Cancellati
             }
         }
         if running.is_empty() {
-            write(control, rollout, &mut results).await?;
-            if stop.is_cancelled() || settle(control, rollout).await? {
+            progress::write(control, rollout.id, &mut results).await?;
+            if stop.is_cancelled() || progress::settle(control, rollout.id).await? {
                 return Ok(());
             }
             tokio::select! {
@@ -104,14 +102,15 @@ async fn carry_out(control: &Control, rollout: &RolloutRecord, stop: &Cancellati
                 results.push(result);
                 Ok(())
             }
-            () = &mut out_of_time => return write(control, rollout, &mut results).await,
-            _ = flush.tick() => write(control, rollout, &mut results).await,
+            () = &mut out_of_time => return progress::write(control, rollout.id, &mut results).await,
+            _ = flush.tick() => progress::write(control, rollout.id, &mut results).await,
             _ = renew.tick() => {
                 let renewed = control.store().renew_targets(rollout.id, config.replica, config.lease).await;
                 renewed.map(drop).map_err(ControlError::from)
             }
         };
-        let written = if results.len() >= BATCH { write(control, rollout, &mut results).await } else { written };
+        let written =
+            if results.len() >= BATCH { progress::write(control, rollout.id, &mut results).await } else { written };
         if let Err(error) = written {
             warn!(%error, "the catalog does not take results; trying again");
         }
@@ -134,45 +133,4 @@ async fn begin(control: &Control, set: &Arc<MigrationSet>, target: ClaimedTarget
         error: Some(json!({ "message": "something failed inside; the log has the details" })),
         duration: Duration::ZERO,
     })
-}
-
-async fn write(
-    control: &Control,
-    rollout: &RolloutRecord,
-    results: &mut Vec<TargetResult>,
-) -> Result<(), ControlError> {
-    if results.is_empty() {
-        return Ok(());
-    }
-    control.store().finish_targets(rollout.id, control.config().replica, results).await?;
-    results.clear();
-    Ok(())
-}
-
-/// Whether there is nothing left to do here: decides the rollout's end when it has come.
-async fn settle(control: &Control, rollout: &RolloutRecord) -> Result<bool, ControlError> {
-    let tx = control.store().begin().await?;
-    let current = match tx.lock_rollout(rollout.id).await {
-        Ok(current) => current,
-        Err(StoreError::NotFound { .. }) => return Ok(true),
-        Err(error) => return Err(error.into()),
-    };
-    if !matches!(current.state, RolloutState::Queued | RolloutState::Running) {
-        return Ok(true);
-    }
-    // Locks the promoted set against provisions that begin now, so that "nobody is below" stays true at the commit.
-    match tx.end_rollout(rollout.id).await? {
-        RolloutEnd::Open => {
-            tx.commit().await?;
-            Ok(false)
-        }
-        RolloutEnd::Ended(state) => {
-            // New tenants may start with another set now.
-            tx.poke_reconciler(warm_pool::NAME).await?;
-            tx.poke_reconciler(templates::NAME).await?;
-            tx.commit().await?;
-            info!(state = %state, "the rollout has ended");
-            Ok(true)
-        }
-    }
 }

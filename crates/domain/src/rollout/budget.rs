@@ -209,9 +209,7 @@ mod tests {
         let rest = Wave { select: WaveSelection::All, bake_seconds: 0, error_budget: ErrorBudget::default() };
         let waves = Waves::new(vec![canary, rest]).unwrap();
         let total = ErrorBudget { targets: Some(3), percent: None };
-        let seen = |first, second| {
-            [WaveTally { targets: 5, failed: first }, WaveTally { targets: 95, failed: second }]
-        };
+        let seen = |first, second| [WaveTally { targets: 5, failed: first }, WaveTally { targets: 95, failed: second }];
         let due = |first, second, length| {
             let streak = FailureStreak { sqlstate: "42703".to_owned(), length };
             RolloutStop::due(&waves, total, Some(4), &seen(first, second), &streak)

@@ -138,7 +138,8 @@ impl Waves {
                     return Err(InvalidName::new("list of waves", "let `all` be the last wave", "all"));
                 }
                 WaveSelection::Percent(share) if share <= percent => {
-                    let rule = "let each percentage be larger than the one before: it is the share that is through then";
+                    let rule =
+                        "let each percentage be larger than the one before: it is the share that is through then";
                     return Err(InvalidName::new("list of waves", rule, &wave.select.to_string()));
                 }
                 WaveSelection::Percent(share) => percent = share,

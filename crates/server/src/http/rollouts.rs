@@ -11,13 +11,13 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::Stream;
 use tenantry_api::{
-    CreateRollout, ErrorBudget, ListQuery, ListTargets, Page, Rollout, RolloutCounts, RolloutLimits, RolloutTarget,
-    RolloutWave, WaitQuery,
+    BreakerLength, Concurrency, CreateRollout, CreateWave, ListQuery, ListTargets, Page, Rollout, RolloutCounts,
+    RolloutLimits, RolloutTarget, RolloutWave, WaitQuery,
 };
 use tenantry_control::records::{self, RolloutRecord};
 use tenantry_control::signals::{News, Signals};
 use tenantry_control::{Caller, Control, rollouts};
-use tenantry_domain::RolloutId;
+use tenantry_domain::{RolloutId, Wave};
 use tracing::warn;
 
 use super::auth::BearerToken;
@@ -35,7 +35,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// Start a rollout
 ///
-/// Brings every live tenant to a migration set. One rollout runs at a time. The set is promoted once it is through.
+/// Brings every live tenant to a migration set, wave by wave. One rollout runs at a time. The set is promoted, so that new
+/// tenants begin with it, once all waves before the last are through. Where more fails than an error budget bears, or the
+/// breaker opens, no more targets are begun, those that run are finished, and the rollout has failed; a retry goes on.
 #[utoipa::path(
     post,
     path = "/v1/rollouts",
@@ -61,9 +63,7 @@ pub(crate) async fn create(
     Query(query): Query<WaitQuery>,
     Json(body): Json<CreateRollout>,
 ) -> Result<Response, Refusal> {
-    let concurrency = body.concurrency.map(|concurrency| concurrency.get().into());
-    let wish = rollouts::CreateRollout { migration_set: body.migration_set, concurrency };
-    let mut rollout = rollouts::create(&control, &caller, wish).await?;
+    let mut rollout = rollouts::create(&control, &caller, wish(body)).await?;
     if let Some(wait) = query.wait {
         rollout = rollouts::wait(&control, &caller, rollout.id, wait.as_duration()).await?;
     }
@@ -269,27 +269,65 @@ fn follow(control: Control, caller: Caller, id: RolloutId) -> impl Stream<Item =
     }
 }
 
-/// Waves and error budgets cannot be asked for yet: there is one wave over all, and no failure stops the others.
+fn wish(body: CreateRollout) -> rollouts::CreateRollout {
+    let number = |limit: Concurrency| u32::from(limit.get());
+    let wave = |wave: CreateWave| Wave {
+        select: wave.select,
+        bake_seconds: wave.bake_seconds,
+        error_budget: wave.error_budget.into(),
+    };
+    rollouts::CreateRollout {
+        migration_set: body.migration_set,
+        waves: body.waves.map(|waves| waves.into_iter().map(wave).collect()),
+        error_budget: body.error_budget.into(),
+        breaker: body.breaker.map(BreakerLength::get),
+        concurrency: body.concurrency.map(number),
+        per_cluster: body.per_cluster.map(number),
+        per_database: body.per_database.map(number),
+    }
+}
+
 fn shown(rollout: RolloutRecord) -> Rollout {
-    let counts = rollout.counts;
+    let limit = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
+    let bakes_until = rollout.bakes_until();
+    let waves = rollout.waves.as_slice().iter().zip(&rollout.wave_counts);
     Rollout {
         id: rollout.id,
         migration_set: rollout.migration_set,
         state: rollout.state,
-        waves: vec![RolloutWave { share_percent: 100 }],
-        limits: RolloutLimits { concurrency: u16::try_from(rollout.concurrency).unwrap_or(u16::MAX) },
-        error_budget: ErrorBudget { targets: None },
-        counts: RolloutCounts {
-            pending: counts.pending.into(),
-            running: counts.running.into(),
-            applied: counts.applied.into(),
-            already: counts.already.into(),
-            failed: counts.failed.into(),
-            parked: counts.parked.into(),
-            skipped: counts.skipped.into(),
+        waves: waves
+            .map(|(wave, counts)| RolloutWave {
+                select: wave.select.clone(),
+                bake_seconds: wave.bake_seconds,
+                error_budget: wave.error_budget.into(),
+                counts: shown_counts(counts),
+            })
+            .collect(),
+        wave: rollout.wave,
+        bakes_until,
+        limits: RolloutLimits {
+            concurrency: limit(rollout.limits.concurrency),
+            per_cluster: rollout.limits.per_cluster.map(limit),
+            per_database: rollout.limits.per_database.map(limit),
         },
+        error_budget: rollout.error_budget.into(),
+        breaker: rollout.breaker,
+        stop: rollout.stop,
+        counts: shown_counts(&rollout.counts),
         created_at: rollout.created_at,
         finished_at: rollout.finished_at,
+    }
+}
+
+fn shown_counts(counts: &records::RolloutCounts) -> RolloutCounts {
+    RolloutCounts {
+        pending: counts.pending.into(),
+        running: counts.running.into(),
+        applied: counts.applied.into(),
+        already: counts.already.into(),
+        failed: counts.failed.into(),
+        parked: counts.parked.into(),
+        skipped: counts.skipped.into(),
     }
 }
 

@@ -3,17 +3,20 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tenantry_domain::{MigrationSetId, RolloutId, RolloutState, SchemaVersion, TargetState, Tenancy, TenantId};
+use tenantry_domain::{
+    ErrorBudget, MigrationSetId, RolloutId, RolloutState, SchemaVersion, TargetState, Tenancy, TenantId, Waves,
+};
 use tenantry_store::{
-    ClaimedTarget, NewRollout, PageRequest, RolloutEnd, RouteRef, StoreError, StoredMigration, TargetResult, TenantRef,
+    ClaimedTarget, NewRollout, PageRequest, RolloutLimits, RolloutRest, RouteRef, StoreError, StoredMigration,
+    TargetResult, TenantRef,
 };
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, Planned};
 
-const LEASE: Duration = Duration::from_mins(1);
+pub(crate) const LEASE: Duration = Duration::from_mins(1);
 
-async fn register(catalog: &Catalog, mark: u8, versions: i64) -> MigrationSetId {
+pub(crate) async fn register(catalog: &Catalog, mark: u8, versions: i64) -> MigrationSetId {
     let id = MigrationSetId::from_digest([mark; 32]);
     let migrations: Vec<StoredMigration> = (1..=versions)
         .map(|version| StoredMigration {
@@ -36,21 +39,52 @@ async fn register(catalog: &Catalog, mark: u8, versions: i64) -> MigrationSetId 
 
 async fn begin(catalog: &Catalog, set: &MigrationSetId) -> RolloutId {
     let id = RolloutId::new(Uuid::now_v7());
-    let tx = catalog.begin().await;
-    tx.insert_rollout(&NewRollout { id, migration_set: set.clone(), concurrency: 4 }).await.unwrap();
-    tx.add_targets(id).await.unwrap();
-    tx.commit().await.unwrap();
+    begin_with(catalog, &rollout(id, set, Waves::single(ErrorBudget::default()))).await;
     id
 }
 
-async fn end(catalog: &Catalog, rollout: RolloutId) -> RolloutEnd {
-    let tx = catalog.begin().await;
-    let outcome = tx.end_rollout(rollout).await.unwrap();
-    tx.commit().await.unwrap();
-    outcome
+pub(crate) fn rollout(id: RolloutId, set: &MigrationSetId, waves: Waves) -> NewRollout {
+    let limits = RolloutLimits { concurrency: 256, per_cluster: None, per_database: None };
+    let error_budget = ErrorBudget::default();
+    NewRollout { id, migration_set: set.clone(), waves, limits, error_budget, breaker: None }
 }
 
-fn applied(target: &ClaimedTarget, version: i64) -> TargetResult {
+pub(crate) async fn begin_with(catalog: &Catalog, rollout: &NewRollout) {
+    let tx = catalog.begin().await;
+    tx.insert_rollout(rollout).await.unwrap();
+    tx.add_targets(rollout.id).await.unwrap();
+    tx.assign_waves(rollout.id, &rollout.waves).await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+/// Ends it where nothing is left, and says as what.
+async fn end(catalog: &Catalog, rollout: RolloutId) -> Option<RolloutState> {
+    let tx = catalog.begin().await;
+    let rest = tx.rest_of_rollout(rollout).await.unwrap();
+    let state = match rest {
+        RolloutRest { is_open: true, .. } => None,
+        RolloutRest { has_failed: true, .. } => Some(RolloutState::Failed),
+        RolloutRest { .. } => {
+            tx.promote_set_of_rollout(rollout).await.unwrap();
+            Some(RolloutState::Succeeded)
+        }
+    };
+    if let Some(state) = state {
+        tx.change_rollout(rollout, state).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    state
+}
+
+/// How many results were taken.
+pub(crate) async fn finish(catalog: &Catalog, rollout: RolloutId, owner: Uuid, results: &[TargetResult]) -> usize {
+    let mut tx = catalog.begin().await;
+    let taken = tx.finish_targets(rollout, owner, results).await.unwrap();
+    tx.commit().await.unwrap();
+    taken.len()
+}
+
+pub(crate) fn applied(target: &ClaimedTarget, version: i64) -> TargetResult {
     TargetResult {
         tenant: target.tenant,
         home: target.home,
@@ -62,7 +96,7 @@ fn applied(target: &ClaimedTarget, version: i64) -> TargetResult {
     }
 }
 
-async fn tenants(catalog: &Catalog, count: usize) -> Vec<Planned> {
+pub(crate) async fn tenants(catalog: &Catalog, count: usize) -> Vec<Planned> {
     let cluster = catalog.cluster("one", Tenancy::Shared).await;
     let mut tenants = Vec::new();
     for number in 0..count {
@@ -84,17 +118,17 @@ async fn a_rollout_brings_the_fleet_to_a_set_and_promotes_it() {
     let mut first = catalog.store.claim_targets(rollout, one, LEASE, 3).await.unwrap();
     let second = catalog.store.claim_targets(rollout, two, LEASE, 10).await.unwrap();
     assert_eq!((first.len(), second.len()), (3, 2));
-    assert_eq!(end(&catalog, rollout).await, RolloutEnd::Open);
+    assert_eq!(end(&catalog, rollout).await, None);
     let before = catalog.store.feed_version().await.unwrap().current;
     let results: Vec<_> = first.drain(..).map(|target| applied(&target, 3)).collect();
     // What another owner holds is not this one's to finish.
-    assert_eq!(catalog.store.finish_targets(rollout, two, &results).await.unwrap(), 0);
-    assert_eq!(catalog.store.finish_targets(rollout, one, &results).await.unwrap(), 3);
+    assert_eq!(finish(&catalog, rollout, two, &results).await, 0);
+    assert_eq!(finish(&catalog, rollout, one, &results).await, 3);
     let results: Vec<_> = second.iter().map(|target| applied(target, 3)).collect();
-    assert_eq!(catalog.store.finish_targets(rollout, two, &results).await.unwrap(), 2);
+    assert_eq!(finish(&catalog, rollout, two, &results).await, 2);
     assert_eq!(catalog.store.feed_version().await.unwrap().current.0, before.0 + 5, "routers hear of each");
 
-    assert_eq!(end(&catalog, rollout).await, RolloutEnd::Ended(RolloutState::Succeeded));
+    assert_eq!(end(&catalog, rollout).await, Some(RolloutState::Succeeded));
     let record = catalog.store.rollout(rollout).await.unwrap();
     assert_eq!((record.counts.applied, record.state), (5, RolloutState::Succeeded));
     assert_eq!(catalog.store.promoted().await.unwrap().map(|it| it.id), Some(set));
@@ -118,12 +152,12 @@ async fn a_target_that_was_skipped_and_is_there_again_keeps_its_rollout_open() {
     let rollout = begin(&catalog, &set).await;
     let target = catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 1).await.unwrap().remove(0);
     let skipped = TargetResult { state: TargetState::Skipped, to_version: None, ..applied(&target, 3) };
-    catalog.store.finish_targets(rollout, Uuid::nil(), &[skipped]).await.unwrap();
-    assert_eq!(end(&catalog, rollout).await, RolloutEnd::Open);
+    finish(&catalog, rollout, Uuid::nil(), &[skipped]).await;
+    assert_eq!(end(&catalog, rollout).await, None);
     let again = catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 1).await.unwrap();
     assert_eq!(again, [target]);
-    catalog.store.finish_targets(rollout, Uuid::nil(), &[applied(&again[0], 3)]).await.unwrap();
-    assert_eq!(end(&catalog, rollout).await, RolloutEnd::Ended(RolloutState::Succeeded));
+    finish(&catalog, rollout, Uuid::nil(), &[applied(&again[0], 3)]).await;
+    assert_eq!(end(&catalog, rollout).await, Some(RolloutState::Succeeded));
 }
 
 #[tokio::test]
@@ -178,12 +212,12 @@ async fn tenants_that_have_the_version_are_never_claimed() {
     let first = begin(&catalog, &set).await;
     let claimed = catalog.store.claim_targets(first, Uuid::nil(), LEASE, 10).await.unwrap();
     let results: Vec<_> = claimed.iter().map(|target| applied(target, 3)).collect();
-    catalog.store.finish_targets(first, Uuid::nil(), &results).await.unwrap();
+    finish(&catalog, first, Uuid::nil(), &results).await;
     end(&catalog, first).await;
     let again = begin(&catalog, &set).await;
     assert_eq!(catalog.store.rollout(again).await.unwrap().counts.already, 2);
     assert!(catalog.store.claim_targets(again, Uuid::nil(), LEASE, 10).await.unwrap().is_empty());
-    assert_eq!(end(&catalog, again).await, RolloutEnd::Ended(RolloutState::Succeeded));
+    assert_eq!(end(&catalog, again).await, Some(RolloutState::Succeeded));
 }
 
 #[tokio::test]
@@ -199,8 +233,8 @@ async fn a_failed_target_fails_the_rollout_and_is_taken_up_by_a_retry() {
         error: Some(json!({ "message": "no" })),
         ..applied(&target, 1)
     };
-    catalog.store.finish_targets(rollout, Uuid::nil(), &[failed]).await.unwrap();
-    assert_eq!(end(&catalog, rollout).await, RolloutEnd::Ended(RolloutState::Failed));
+    finish(&catalog, rollout, Uuid::nil(), &[failed]).await;
+    assert_eq!(end(&catalog, rollout).await, Some(RolloutState::Failed));
     assert!(catalog.store.promoted().await.unwrap().is_none());
 
     let tx = catalog.begin().await;
@@ -208,8 +242,8 @@ async fn a_failed_target_fails_the_rollout_and_is_taken_up_by_a_retry() {
     tx.change_rollout(rollout, RolloutState::Queued).await.unwrap();
     tx.commit().await.unwrap();
     let target = catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 1).await.unwrap().remove(0);
-    catalog.store.finish_targets(rollout, Uuid::nil(), &[applied(&target, 1)]).await.unwrap();
-    assert_eq!(end(&catalog, rollout).await, RolloutEnd::Ended(RolloutState::Succeeded));
+    finish(&catalog, rollout, Uuid::nil(), &[applied(&target, 1)]).await;
+    assert_eq!(end(&catalog, rollout).await, Some(RolloutState::Succeeded));
     let targets = catalog.store.targets(rollout, &[], &PageRequest::default()).await.unwrap();
     assert_eq!((targets.items[0].attempts, targets.items[0].error.clone()), (2, None));
 }
@@ -224,8 +258,8 @@ async fn a_target_whose_worker_died_is_claimed_again_and_the_dead_ones_result_is
     let lost = catalog.store.claim_targets(rollout, dead, Duration::ZERO, 1).await.unwrap().remove(0);
     let target = catalog.store.claim_targets(rollout, alive, LEASE, 1).await.unwrap().remove(0);
     assert_eq!(lost, target);
-    assert_eq!(catalog.store.finish_targets(rollout, dead, &[applied(&lost, 1)]).await.unwrap(), 0);
-    assert_eq!(catalog.store.finish_targets(rollout, alive, &[applied(&target, 1)]).await.unwrap(), 1);
+    assert_eq!(finish(&catalog, rollout, dead, &[applied(&lost, 1)]).await, 0);
+    assert_eq!(finish(&catalog, rollout, alive, &[applied(&target, 1)]).await, 1);
 }
 
 #[tokio::test]
@@ -235,7 +269,7 @@ async fn one_rollout_runs_at_a_time_and_a_paused_one_gives_nothing_out() {
     let set = register(&catalog, 1, 1).await;
     let rollout = begin(&catalog, &set).await;
     let tx = catalog.begin().await;
-    let second = NewRollout { id: RolloutId::new(Uuid::now_v7()), migration_set: set, concurrency: 1 };
+    let second = self::rollout(RolloutId::new(Uuid::now_v7()), &set, Waves::standard());
     assert!(matches!(tx.insert_rollout(&second).await, Err(StoreError::Conflict { .. })));
     drop(tx);
     let tx = catalog.begin().await;
@@ -266,12 +300,12 @@ async fn tenants_born_during_a_rollout_become_targets_and_gone_ones_are_skipped(
     tx.commit().await.unwrap();
     assert!(catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 5).await.unwrap().is_empty());
     assert_eq!(catalog.store.rollout(rollout).await.unwrap().counts.skipped, 1);
-    assert_eq!(end(&catalog, rollout).await, RolloutEnd::Open, "a tenant that is being born is waited for");
+    assert_eq!(end(&catalog, rollout).await, None, "a tenant that is being born is waited for");
 
     let mut tx = catalog.begin().await;
     crate::catalog::activate(&mut tx, unborn, SchemaVersion(0)).await;
     tx.commit().await.unwrap();
-    assert_eq!(end(&catalog, rollout).await, RolloutEnd::Open);
+    assert_eq!(end(&catalog, rollout).await, None);
     let born = catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 5).await.unwrap();
     let ids: Vec<TenantId> = born.iter().map(|target| target.tenant).collect();
     assert_eq!(ids, [unborn.tenant]);

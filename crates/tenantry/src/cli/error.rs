@@ -276,9 +276,11 @@ impl CliError {
 fn rollout_status(rollout: &Rollout) -> ExitStatus {
     match rollout.state {
         RolloutState::Failed => {
-            let unserved = rollout.counts.failed + rollout.counts.parked;
-            let exceeded = rollout.error_budget.targets.is_some_and(|budget| unserved > u64::from(budget));
-            if exceeded { ExitStatus::BudgetExceeded } else { ExitStatus::FailuresWithinBudget }
+            if rollout.stop.is_some() {
+                ExitStatus::BudgetExceeded
+            } else {
+                ExitStatus::FailuresWithinBudget
+            }
         }
         RolloutState::Paused => ExitStatus::Interrupted,
         RolloutState::Queued | RolloutState::Running | RolloutState::Succeeded | RolloutState::Aborted => {
@@ -317,6 +319,9 @@ fn reason_after_colon(error: Option<&Value>) -> String {
 }
 
 fn failures_after_colon(rollout: &Rollout) -> String {
+    if let Some(stop) = &rollout.stop {
+        return format!(": {stop}");
+    }
     match rollout.counts.failed + rollout.counts.parked {
         0 => String::new(),
         failures => format!(": {failures} of {} tenants could not be migrated", rollout.counts.total()),

@@ -158,7 +158,7 @@ async fn push_next(client: &Client) -> Result<MigrationSet, CliError> {
 }
 
 async fn roll_out(client: &Client, set: &MigrationSet, bar: &ProgressBar) -> Result<(), CliError> {
-    let wish = CreateRollout { migration_set: set.id.clone(), concurrency: None };
+    let wish = CreateRollout::new(set.id.clone());
     let mut rollout: Rollout = client.create_rollout(&wish).await?;
     while !rollout.state.is_finished() && rollout.state != RolloutState::Paused {
         tokio::time::sleep(LOOK).await;

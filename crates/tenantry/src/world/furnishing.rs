@@ -96,7 +96,7 @@ pub(super) async fn promote_sample(control: &Control) -> Result<(), WorldError> 
         .map(|(name, content)| ((*name).to_owned(), (*content).to_owned()))
         .collect();
     let (pushed, _) = migration_sets::push(control, &caller, SAMPLE_SET, &files).await?;
-    let wish = CreateRollout { migration_set: pushed.set.id, concurrency: None };
+    let wish = CreateRollout::new(pushed.set.id);
     let rollout = match rollouts::create(control, &caller, wish).await {
         // One was begun before the program last ended; it goes on by itself.
         Err(ControlError::Conflict { .. }) => return Ok(()),

@@ -1,18 +1,22 @@
 //! What each ending says, and which exit status it has.
 
 use tenantry_api::{ErrorBudget, Problem, RolloutCounts, RolloutLimits};
-use tenantry_domain::{MigrationSetId, OperationId, OperationKind, RolloutId};
+use tenantry_domain::{MigrationSetId, OperationId, OperationKind, RolloutId, RolloutStop};
 
 use super::*;
 
-fn rollout(state: RolloutState, failed: u64, budget: Option<u32>) -> CliError {
+fn rollout(state: RolloutState, failed: u64, stop: Option<RolloutStop>) -> CliError {
     CliError::Rollout(Box::new(Rollout {
         id: RolloutId::new(uuid::Uuid::nil()),
         migration_set: MigrationSetId::from_digest([0; 32]),
         state,
         waves: Vec::new(),
-        limits: RolloutLimits { concurrency: 8 },
-        error_budget: ErrorBudget { targets: budget },
+        wave: 0,
+        bakes_until: None,
+        limits: RolloutLimits { concurrency: 8, per_cluster: None, per_database: None },
+        error_budget: ErrorBudget::default(),
+        breaker: None,
+        stop,
         counts: RolloutCounts { applied: 5, failed, ..RolloutCounts::default() },
         created_at: jiff::Timestamp::UNIX_EPOCH,
         finished_at: None,
@@ -27,8 +31,8 @@ fn problem(code: Code) -> CliError {
 #[test]
 fn each_ending_has_its_exit_status() {
     assert_eq!(rollout(RolloutState::Failed, 2, None).exit_status(), ExitStatus::FailuresWithinBudget);
-    assert_eq!(rollout(RolloutState::Failed, 2, Some(2)).exit_status(), ExitStatus::FailuresWithinBudget);
-    assert_eq!(rollout(RolloutState::Failed, 2, Some(1)).exit_status(), ExitStatus::BudgetExceeded);
+    let stop = RolloutStop::WaveBudget { wave: 0, failed: 2 };
+    assert_eq!(rollout(RolloutState::Failed, 2, Some(stop)).exit_status(), ExitStatus::BudgetExceeded);
     assert_eq!(rollout(RolloutState::Paused, 0, None).exit_status(), ExitStatus::Interrupted);
     assert_eq!(rollout(RolloutState::Aborted, 0, None).exit_status(), ExitStatus::Failed);
     assert_eq!(problem(Code::MigrationRefused).exit_status(), ExitStatus::Refused);

@@ -6,11 +6,12 @@
 mod failures;
 mod rollout;
 mod set;
+mod wave;
 
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand};
-use tenantry_api::rollout::Concurrency;
+use tenantry_api::{BreakerLength, Concurrency, CreateWave, ErrorBudget};
 use tenantry_domain::{DisplayName, RolloutId};
 
 use super::error::CliError;
@@ -35,10 +36,15 @@ pub(crate) enum MigrateCommand {
     /// Bring all tenants to a migration set and wait for it
     #[command(after_help = examples!(
         "tenantry migrate apply --dir tenant-migrations",
-        "tenantry migrate apply --set 3f9a01c2 --concurrency 32 --no-wait",
+        "tenantry migrate apply --set 3f9a01c2 --concurrency 32 --per-cluster 8 --no-wait",
+        "tenantry migrate apply --dir tenant-migrations --wave label:tier=canary,bake=10m --wave 10%,budget=2 --wave all",
+        "",
+        "Without --wave: one tenant, then 1 %, then 10 %, then all, and the first failure stops. All at once, whatever",
+        "fails: --wave all,budget=any. New tenants begin with the set once all waves before the last are through.",
         "",
         "Exits with 0 when every tenant is there, 2 if the set is refused, 3 if some tenants failed, 4 if the error",
-        "budget is exceeded, 6 if interrupted: the rollout goes on, and `tenantry migrate watch` waits for it again.",
+        "budget is exceeded or the breaker opens, 6 if interrupted: the rollout goes on, and `tenantry migrate watch` waits",
+        "for it again.",
     ))]
     Apply(ApplyArguments),
     /// Show a rollout and the tenants that it could not migrate; the newest unless named
@@ -102,6 +108,22 @@ pub(crate) struct ApplyArguments {
     /// Most tenants that are migrated at the same time, 1 to 256; the control plane's default unless given
     #[arg(long, value_name = "NUMBER", value_parser = concurrency)]
     concurrency: Option<Concurrency>,
+    /// Most of them on one cluster
+    #[arg(long, value_name = "NUMBER", value_parser = concurrency)]
+    per_cluster: Option<Concurrency>,
+    /// Most of them in one database, which matters to tenants that share one
+    #[arg(long, value_name = "NUMBER", value_parser = concurrency)]
+    per_database: Option<Concurrency>,
+    /// A wave, in order: whom it takes (a number of tenants, 10% of all, label:KEY=VALUE, plan:NAME, region:NAME, all), how
+    /// long to wait behind it, and how many failures (a number, 2%, any) it bears: none unless given
+    #[arg(long = "wave", value_name = "SELECT[,bake=SPAN][,budget=BUDGET]", value_parser = wave::wave)]
+    waves: Vec<CreateWave>,
+    /// How many failures it bears over all waves: a number of tenants, a percentage, or any
+    #[arg(long, value_name = "BUDGET", default_value = "any", value_parser = wave::budget)]
+    error_budget: ErrorBudget,
+    /// Stop when so many tenants in a row fail with the same SQLSTATE
+    #[arg(long, value_name = "NUMBER", value_parser = breaker)]
+    breaker: Option<BreakerLength>,
     #[command(flatten)]
     waiting: WaitOptions,
 }
@@ -139,6 +161,11 @@ impl MigrateCommand {
             Self::Set { set } => set::show(context, &set).await,
         }
     }
+}
+
+fn breaker(text: &str) -> Result<BreakerLength, String> {
+    let number = text.parse::<u64>().map_err(|error| error.to_string())?;
+    BreakerLength::new(number).map_err(|error| error.to_string())
 }
 
 fn concurrency(text: &str) -> Result<Concurrency, String> {

@@ -9,7 +9,7 @@ use tenantry_domain::{RolloutId, RolloutState};
 use tokio::time::Instant;
 
 use super::failures::{self, Failure};
-use super::{ApplyArguments, RolloutArguments, WatchArguments, set};
+use super::{ApplyArguments, RolloutArguments, WatchArguments, set, wave};
 use crate::cli::Context;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
@@ -30,7 +30,15 @@ pub(super) async fn apply(context: &Context, arguments: ApplyArguments) -> Resul
         (None, Some(prefix)) => prefix.resolve(&client).await?,
         (None, None) => return Err(CliError::usage("name what to apply by --dir or --set")),
     };
-    let create = CreateRollout { migration_set, concurrency: arguments.concurrency };
+    let create = CreateRollout {
+        migration_set,
+        concurrency: arguments.concurrency,
+        per_cluster: arguments.per_cluster,
+        per_database: arguments.per_database,
+        waves: Some(arguments.waves).filter(|waves| !waves.is_empty()),
+        error_budget: arguments.error_budget,
+        breaker: arguments.breaker,
+    };
     let rollout = client.create_rollout(&create).await?;
     finish(context, &client, rollout, &arguments.waiting).await
 }
@@ -109,7 +117,7 @@ async fn finish(context: &Context, client: &Client, begun: Rollout, options: &Wa
             if rollout.state.is_finished() || rollout.state == RolloutState::Paused {
                 return Ok(rollout);
             }
-            progress.show(&rollout.counts);
+            progress.show(&rollout);
             tokio::time::sleep(pause).await;
             pause = (pause * 3 / 2).min(PAUSE_MAX);
         }
@@ -139,6 +147,10 @@ struct Status<'a> {
 fn show(output: Output, rollout: &Rollout, failures: &[Failure]) -> Result<(), CliError> {
     output.composed(&Status { rollout, failures }, |composition| {
         composition.object(rollout);
+        let waves = wave::of(rollout);
+        if waves.len() > 1 {
+            composition.list(&waves);
+        }
         if !failures.is_empty() {
             composition.list(failures);
         }
@@ -168,15 +180,20 @@ impl Progress {
         Self { bar, output, line_due: Instant::now() + LINE_INTERVAL }
     }
 
-    fn show(&mut self, counts: &RolloutCounts) {
+    fn show(&mut self, rollout: &Rollout) {
+        let counts = &rollout.counts;
+        let said = match rollout.waves.len() {
+            0 | 1 => describe(counts),
+            waves => format!("wave {} of {waves}: {}", rollout.wave + 1, describe(counts)),
+        };
         if !self.bar.is_hidden() {
             self.bar.set_length(counts.total());
             self.bar.set_position(counts.finished());
-            self.bar.set_message(describe(counts));
+            self.bar.set_message(said);
         } else if Instant::now() >= self.line_due {
             self.line_due = Instant::now() + LINE_INTERVAL;
             let (done, all) = (HumanCount(counts.finished()), HumanCount(counts.total()));
-            self.output.note(&format!("{done} of {all} tenants: {}", describe(counts)));
+            self.output.note(&format!("{done} of {all} tenants: {said}"));
         }
     }
 
@@ -186,7 +203,7 @@ impl Progress {
 }
 
 /// What there is to say about the counts, in a few words.
-fn describe(counts: &RolloutCounts) -> String {
+pub(super) fn describe(counts: &RolloutCounts) -> String {
     let words = [
         ("applied", counts.applied),
         ("already there", counts.already),
@@ -217,14 +234,20 @@ impl Tabular for Rollout {
     }
 
     fn fields(&self) -> Vec<(&'static str, Cell)> {
-        let budget = self.error_budget.targets.map_or_else(|| "any".to_owned(), |targets| targets.to_string());
+        let limit = |limit: Option<u16>| Cell::optional(limit);
         vec![
             ("rollout", Cell::new(self.id)),
             ("migration set", Cell::new(&self.migration_set)),
             ("state", Cell::state(self.state)),
             ("tenants", Cell::new(format!("{}: {}", self.counts.total(), describe(&self.counts)))),
             ("concurrency", Cell::new(self.limits.concurrency)),
-            ("failures allowed", Cell::new(budget)),
+            ("per cluster", limit(self.limits.per_cluster)),
+            ("per database", limit(self.limits.per_database)),
+            ("failures allowed", Cell::new(wave::said(self.error_budget))),
+            ("breaker", Cell::optional(self.breaker)),
+            ("wave", Cell::new(format!("{} of {}", self.wave + 1, self.waves.len()))),
+            ("bakes until", Cell::optional_time(self.bakes_until)),
+            ("stopped", Cell::optional(self.stop.as_ref())),
             ("created", Cell::time(self.created_at)),
             ("finished", Cell::optional_time(self.finished_at)),
             ("took", Cell::optional(took(self))),
