@@ -42,6 +42,10 @@ pub struct Migration {
     pub transactional: bool,
     /// `expand` or `contract`, if the file says so.
     pub phase: Option<String>,
+    /// Which version of the product's program it needs, in the words of its header `-- requires-app: …`, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = ">= 2.4")]
+    pub requires_app: Option<String>,
 }
 
 impl Migration {

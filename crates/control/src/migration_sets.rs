@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tenantry_domain::{Access, MigrationSetId, Scope};
 use tenantry_fleet::MigrationFailure;
-use tenantry_migration_set::{FINDINGS_MAX, Finding, MigrationSet, MigrationSetError, Rule};
+use tenantry_migration_set::{FINDINGS_MAX, Finding, MigrationSet, MigrationSetError, Rule, Severity};
 use tenantry_store::{AuditEntry, MigrationSetRecord, Page, PageRequest, StoredMigration};
 
 use crate::caller::Caller;
@@ -116,7 +116,7 @@ fn check_history(
             ),
             Some(_) => return None,
         };
-        Some(Finding { file, line: 1, column: 1, rule: Rule::AppliedFile, message })
+        Some(Finding { file, line: 1, column: 1, rule: Rule::AppliedFile, severity: Severity::Error, message })
     };
     let findings: Vec<Finding> = applied.iter().filter_map(broken).take(FINDINGS_MAX).collect();
     if findings.is_empty() {

@@ -1,6 +1,6 @@
 //! What use-cases take and return that the catalog defines, under one name, so that doors need not know the catalog.
 
-pub use tenantry_migration_set::Finding;
+pub use tenantry_migration_set::{Finding, requires_app};
 pub use tenantry_store::{
     AuditFilter, AuditRecord, ClusterChange, ClusterFilter, ClusterRef, ClusterRoute, DeliveryRecord, MasterKeyRecord,
     MigrationSetRecord, Operation, OperationEvent, OperationFilter, OrphanFilter, OrphanRecord, PAGE_MAX, Page,

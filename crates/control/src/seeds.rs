@@ -6,7 +6,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tenantry_domain::{Access, Scope, SeedId, SeedName, SeedRef};
 use tenantry_fleet::ApplyOptions;
-use tenantry_migration_set::{Finding, Migration, MigrationSet, Rule};
+use tenantry_migration_set::{Finding, Migration, MigrationSet, Rule, Severity};
 use tenantry_store::{AuditEntry, Page, PageRequest, SeedRecord, StoreError, Tx};
 
 use crate::caller::Caller;
@@ -148,6 +148,7 @@ pub(crate) fn check(name: &SeedName, sql: &str) -> Result<Migration, ControlErro
             line: 1,
             column: 1,
             rule: Rule::Header,
+            severity: Severity::Error,
             message: "a seed runs in one transaction, or a repetition would fill twice: remove `-- no-transaction`"
                 .to_owned(),
         }])),

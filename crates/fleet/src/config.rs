@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tenantry_migration_set::EXTENSIONS_DEFAULT;
+
 /// Bounds of everything that the fleet does. The default suits a control plane near its clusters.
 #[derive(Debug, Clone)]
 pub struct FleetConfig {
@@ -30,7 +32,7 @@ impl Default for FleetConfig {
             idle_connections: 8,
             idle_timeout: Duration::from_mins(2),
             application_name_prefix: "tenantry".to_owned(),
-            extensions: ["btree_gist", "citext", "pg_trgm", "pgcrypto"].map(str::to_owned).to_vec(),
+            extensions: EXTENSIONS_DEFAULT.map(str::to_owned).to_vec(),
         }
     }
 }

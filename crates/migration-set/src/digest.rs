@@ -23,6 +23,12 @@ pub(crate) fn identity(migrations: &[Migration]) -> MigrationSetId {
             Some(Phase::Contract) => b"contract",
         });
         digester.part(&Sha256::digest(migration.sql.as_bytes()));
+        // Only where there is one, so that sets of before it was known keep their identity. No version, with which the
+        // next migration begins, has as many bytes as the first part.
+        if let Some(requirement) = &migration.requires_app {
+            digester.part(b"requires-app");
+            digester.part(requirement.as_bytes());
+        }
     }
     MigrationSetId::from_digest(digester.0.finalize().into())
 }

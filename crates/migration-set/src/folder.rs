@@ -1,6 +1,7 @@
 //! Reads the files of a folder, within the limits.
 
 use crate::error::MigrationSetError;
+use crate::import::SourceFile;
 use crate::set::{FILE_BYTES_MAX, FILES_MAX, SET_BYTES_MAX};
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -12,7 +13,7 @@ const DEPTH_MAX: usize = 8;
 /// File names and contents, in the order of their paths.
 pub(crate) fn read(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, MigrationSetError> {
     let mut paths = Vec::new();
-    collect(folder, 0, &mut paths)?;
+    collect(folder, 0, &mut paths, |path| has_ending(path, "sql"))?;
     paths.sort();
     let mut files = Vec::with_capacity(paths.len());
     let mut total = 0_u64;
@@ -28,6 +29,28 @@ pub(crate) fn read(folder: &Path) -> Result<Vec<(String, Vec<u8>)>, MigrationSet
     Ok(files)
 }
 
+/// All files of a folder and of the folders in it, with their paths, in order: what may be text of a migration tool with
+/// its content, all else by name only.
+pub(crate) fn read_any(folder: &Path) -> Result<Vec<SourceFile>, MigrationSetError> {
+    let mut paths = Vec::new();
+    collect(folder, 0, &mut paths, |_| true)?;
+    paths.sort();
+    let mut files = Vec::with_capacity(paths.len());
+    let mut total = 0_u64;
+    for path in paths {
+        let is_text = ["sql", "toml", "conf"].iter().any(|ending| has_ending(&path, ending));
+        let content = if is_text { read_bounded(&path, &file_name(&path))? } else { Vec::new() };
+        total += content.len() as u64;
+        if total > SET_BYTES_MAX {
+            return Err(MigrationSetError::SetTooLarge { limit: SET_BYTES_MAX });
+        }
+        let within = path.strip_prefix(folder).unwrap_or(&path);
+        let parts: Vec<_> = within.components().map(|part| part.as_os_str().to_string_lossy().into_owned()).collect();
+        files.push(SourceFile { path: parts.join("/"), content });
+    }
+    Ok(files)
+}
+
 /// What the set is called when nothing else is said: the folder's own name.
 pub(crate) fn name(folder: &Path) -> String {
     let resolved = folder.canonicalize();
@@ -35,7 +58,16 @@ pub(crate) fn name(folder: &Path) -> String {
     file_name(folder)
 }
 
-fn collect(folder: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(), MigrationSetError> {
+fn has_ending(path: &Path, ending: &str) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(ending))
+}
+
+fn collect(
+    folder: &Path,
+    depth: usize,
+    paths: &mut Vec<PathBuf>,
+    wanted: fn(&Path) -> bool,
+) -> Result<(), MigrationSetError> {
     if depth > DEPTH_MAX {
         return Err(MigrationSetError::TooDeep { path: folder.to_owned(), limit: DEPTH_MAX });
     }
@@ -45,8 +77,8 @@ fn collect(folder: &Path, depth: usize, paths: &mut Vec<PathBuf>) -> Result<(), 
             continue;
         }
         if path.is_dir() {
-            collect(&path, depth + 1, paths)?;
-        } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("sql")) {
+            collect(&path, depth + 1, paths, wanted)?;
+        } else if wanted(&path) {
             if paths.len() == FILES_MAX {
                 return Err(MigrationSetError::TooManyFiles { limit: FILES_MAX });
             }
@@ -80,7 +112,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use crate::error::MigrationSetError;
-    use crate::finding::Rule;
+    use crate::rule::Rule;
     use crate::set::{FILE_BYTES_MAX, MigrationSet};
     use std::fs;
 

@@ -1,21 +1,35 @@
 //! What the comments at the top of a file declare.
 
-use crate::finding::{Finding, Rule};
+use crate::finding::Finding;
 use crate::lexer::{Lexer, Token, TokenKind};
 use crate::migration::Phase;
+use crate::rule::Rule;
 use crate::statement::Lines;
 
 /// The declared facts, with what holds when nothing is declared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) transactional: bool,
     pub(crate) phase: Option<Phase>,
+    pub(crate) requires_app: Option<String>,
+}
+
+/// How many characters a requirement may have: it is shown in tables.
+const REQUIREMENT_CHARACTERS_MAX: usize = 100;
+
+/// What the header `-- requires-app: …` of a file that was found good says.
+pub fn requires_app(sql: &str) -> Option<String> {
+    let comments = Lexer::new(sql).take_while(|token| !token.is_significant());
+    comments.filter_map(|token| Declaration::of(&token)).find_map(|declaration| match declaration {
+        Declaration::RequiresApp(requirement) => Some(requirement.to_owned()),
+        _ => None,
+    })
 }
 
 /// Reads the line comments before the first statement. A declaration further down would be silently without effect, so it
-/// is a finding, as are a second one and an unknown phase.
+/// is a finding, as are a second one, an unknown phase and a requirement that cannot be shown.
 pub(crate) fn read(file: &str, sql: &str, lines: &Lines<'_>, findings: &mut Vec<Finding>) -> Header {
-    let mut header = Header { transactional: true, phase: None };
+    let mut header = Header { transactional: true, phase: None, requires_app: None };
     let mut at_top = true;
     for token in Lexer::new(sql) {
         at_top &= !token.is_significant();
@@ -34,6 +48,16 @@ pub(crate) fn read(file: &str, sql: &str, lines: &Lines<'_>, findings: &mut Vec<
                 header.phase = phase;
                 phase.is_none().then_some("the phase is either expand or contract: write one of them")
             }
+            Declaration::RequiresApp(_) if header.requires_app.is_some() => {
+                Some("a file has one requirement: remove the other header")
+            }
+            Declaration::RequiresApp(requirement) => {
+                header.requires_app = Some(requirement.to_owned());
+                let is_shown = !requirement.is_empty()
+                    && requirement.chars().count() <= REQUIREMENT_CHARACTERS_MAX
+                    && !requirement.chars().any(char::is_control);
+                (!is_shown).then_some("say which version of the program this needs, in at most 100 characters")
+            }
         };
         if let Some(message) = problem {
             findings.push(Finding::new(file, lines.position(token.start), Rule::Header, message));
@@ -43,26 +67,33 @@ pub(crate) fn read(file: &str, sql: &str, lines: &Lines<'_>, findings: &mut Vec<
 }
 
 /// One header line; a phase that is not known is `None`.
-enum Declaration {
+enum Declaration<'a> {
     NoTransaction,
     Phase(Option<Phase>),
+    RequiresApp(&'a str),
 }
 
-impl Declaration {
-    fn of(token: &Token<'_>) -> Option<Self> {
+impl<'a> Declaration<'a> {
+    fn of(token: &Token<'a>) -> Option<Self> {
         if token.kind != TokenKind::LineComment {
             return None;
         }
-        let text = token.text.trim_start_matches('-').trim().to_ascii_lowercase();
-        if text == "no-transaction" {
+        let text = token.text.trim_start_matches('-').trim();
+        if text.eq_ignore_ascii_case("no-transaction") {
             return Some(Self::NoTransaction);
         }
-        let phase = text.strip_prefix("phase:")?.trim();
-        Some(Self::Phase(match phase {
-            "expand" => Some(Phase::Expand),
-            "contract" => Some(Phase::Contract),
-            _ => None,
-        }))
+        let (name, value) = text.split_once(':')?;
+        let value = value.trim();
+        if name.eq_ignore_ascii_case("requires-app") {
+            return Some(Self::RequiresApp(value));
+        }
+        name.eq_ignore_ascii_case("phase").then(|| {
+            Self::Phase(match value.to_ascii_lowercase().as_str() {
+                "expand" => Some(Phase::Expand),
+                "contract" => Some(Phase::Contract),
+                _ => None,
+            })
+        })
     }
 }
 
@@ -92,6 +123,26 @@ mod tests {
     fn a_file_without_headers_runs_in_a_transaction() {
         let (header, findings) = header("-- this needs no-transaction: it does not\nSELECT '-- no-transaction';");
         assert!(header.transactional && header.phase.is_none() && findings.is_empty());
+    }
+
+    #[test]
+    fn a_requirement_is_kept_as_it_was_written() {
+        let sql = "-- Requires-App:  Flights >= 2.4 (booking)\r\nSELECT 1;";
+        let (header, findings) = header(sql);
+        assert!(findings.is_empty());
+        assert_eq!(header.requires_app.as_deref(), Some("Flights >= 2.4 (booking)"));
+        assert_eq!(super::requires_app(sql), header.requires_app);
+        assert_eq!(super::requires_app("SELECT 1; -- requires-app: 2"), None);
+    }
+
+    #[test]
+    fn a_requirement_that_cannot_be_shown_is_found() {
+        let long = format!("-- requires-app: {}\nSELECT 1;", "9".repeat(101));
+        for sql in ["-- requires-app:\nSELECT 1;", "-- requires-app: \u{1b}[2J\nSELECT 1;", long.as_str()] {
+            assert_eq!(header(sql).1.len(), 1, "{sql}");
+        }
+        assert_eq!(header("-- requires-app: 1\n-- requires-app: 2\nSELECT 1;").1.len(), 1);
+        assert_eq!(header("SELECT 1;\n-- requires-app: 1").1.len(), 1);
     }
 
     #[test]

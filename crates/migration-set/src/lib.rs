@@ -17,20 +17,31 @@
 //! - The identity of a set is SHA-256 over, per migration in order: version, kind, name, checksum, whether it runs in a
 //!   transaction, phase, and the SHA-256 of the content.
 
+mod advice;
 mod digest;
 mod error;
 mod file_name;
 mod finding;
 mod folder;
 mod header;
+mod import;
 mod lexer;
 mod lint;
 mod migration;
+mod policy;
+mod rule;
+mod script;
 mod set;
+mod squawk;
 mod statement;
 
 pub use error::MigrationSetError;
-pub use finding::{Finding, Rule};
+pub use finding::{Finding, Severity};
+pub use header::requires_app;
+pub use import::{Import, ImportError, ImportTool, ImportedFile, SourceFile, SourceRemark};
 pub use migration::{Migration, MigrationKind, Phase};
-pub use set::{FILE_BYTES_MAX, FILES_MAX, FINDINGS_MAX, MigrationSet, SET_BYTES_MAX};
+pub use policy::{EXTENSIONS_DEFAULT, LintPolicy, POLICY_FILE, PolicyError};
+pub use rule::{Level, Rule, UnknownRule};
+pub use set::{FILE_BYTES_MAX, FILES_MAX, FINDINGS_MAX, LintReport, MigrationSet, SET_BYTES_MAX};
+pub use squawk::SquawkRule;
 pub use statement::{Position, Statement, line_of_position, statements};

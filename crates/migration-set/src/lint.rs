@@ -3,13 +3,14 @@
 //! They catch mistakes and say what to do. They are not the guard against malice (a function can hide anything from a
 //! reader): that guard is the role under which migrations run, and the checks after each file.
 
-mod body;
-mod rules;
+pub(crate) mod body;
+pub(crate) mod rules;
 
 use crate::file_name::FileName;
-use crate::finding::{Finding, Rule};
+use crate::finding::Finding;
 use crate::header::{self, Header};
 use crate::lexer::{Lexer, Token, TokenKind};
+use crate::rule::Rule;
 use crate::statement::{Lines, Splitter};
 
 /// How many findings one file may have; past it the file is read no further. Bounds work and answer for hostile files.
@@ -45,7 +46,7 @@ pub(crate) fn check_content(file: &str, content: &[u8], findings: &mut Vec<Findi
         return None;
     }
     let header = header::read(file, sql, &lines, findings);
-    let mut file_lint = FileLint { file, sql, lines, header, findings };
+    let mut file_lint = FileLint { file, sql, lines, transactional: header.transactional, findings };
     file_lint.check();
     Some(Checked { sql: sql.to_owned(), header })
 }
@@ -59,7 +60,7 @@ struct FileLint<'a, 'f> {
     file: &'a str,
     sql: &'a str,
     lines: Lines<'a>,
-    header: Header,
+    transactional: bool,
     findings: &'f mut Vec<Finding>,
 }
 
@@ -94,7 +95,7 @@ impl FileLint<'_, '_> {
 
     fn check_statement(&self, tokens: &[Token<'_>]) -> Vec<Violation> {
         let mut violations = rules::check(tokens);
-        if self.header.transactional {
+        if self.transactional {
             violations.extend(rules::check_needs_no_transaction(tokens));
         }
         violations.extend(body::check(tokens));
@@ -138,7 +139,8 @@ fn significant_tokens(sql: &str) -> Vec<Token<'_>> {
 #[cfg(test)]
 mod tests {
     use super::check_content;
-    use crate::finding::{Finding, Rule};
+    use crate::finding::Finding;
+    use crate::rule::Rule;
 
     fn findings(content: &[u8]) -> Vec<Finding> {
         let mut findings = Vec::new();
@@ -181,7 +183,7 @@ mod tests {
         assert_eq!(places, [(2, 3), (3, 33), (4, 1)]);
         assert_eq!(
             found[0].to_string(),
-            "V1__a.sql:2:3: COMMIT ends or splits the migration's own transaction: remove it, \
+            "V1__a.sql:2:3: error: COMMIT ends or splits the migration's own transaction: remove it, \
              each file already runs in one [transaction-control]"
         );
     }

@@ -60,6 +60,9 @@ pub struct Migration {
     pub transactional: bool,
     /// From the header `-- phase: expand|contract`, if there is one.
     pub phase: Option<Phase>,
+    /// From the header `-- requires-app: …`, if there is one: which version of the product's program the migration needs,
+    /// in the author's own words.
+    pub requires_app: Option<String>,
 }
 
 impl Migration {

@@ -1,12 +1,15 @@
 //! A whole set: its limits, its order, its identity.
 
+use crate::advice;
 use crate::digest;
 use crate::error::MigrationSetError;
-use crate::finding::{Finding, Rule};
+use crate::finding::{Finding, Severity};
 use crate::folder;
 use crate::lint;
 use crate::migration::Migration;
-use std::collections::BTreeMap;
+use crate::policy::LintPolicy;
+use crate::rule::Rule;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use tenantry_domain::{MigrationSetId, SchemaVersion};
 
@@ -40,53 +43,17 @@ impl MigrationSet {
     /// Makes a set from file names and contents, for instance uploaded ones. Everything is checked as if no one had
     /// checked it before. The order in which the files are given does not matter.
     pub fn from_files<F: AsRef<str>, C: AsRef<[u8]>>(name: &str, files: &[(F, C)]) -> Result<Self, MigrationSetError> {
-        check_limits(files)?;
-        let mut findings = Vec::new();
-        let mut by_version: BTreeMap<i64, (String, Migration)> = BTreeMap::new();
-        for (file, content) in files {
-            let file = file.as_ref();
-            // Judged even when the name is wrong, so that all reasons come in one answer.
-            let file_name = lint::check_name(file, &mut findings);
-            let checked = lint::check_content(file, content.as_ref(), &mut findings);
-            if findings.len() >= FINDINGS_MAX {
-                break;
-            }
-            let (Some(file_name), Some(checked)) = (file_name, checked) else {
-                continue;
-            };
-            let mut migration = Migration {
-                version: file_name.version,
-                name: file_name.name,
-                kind: file_name.kind,
-                sql: checked.sql,
-                checksum: 0,
-                transactional: checked.header.transactional,
-                phase: checked.header.phase,
-            };
-            match migration.to_refinery() {
-                Ok(refinery) => migration.checksum = refinery.checksum(),
-                Err(error) => {
-                    let message = format!("refinery cannot take the file name ({error}): choose another");
-                    findings.push(Finding::whole_file(file, Rule::FileName, message));
-                    continue;
-                }
-            }
-            if let Some((other, _)) = by_version.get(&migration.version) {
-                let message = format!(
-                    "version {} is taken by {other}, and only one of them would ever run: renumber one",
-                    migration.version
-                );
-                findings.push(Finding::whole_file(file, Rule::DuplicateVersion, message));
-            } else {
-                by_version.insert(migration.version, (file.to_owned(), migration));
-            }
-        }
+        let (by_version, mut findings) = read(files)?;
         if !findings.is_empty() {
             findings.truncate(FINDINGS_MAX);
             return Err(MigrationSetError::Refused(findings));
         }
+        Ok(Self::assemble(name, by_version))
+    }
+
+    fn assemble(name: &str, by_version: BTreeMap<i64, (String, Migration)>) -> Self {
         let migrations: Vec<Migration> = by_version.into_values().map(|(_, migration)| migration).collect();
-        Ok(Self { id: digest::identity(&migrations), name: name.to_owned(), migrations })
+        Self { id: digest::identity(&migrations), name: name.to_owned(), migrations }
     }
 
     /// The content address: equal sets have equal ids, whatever they are named.
@@ -121,6 +88,55 @@ impl MigrationSet {
     }
 }
 
+/// The migrations by version, each with its file's name as given, and everything for which the set is refused.
+type Read = (BTreeMap<i64, (String, Migration)>, Vec<Finding>);
+
+fn read<F: AsRef<str>, C: AsRef<[u8]>>(files: &[(F, C)]) -> Result<Read, MigrationSetError> {
+    check_limits(files)?;
+    let mut findings = Vec::new();
+    let mut by_version: BTreeMap<i64, (String, Migration)> = BTreeMap::new();
+    for (file, content) in files {
+        let file = file.as_ref();
+        // Judged even when the name is wrong, so that all reasons come in one answer.
+        let file_name = lint::check_name(file, &mut findings);
+        let checked = lint::check_content(file, content.as_ref(), &mut findings);
+        if findings.len() >= FINDINGS_MAX {
+            break;
+        }
+        let (Some(file_name), Some(checked)) = (file_name, checked) else {
+            continue;
+        };
+        let mut migration = Migration {
+            version: file_name.version,
+            name: file_name.name,
+            kind: file_name.kind,
+            sql: checked.sql,
+            checksum: 0,
+            transactional: checked.header.transactional,
+            phase: checked.header.phase,
+            requires_app: checked.header.requires_app,
+        };
+        match migration.to_refinery() {
+            Ok(refinery) => migration.checksum = refinery.checksum(),
+            Err(error) => {
+                let message = format!("refinery cannot take the file name ({error}): choose another");
+                findings.push(Finding::whole_file(file, Rule::FileName, message));
+                continue;
+            }
+        }
+        if let Some((other, _)) = by_version.get(&migration.version) {
+            let message = format!(
+                "version {} is taken by {other}, and only one of them would ever run: renumber one",
+                migration.version
+            );
+            findings.push(Finding::whole_file(file, Rule::DuplicateVersion, message));
+        } else {
+            by_version.insert(migration.version, (file.to_owned(), migration));
+        }
+    }
+    Ok((by_version, findings))
+}
+
 fn check_limits<F: AsRef<str>, C: AsRef<[u8]>>(files: &[(F, C)]) -> Result<(), MigrationSetError> {
     if files.is_empty() {
         return Err(MigrationSetError::Empty);
@@ -142,13 +158,61 @@ fn check_limits<F: AsRef<str>, C: AsRef<[u8]>>(files: &[(F, C)]) -> Result<(), M
     Ok(())
 }
 
+/// What a linter has to say about files: the set, unless something refuses it, and every finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LintReport {
+    /// The set, when no fixed rule refuses it; advice alone, even an error, leaves it readable.
+    pub set: Option<MigrationSet>,
+    /// By file and place; at most [`FINDINGS_MAX`].
+    pub findings: Vec<Finding>,
+}
+
+impl LintReport {
+    /// Reads and lints a folder as [`MigrationSet::read`] reads it. Fails only where there is nothing to judge.
+    pub fn read(folder: impl AsRef<Path>, policy: &LintPolicy) -> Result<Self, MigrationSetError> {
+        let folder = folder.as_ref();
+        let files = folder::read(folder)?;
+        Self::from_files(&folder::name(folder), &files, policy)
+    }
+
+    /// Lints files as [`MigrationSet::from_files`] takes them.
+    pub fn from_files<F: AsRef<str>, C: AsRef<[u8]>>(
+        name: &str,
+        files: &[(F, C)],
+        policy: &LintPolicy,
+    ) -> Result<Self, MigrationSetError> {
+        let (by_version, mut findings) = read(files)?;
+        findings.truncate(FINDINGS_MAX);
+        let is_refused = !findings.is_empty();
+        let judged: Vec<_> = by_version.values().map(|(file, migration)| (file.as_str(), migration)).collect();
+        findings.extend(advice::advise(&judged, policy, FINDINGS_MAX - findings.len()));
+        let order: HashMap<&str, usize> = files.iter().enumerate().map(|(at, (file, _))| (file.as_ref(), at)).collect();
+        // A name that was cut for printing is found nowhere; it goes to the end.
+        let place = |finding: &Finding| order.get(finding.file.as_str()).copied().unwrap_or(usize::MAX);
+        findings.sort_by_key(|finding| (place(finding), finding.line, finding.column));
+        let set = (!is_refused).then(|| MigrationSet::assemble(name, by_version));
+        Ok(Self { set, findings })
+    }
+
+    /// How many findings refuse the set.
+    pub fn errors(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.severity == Severity::Error).count()
+    }
+
+    /// How many findings are only shown.
+    pub fn warnings(&self) -> usize {
+        self.findings.len() - self.errors()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::{FILE_BYTES_MAX, FILES_MAX, MigrationSet, SET_BYTES_MAX};
     use crate::error::MigrationSetError;
-    use crate::finding::Rule;
+    use crate::rule::Rule;
     use proptest::prelude::*;
 
     const GOOD: [(&str, &str); 3] =
@@ -205,6 +269,21 @@ mod tests {
             files[1] = changed;
             assert_ne!(base.id(), set(&files).id(), "{changed:?}");
         }
+    }
+
+    #[test]
+    fn the_identity_of_a_set_never_changes() {
+        assert_eq!(set(&GOOD).id().as_str(), RECORDED_ID);
+    }
+    const RECORDED_ID: &str = "29285cde64eb5315053bba3be0cb8b5a0463fea4b892702b8a1af453f4e771c8";
+
+    #[test]
+    fn a_requirement_is_part_of_the_identity_only_where_there_is_one() {
+        let required = set(&[("V1__a.sql", "-- requires-app: >= 2\nSELECT 1;")]);
+        assert_eq!(required.migrations()[0].requires_app.as_deref(), Some(">= 2"));
+        let mut without = required.migrations().to_vec();
+        without[0].requires_app = None;
+        assert_ne!(&crate::digest::identity(&without), required.id());
     }
 
     #[test]

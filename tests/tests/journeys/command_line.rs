@@ -141,6 +141,113 @@ async fn a_folder_is_linted_pushed_and_applied() {
     world.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dangerous_migration_is_found_before_any_tenant_is_touched() {
+    let world = World::start().await;
+    let program = Program::new(&world.url(), world.token());
+    world.tenant("acme").await;
+    let folder = folder();
+    let directory = text(folder.path());
+    // The first set is all new: its tables hold nothing, and an index on one waits for nobody.
+    let next = |sql: &str| {
+        [
+            files::notes_and("V4__index.sql", "CREATE INDEX notes_by_id ON notes (id, body);\n"),
+            files::files(&[("V5__at.sql", sql)]),
+        ]
+        .concat()
+    };
+    write(folder.path(), &files::notes_and("V4__index.sql", "CREATE INDEX notes_by_id ON notes (id, body);\n"));
+    program.run(["migrate", "lint", "--dir", directory, "--since", "0"]).await.ok();
+    program
+        .run(["migrate", "apply", "--dir", directory, "--allow", "squawk/require-concurrent-index-creation"])
+        .await
+        .ok();
+
+    let dangerous = "SELECT 1;\nALTER TABLE notes ADD COLUMN at timestamptz NOT NULL DEFAULT clock_timestamp();\n\
+                     CREATE INDEX notes_by_at ON notes (at);\n";
+    write(folder.path(), &next(dangerous));
+    let rollouts = program.json(["migrate", "rollouts"]).await;
+    for command in ["push", "apply"] {
+        let ended = program.run(["migrate", command, "--dir", directory]).await;
+        assert_eq!(ended.code(), Some(2), "{command}: {}{}", ended.stdout, ended.stderr);
+        for words in ["V5__at.sql:2:", "squawk/adding-field-with-default", "V5__at.sql:3:1: error", "lint-ignore"] {
+            assert!(ended.stderr.contains(words), "{command}: `{words}` is missing in {}", ended.stderr);
+        }
+        assert!(!ended.stderr.contains("V4__index.sql"), "a file that a set has is judged no more: {}", ended.stderr);
+    }
+    assert_eq!(program.json(["migrate", "rollouts"]).await, rollouts);
+
+    let ended = program.run(["migrate", "lint", "--dir", directory, "--since", "4", "--output", "json"]).await;
+    assert_eq!(ended.code(), Some(2), "{}", ended.stderr);
+    let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!((report["errors"].as_u64(), report["warnings"].as_u64()), (Some(2), Some(0)), "{report}");
+    let finding = &report["findings"][1];
+    assert_eq!(finding["rule"], "squawk/require-concurrent-index-creation", "{report}");
+    assert_eq!((finding["severity"].as_str(), finding["file"].as_str()), (Some("error"), Some("V5__at.sql")));
+    assert_eq!((finding["line"].as_u64(), finding["column"].as_u64()), (Some(3), Some(1)));
+
+    // A warning is shown and refuses nothing, unless it is asked to; what is ignored with a reason is silent.
+    write(folder.path(), &next("-- requires-app: >= 2\nUPDATE public.notes SET body = body;\n"));
+    let lint = ["migrate", "lint", "--dir", directory, "--since", "4"];
+    let warned = program.run(lint).await.ok();
+    assert!(warned.stdout.contains("V5__at.sql:2:8: warning: "), "{}", warned.stdout);
+    assert_eq!(program.run([&lint[..], &["--deny", "warnings"]].concat()).await.code(), Some(2));
+    let ignored = dangerous
+        .replace("ALTER", "-- lint-ignore squawk/adding-field-with-default: few notes\nALTER")
+        .replace("CREATE", "-- lint-ignore squawk/require-concurrent-index-creation: few notes\nCREATE");
+    write(folder.path(), &next(&ignored));
+    program.run(["migrate", "apply", "--dir", directory]).await.ok();
+    let rules = program.json(["migrate", "rules"]).await;
+    assert!(
+        rules["items"].as_array().unwrap().iter().any(|rule| rule["rule"] == "role-switch" && rule["fixed"] == true)
+    );
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_tools_folder_is_imported_and_applied() {
+    let world = World::builder().without_migrations().start().await;
+    let program = Program::new(&world.url(), world.token());
+    let folder = folder();
+    let theirs = folder.path().join("theirs");
+    let ours = folder.path().join("ours");
+    let (from, to) = (text(&theirs).to_owned(), text(&ours).to_owned());
+    let import = ["migrate", "import", "--from", "diesel", "--dir", &from, "--to", &to];
+    for (name, sql) in [
+        ("00000000000000_diesel_initial_setup", "CREATE TABLE a (b int);\n"),
+        ("2020-01-02-030405_more", "INSERT INTO a VALUES (7);\n"),
+    ] {
+        std::fs::create_dir_all(theirs.join(name)).unwrap();
+        std::fs::write(theirs.join(name).join("up.sql"), sql).unwrap();
+        std::fs::write(theirs.join(name).join("down.sql"), "DROP TABLE a;\n").unwrap();
+    }
+    let planned = program.json([&import[..], &["--dry-run"]].concat()).await;
+    assert_eq!((planned["written"].as_bool(), planned["left_out"].as_array().map(Vec::len)), (Some(false), Some(2)));
+    assert!(!ours.exists());
+    let imported = program.run(import).await.ok();
+    assert!(
+        imported.stdout.contains("V20200102030405__more.sql  from 2020-01-02-030405_more/up.sql"),
+        "{}",
+        imported.stdout
+    );
+    program.run(import).await.ok();
+    program.run(["migrate", "apply", "--dir", &to]).await.ok();
+    let acme = world.tenant("acme").await;
+    assert_eq!(world.connect(&acme).await.one::<i32>("SELECT b FROM a").await, 7);
+
+    std::fs::write(theirs.join("stray.sql"), "SELECT 1;\n").unwrap();
+    let refused = program.run(import).await;
+    assert_eq!(refused.code(), Some(2), "{}", refused.stderr);
+    assert!(refused.stdout.contains("stray.sql: "), "{}", refused.stdout);
+    std::fs::remove_file(theirs.join("stray.sql")).unwrap();
+    std::fs::write(ours.join("V9__own.sql"), "SELECT 9;\n").unwrap();
+    let occupied = program.run(import).await;
+    assert_eq!(occupied.code(), Some(1));
+    assert!(occupied.stderr.contains("V9__own.sql") && occupied.stderr.contains("--force"), "{}", occupied.stderr);
+    program.run([&import[..], &["--force"]].concat()).await.ok();
+    world.end().await;
+}
+
 /// What psql says of a count in a tenant's home.
 async fn count(program: &Program, tenant: &str, table: &str) -> i64 {
     let sql = format!("SELECT count(*) FROM {table}");

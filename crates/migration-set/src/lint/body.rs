@@ -4,8 +4,8 @@
 //! PostgreSQL refuses. A `DO` body may not.
 
 use super::{FINDINGS_PER_FILE_MAX, Violation, rules, significant_tokens};
-use crate::finding::Rule;
 use crate::lexer::{Token, TokenKind};
+use crate::rule::Rule;
 use crate::statement::Splitter;
 use std::borrow::Cow;
 
@@ -23,19 +23,37 @@ fn check_at_depth(tokens: &[Token<'_>], depth: usize) -> Vec<Violation> {
     let Some(body) = Body::of(tokens).filter(|_| depth < DEPTH_MAX) else {
         return Vec::new();
     };
-    let (text, exact_offset) = literal_content(body.literal);
+    let read = BodyText::of(body.literal);
     let violations = match body.language {
-        Language::Plpgsql => check_block(&text, body.runs_now, depth),
-        Language::Sql => check_sql(&text),
+        Language::Plpgsql => check_block(&read.text, body.runs_now, depth),
+        Language::Sql => check_sql(&read.text),
     };
-    violations
-        .into_iter()
-        .map(|violation| Violation {
-            // A body in plain quotes had its quotes undoubled: its own start is the best place to name.
-            at: exact_offset.map_or(body.literal.start, |offset| offset + violation.at),
-            ..violation
-        })
-        .collect()
+    violations.into_iter().map(|violation| Violation { at: read.place(violation.at), ..violation }).collect()
+}
+
+/// The text of a body that a statement holds, in a language that is read here.
+pub(crate) struct BodyText<'a> {
+    pub(crate) text: Cow<'a, str>,
+    start: usize,
+    exact_offset: Option<usize>,
+}
+
+impl<'a> BodyText<'a> {
+    fn of(literal: &Token<'a>) -> Self {
+        let (text, exact_offset) = literal_content(literal);
+        Self { text, start: literal.start, exact_offset }
+    }
+
+    /// Where in the file a byte of the text lies; a body in plain quotes had its quotes
+    /// undoubled: its own start is the best place to name.
+    pub(crate) fn place(&self, at: usize) -> usize {
+        self.exact_offset.map_or(self.start, |offset| offset + at)
+    }
+}
+
+/// The body of a `DO`, or of a function or procedure in PL/pgSQL or SQL that is given as a string.
+pub(crate) fn text<'a>(tokens: &[Token<'a>]) -> Option<BodyText<'a>> {
+    Body::of(tokens).map(|body| BodyText::of(body.literal))
 }
 
 enum Language {

@@ -1,8 +1,9 @@
 //! The rules on one statement, told by its keywords.
 
 use super::{FINDINGS_PER_FILE_MAX, Violation};
-use crate::finding::Rule;
 use crate::lexer::{Token, TokenKind};
+use crate::rule::Rule;
+use crate::script::starts_with;
 
 const ROLE_SETTINGS: [&str; 2] = ["role", "session_authorization"];
 /// Set by Tenantry around each file, or assumed when the file is read.
@@ -148,7 +149,7 @@ fn copy_target<'t, 'a>(tokens: &'t [Token<'a>]) -> Option<&'t Token<'a>> {
 }
 
 /// Statements that PostgreSQL refuses inside a transaction block.
-pub(super) fn check_needs_no_transaction(tokens: &[Token<'_>]) -> Option<Violation> {
+pub(crate) fn check_needs_no_transaction(tokens: &[Token<'_>]) -> Option<Violation> {
     let first = tokens.first()?;
     let mentions = |keyword| tokens.iter().any(|token| token.is_word(keyword));
     let builds_concurrently = starts_with(tokens, &["CREATE", "INDEX", "CONCURRENTLY"])
@@ -161,10 +162,6 @@ pub(super) fn check_needs_no_transaction(tokens: &[Token<'_>]) -> Option<Violati
                        put it into a file of its own with the line `-- no-transaction` at the top";
         Violation::at(first, Rule::NeedsNoTransaction, message)
     })
-}
-
-fn starts_with(tokens: &[Token<'_>], keywords: &[&str]) -> bool {
-    tokens.len() >= keywords.len() && tokens.iter().zip(keywords).all(|(token, keyword)| token.is_word(keyword))
 }
 
 /// The name that a word or quoted name stands for, in lower case: settings are found without regard to case.

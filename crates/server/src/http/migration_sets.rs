@@ -6,7 +6,7 @@ use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
 use tenantry_api::{ListQuery, Migration, MigrationSet, Page, PushMigrationSet};
 use tenantry_control::migration_sets::MigrationSetDetail;
-use tenantry_control::records::{MigrationSetRecord, StoredMigration};
+use tenantry_control::records::{MigrationSetRecord, StoredMigration, requires_app};
 use tenantry_control::{Caller, Control, migration_sets};
 use tenantry_domain::{DisplayName, InvalidName, MigrationSetId, SchemaVersion};
 
@@ -110,6 +110,7 @@ fn migration(migration: StoredMigration) -> Migration {
         name: migration.name,
         checksum: Migration::checksum_text(migration.checksum),
         transactional: migration.transactional,
+        requires_app: requires_app(&migration.sql),
         phase: migration.phase,
     }
 }

@@ -7,13 +7,18 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use tenantry_api::{ClientError, Code, Operation, Rollout};
 use tenantry_domain::{OperationState, RolloutState};
-use tenantry_migration_set::MigrationSetError;
+use tenantry_migration_set::{MigrationSetError, PolicyError};
 
 use super::exit_status::ExitStatus;
 use super::reason;
 use crate::demo::DemoError;
 use crate::serve::ServeError;
 use crate::world::WorldError;
+
+/// What to do about advice that a team knows better than.
+const ADVICE_OVERRULED: &str = "where the table is small or the program gone, write `-- lint-ignore RULE: reason` before the \
+                                statement, or give --allow RULE; files that every tenant has applied are left out by \
+                                --since VERSION";
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -40,11 +45,22 @@ pub(crate) enum CliError {
     /// The folder is no migration set.
     #[error(transparent)]
     MigrationSet(#[from] MigrationSetError),
+    /// The folder's lint policy, or what was to be changed in it, cannot be used.
+    #[error(transparent)]
+    LintPolicy(#[from] PolicyError),
     /// The folder was checked and findings were printed.
-    #[error("the migration set is refused: {findings} findings; mend the files and try again")]
+    #[error("the migration set is refused: {findings} errors; mend the files and try again")]
     Linted {
-        /// How many.
+        /// How many refuse it.
         findings: usize,
+        /// Whether one of them is advice, which a team may overrule.
+        advice: bool,
+    },
+    /// The folder of another tool holds what cannot be kept; the reasons were printed.
+    #[error("the folder cannot be imported as it is: {reasons} reasons; mend the files and try again")]
+    ImportRefused {
+        /// How many.
+        reasons: usize,
     },
     /// A dry run came to the answer that nothing would come of it.
     #[error("it would be refused: {reason}")]
@@ -130,7 +146,7 @@ impl CliError {
         match self {
             Self::Client(error) if error.code() == Some(Code::MigrationRefused) => ExitStatus::Refused,
             Self::MigrationSet(error) if !error.findings().is_empty() => ExitStatus::Refused,
-            Self::Linted { .. } => ExitStatus::Refused,
+            Self::Linted { .. } | Self::ImportRefused { .. } => ExitStatus::Refused,
             Self::Unwell { .. } | Self::Audit { .. } => ExitStatus::Unwell,
             Self::Bulk { .. } => ExitStatus::FailuresWithinBudget,
             Self::Rollout(rollout) => rollout_status(rollout),
@@ -141,6 +157,7 @@ impl CliError {
             | Self::File { .. }
             | Self::Client(_)
             | Self::MigrationSet(_)
+            | Self::LintPolicy(_)
             | Self::Serve(_)
             | Self::World(_)
             | Self::Demo(_)
@@ -181,12 +198,18 @@ impl CliError {
                 _ => None,
             },
             Self::StillRunning { resume, .. } => Some(format!("`{resume}` waits for it again")),
+            Self::Linted { advice: true, .. } => Some(ADVICE_OVERRULED.to_owned()),
+            Self::MigrationSet(refused) if refused.findings().iter().any(|finding| !finding.rule.is_fixed()) => {
+                Some(ADVICE_OVERRULED.to_owned())
+            }
             Self::Usage { .. }
             | Self::Unsuccessful { .. }
             | Self::Bulk { .. }
             | Self::File { .. }
             | Self::MigrationSet(_)
-            | Self::Linted { .. }
+            | Self::LintPolicy(_)
+            | Self::Linted { advice: false, .. }
+            | Self::ImportRefused { .. }
             | Self::WouldFail { .. }
             | Self::Unwell { .. }
             | Self::Serve(_)
@@ -256,6 +279,8 @@ impl CliError {
             Self::Bulk { .. } => "bulk_failures",
             Self::File { .. } => "file",
             Self::MigrationSet(_) | Self::Linted { .. } => "migration_refused",
+            Self::LintPolicy(_) => "lint_policy",
+            Self::ImportRefused { .. } => "import_refused",
             Self::Unwell { .. } => "unwell",
             Self::Operation(_) => "operation_failed",
             Self::WouldFail { .. } => "would_fail",

@@ -50,7 +50,12 @@ fn every_command_of_the_documentation_is_understood() {
         "tenantry operation events 01923f4a-5b6c-7d8e-9fa0-b1c2d3e4f506",
         "tenantry token create --name ci --scope migrations:write,tenants:read --expires 90d",
         "tenantry migrate lint --dir x",
+        "tenantry migrate lint --dir x --deny warnings --warn syntax --allow squawk/ban-drop-column --since 14",
+        "tenantry migrate lint --dir x --extension citext --extension hstore --output json",
+        "tenantry migrate rules --dir x",
+        "tenantry migrate import --from golang-migrate --dir x --to y --dry-run --force",
         "tenantry migrate push --dir x --name flights",
+        "tenantry migrate push --dir x --allow squawk/renaming-table",
         "tenantry migrate apply --dir x --concurrency 32",
         "tenantry migrate apply --set 3f9a01c2 --no-wait",
         "tenantry migrate status",
@@ -81,6 +86,9 @@ fn wrong_values_are_named_before_anything_is_sent() {
     assert_eq!(kind("tenantry migrate apply"), ErrorKind::MissingRequiredArgument);
     assert_eq!(kind("tenantry migrate apply --dir x --set 3f9a01c2"), ErrorKind::ArgumentConflict);
     assert_eq!(kind("tenantry migrate apply --dir x --concurrency 0"), ErrorKind::ValueValidation);
+    assert_eq!(kind("tenantry migrate lint --dir x --allow no-such-rule"), ErrorKind::ValueValidation);
+    assert_eq!(kind("tenantry migrate import --from liquibase --dir x --to y"), ErrorKind::ValueValidation);
+    assert_eq!(kind("tenantry migrate lint --dir x --since -1"), ErrorKind::UnknownArgument);
     assert_eq!(kind("tenantry tenant list --limit 0"), ErrorKind::ValueValidation);
     assert_eq!(kind("tenantry tenant list --limit 5 --all"), ErrorKind::ArgumentConflict);
 }

@@ -1,9 +1,11 @@
 //! `tenantry migrate`: migration sets and the rollouts that bring the fleet to them.
 //!
-//! Exit statuses are part of the contract with CI: 0 done, 1 usage or failure, 2 the set is refused, 3 some tenants
+//! Exit statuses are part of the contract with CI: 0 done, 1 usage or failure, 2 the set or import is refused, 3 some tenants
 //! failed within the budget, 4 the budget is exceeded, 6 interrupted or paused, and resumable.
 
 mod failures;
+mod import;
+mod lint;
 mod rollout;
 mod set;
 mod wave;
@@ -18,6 +20,8 @@ use super::error::CliError;
 use super::paging::ListOptions;
 use super::waiting::WaitOptions;
 use super::{Context, examples};
+use import::ImportArguments;
+use lint::LintOptions;
 use set::SetPrefix;
 
 /// Bring the fleet to a folder of SQL files.
@@ -26,12 +30,37 @@ pub(crate) enum MigrateCommand {
     /// Check a folder of SQL files, here and without a control plane
     #[command(after_help = examples!(
         "tenantry migrate lint --dir tenant-migrations",
+        "tenantry migrate lint --dir tenant-migrations --since 14 --deny warnings",
+        "tenantry migrate lint --dir tenant-migrations --allow squawk/ban-drop-column",
         "",
-        "Prints one finding a line as file:line:column: message [rule], and exits with 2 if there is any.",
+        "Prints one finding a line as file:line:column: severity: message [rule], and exits with 2 if there is an error.",
+        "A file says why a rule does not matter with `-- lint-ignore RULE: reason` on a line of its own, before a",
+        "statement or among the headers. The folder's lint.toml holds levels for everybody:",
+        "",
+        "  since = 14                     # as --since",
+        "  extensions = [\"citext\"]        # as --extension",
+        "  [rules]                        # off, warning or error; `tenantry migrate rules` lists them",
+        "  qualified-name = \"error\"",
     ))]
-    Lint(FolderArguments),
+    Lint(LintArguments),
+    /// List the rules of `migrate lint` and what each does
+    #[command(after_help = examples!("tenantry migrate rules", "tenantry migrate rules --dir tenant-migrations"))]
+    Rules(RulesArguments),
+    /// Take over the migrations of another tool: the same files, in the same order, under Tenantry's names
+    #[command(after_help = examples!(
+        "tenantry migrate import --from diesel --dir migrations --to tenant-migrations --dry-run",
+        "tenantry migrate import --from flyway --dir src/main/resources/db/migration --to tenant-migrations",
+        "",
+        "Files that undo are left out, and said. What Tenantry cannot keep (two files of one version, names that the tool",
+        "would not read, Flyway's R__ files and placeholders) is refused with the reason, and the command exits with 2.",
+    ))]
+    Import(ImportArguments),
     /// Register a folder of SQL files as a migration set, without applying it
-    #[command(after_help = examples!("tenantry migrate push --dir tenant-migrations --name flights"))]
+    #[command(after_help = examples!(
+        "tenantry migrate push --dir tenant-migrations --name flights",
+        "",
+        "Lints first, as `tenantry migrate lint` does, the files that no set has yet; exits with 2 if there is an error.",
+    ))]
     Push(PushArguments),
     /// Bring all tenants to a migration set and wait for it
     #[command(after_help = examples!(
@@ -82,6 +111,23 @@ pub(crate) struct FolderArguments {
     folder: PathBuf,
 }
 
+/// What to check, and how.
+#[derive(Debug, Args)]
+pub(crate) struct LintArguments {
+    #[command(flatten)]
+    folder: FolderArguments,
+    #[command(flatten)]
+    lint: LintOptions,
+}
+
+/// For which folder.
+#[derive(Debug, Args)]
+pub(crate) struct RulesArguments {
+    /// A folder of SQL files, for the levels of its lint.toml
+    #[arg(long = "dir", value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+}
+
 /// What to register.
 #[derive(Debug, Args)]
 pub(crate) struct PushArguments {
@@ -90,6 +136,8 @@ pub(crate) struct PushArguments {
     /// What people call the set; the folder's name unless given
     #[arg(long)]
     name: Option<DisplayName>,
+    #[command(flatten)]
+    lint: LintOptions,
 }
 
 /// What to apply, and how hard.
@@ -125,6 +173,8 @@ pub(crate) struct ApplyArguments {
     #[arg(long, value_name = "NUMBER", value_parser = breaker)]
     breaker: Option<BreakerLength>,
     #[command(flatten)]
+    lint: LintOptions,
+    #[command(flatten)]
     waiting: WaitOptions,
 }
 
@@ -147,8 +197,10 @@ pub(crate) struct WatchArguments {
 impl MigrateCommand {
     pub(crate) async fn run(self, context: &Context) -> Result<(), CliError> {
         match self {
-            Self::Lint(arguments) => set::lint(context, &arguments.folder),
-            Self::Push(arguments) => set::push(context, &arguments.folder.folder, arguments.name).await,
+            Self::Lint(arguments) => lint::lint(context, &arguments.folder.folder, &arguments.lint),
+            Self::Rules(arguments) => lint::rules(context, &arguments),
+            Self::Import(arguments) => import::import(context, &arguments),
+            Self::Push(arguments) => set::push(context, arguments).await,
             Self::Apply(arguments) => rollout::apply(context, arguments).await,
             Self::Status(arguments) => rollout::status(context, &arguments).await,
             Self::Watch(arguments) => rollout::watch(context, &arguments).await,

@@ -9,7 +9,7 @@ use tenantry_domain::{RolloutId, RolloutState};
 use tokio::time::Instant;
 
 use super::failures::{self, Failure};
-use super::{ApplyArguments, RolloutArguments, WatchArguments, set, wave};
+use super::{ApplyArguments, RolloutArguments, WatchArguments, lint, set, wave};
 use crate::cli::Context;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
@@ -26,7 +26,13 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 pub(super) async fn apply(context: &Context, arguments: ApplyArguments) -> Result<(), CliError> {
     let client = context.client()?;
     let migration_set = match (&arguments.folder, &arguments.set) {
-        (Some(folder), _) => client.push_migration_set(&set::read(folder, arguments.name)?).await?.id,
+        (Some(folder), _) => {
+            let push = lint::judged(context, &client, folder, arguments.name, &arguments.lint).await?;
+            client.push_migration_set(&push).await?.id
+        }
+        (None, Some(_)) if arguments.lint.is_given() => {
+            return Err(CliError::usage("a set was linted when it was pushed; give rules and --since with --dir"));
+        }
         (None, Some(prefix)) => prefix.resolve(&client).await?,
         (None, None) => return Err(CliError::usage("name what to apply by --dir or --set")),
     };

@@ -1,12 +1,11 @@
-//! Migration sets: lint, push, list, show.
+//! Migration sets: push, list, show.
 
-use std::path::Path;
 use std::str::FromStr;
 
-use serde_json::json;
-use tenantry_api::{Client, ListQuery, Migration, MigrationFile, MigrationSet, PageLimit, PushMigrationSet};
-use tenantry_domain::{DisplayName, MigrationSetId};
+use tenantry_api::{Client, ListQuery, Migration, MigrationSet, PageLimit};
+use tenantry_domain::MigrationSetId;
 
+use super::{PushArguments, lint};
 use crate::cli::Context;
 use crate::cli::error::CliError;
 use crate::cli::paging::{self, ListOptions};
@@ -67,43 +66,10 @@ pub(super) fn short(id: &MigrationSetId) -> &str {
     id.as_str().get(..SHORT).unwrap_or_default()
 }
 
-pub(super) fn lint(context: &Context, folder: &Path) -> Result<(), CliError> {
-    let set = match tenantry_migration_set::MigrationSet::read(folder) {
-        Ok(set) => set,
-        Err(error) if error.findings().is_empty() => return Err(error.into()),
-        Err(error) => {
-            // Findings are what was asked for, so they go where results go.
-            let lines: Vec<_> = error.findings().iter().map(ToString::to_string).collect();
-            let json = json!({ "findings": error.findings() });
-            context.output.done(&json, &lines.join("\n"))?;
-            return Err(CliError::Linted { findings: error.findings().len() });
-        }
-    };
-    let count = set.migrations().len();
-    let json = json!({ "findings": [], "id": set.id(), "migrations": count, "latest_version": set.latest_version() });
-    let sentence = format!(
-        "{count} migrations, up to version {}, are in order. The set is {}.",
-        set.latest_version(),
-        short(set.id())
-    );
-    context.output.done(&json, &sentence)
-}
-
-pub(super) async fn push(context: &Context, folder: &Path, name: Option<DisplayName>) -> Result<(), CliError> {
-    let push = read(folder, name)?;
-    context.output.object(&context.client()?.push_migration_set(&push).await?)
-}
-
-/// Reads and judges a folder here, where findings name the developer's own files, before anything is sent.
-pub(super) fn read(folder: &Path, name: Option<DisplayName>) -> Result<PushMigrationSet, CliError> {
-    let set = tenantry_migration_set::MigrationSet::read(folder)?;
-    let name = match name {
-        Some(name) => name,
-        None => DisplayName::parse(set.name())
-            .map_err(|_| CliError::usage("the folder's name is no name for a set; give one by --name"))?,
-    };
-    let files = set.files().into_iter().map(|(name, content)| MigrationFile { name, content: content.to_owned() });
-    Ok(PushMigrationSet { name, files: files.collect() })
+pub(super) async fn push(context: &Context, arguments: PushArguments) -> Result<(), CliError> {
+    let client = context.client()?;
+    let push = lint::judged(context, &client, &arguments.folder.folder, arguments.name, &arguments.lint).await?;
+    context.output.object(&client.push_migration_set(&push).await?)
 }
 
 pub(super) async fn list(context: &Context, options: &ListOptions) -> Result<(), CliError> {
@@ -147,7 +113,7 @@ impl Tabular for MigrationSet {
 }
 
 impl Tabular for Migration {
-    const COLUMNS: &'static [&'static str] = &["version", "name", "transactional", "phase", "checksum"];
+    const COLUMNS: &'static [&'static str] = &["version", "name", "transactional", "phase", "requires app", "checksum"];
 
     fn row(&self) -> Vec<Cell> {
         self.fields().into_iter().map(|(_, cell)| cell).collect()
@@ -159,6 +125,7 @@ impl Tabular for Migration {
             ("name", Cell::new(&self.name)),
             ("transactional", Cell::new(if self.transactional { "yes" } else { "no" })),
             ("phase", Cell::optional(self.phase.as_ref())),
+            ("requires app", Cell::optional(self.requires_app.as_ref())),
             ("checksum", Cell::new(&self.checksum)),
         ]
     }
@@ -175,16 +142,5 @@ mod tests {
         for bad in ["3f9a01c", "3F9A01C2", "flights-1", &"a".repeat(65)] {
             assert!(bad.parse::<SetPrefix>().is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn a_folder_is_judged_before_it_is_sent() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        std::fs::write(folder.path().join("V1__a.sql"), "SELECT 1;\n").expect("written");
-        let name = DisplayName::parse("flights").expect("a name");
-        let push = read(folder.path(), Some(name.clone())).expect("in order");
-        assert_eq!((push.name, push.files.len(), push.files[0].content.as_str()), (name, 1, "SELECT 1;\n"));
-        std::fs::write(folder.path().join("V2__b.sql"), "COMMIT;").expect("written");
-        assert!(matches!(read(folder.path(), None), Err(CliError::MigrationSet(_))));
     }
 }
