@@ -1,12 +1,15 @@
 //! Reads, orders, digests and lints a folder of SQL files.
 //!
 //! Here live the rules on what a migration set is: file names, versions, checksums, headers, the content address, and
-//! the findings for which a file is refused. Everything is judged here, on the developer's machine and again at the
-//! server's door, by the same code.
+//! the findings for which a file is refused. What guards the migrator is judged on the developer's machine and again at
+//! the server's door, by the same code. Advice (locks, rewrites, running programs, other isolations) is for the developer's
+//! machine and CI: a server cannot know what a team knows of its tables. Here too: how folders of other tools become one of
+//! Tenantry's.
 //!
 //! Never here: a connection, async, or a decision about when and where a migration runs.
 //!
-//! Start reading at [`MigrationSet`], then [`Rule`] for what is refused.
+//! Start reading at [`MigrationSet`], then [`Rule`] for what is found, [`LintReport`] and [`LintPolicy`] for advice, and
+//! [`Import`].
 //!
 //! Decided once, because homes remember it:
 //! - File names are `V<version>__<name>.sql`, or `U…` for one that may come late. Versions are 64 bits wide (refinery's
@@ -15,7 +18,7 @@
 //!   refinery with the same feature. Content is hashed byte by byte: a file whose line endings are converted (git's
 //!   `autocrlf`) is another file. Let `.gitattributes` say `*.sql -text`.
 //! - The identity of a set is SHA-256 over, per migration in order: version, kind, name, checksum, whether it runs in a
-//!   transaction, phase, and the SHA-256 of the content.
+//!   transaction, phase, the SHA-256 of the content, and what it requires of the program, where it says so.
 
 mod advice;
 mod digest;
@@ -29,6 +32,7 @@ mod lexer;
 mod lint;
 mod migration;
 mod policy;
+mod report;
 mod rule;
 mod script;
 mod set;
@@ -41,7 +45,8 @@ pub use header::requires_app;
 pub use import::{Import, ImportError, ImportTool, ImportedFile, SourceFile, SourceRemark};
 pub use migration::{Migration, MigrationKind, Phase};
 pub use policy::{EXTENSIONS_DEFAULT, LintPolicy, POLICY_FILE, PolicyError};
+pub use report::LintReport;
 pub use rule::{Level, Rule, UnknownRule};
-pub use set::{FILE_BYTES_MAX, FILES_MAX, FINDINGS_MAX, LintReport, MigrationSet, SET_BYTES_MAX};
+pub use set::{FILE_BYTES_MAX, FILES_MAX, FINDINGS_MAX, MigrationSet, SET_BYTES_MAX};
 pub use squawk::SquawkRule;
 pub use statement::{Position, Statement, line_of_position, statements};

@@ -1,15 +1,13 @@
 //! A whole set: its limits, its order, its identity.
 
-use crate::advice;
 use crate::digest;
 use crate::error::MigrationSetError;
-use crate::finding::{Finding, Severity};
+use crate::finding::Finding;
 use crate::folder;
 use crate::lint;
 use crate::migration::Migration;
-use crate::policy::LintPolicy;
 use crate::rule::Rule;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 use tenantry_domain::{MigrationSetId, SchemaVersion};
 
@@ -51,7 +49,7 @@ impl MigrationSet {
         Ok(Self::assemble(name, by_version))
     }
 
-    fn assemble(name: &str, by_version: BTreeMap<i64, (String, Migration)>) -> Self {
+    pub(crate) fn assemble(name: &str, by_version: BTreeMap<i64, (String, Migration)>) -> Self {
         let migrations: Vec<Migration> = by_version.into_values().map(|(_, migration)| migration).collect();
         Self { id: digest::identity(&migrations), name: name.to_owned(), migrations }
     }
@@ -89,9 +87,9 @@ impl MigrationSet {
 }
 
 /// The migrations by version, each with its file's name as given, and everything for which the set is refused.
-type Read = (BTreeMap<i64, (String, Migration)>, Vec<Finding>);
+pub(crate) type Read = (BTreeMap<i64, (String, Migration)>, Vec<Finding>);
 
-fn read<F: AsRef<str>, C: AsRef<[u8]>>(files: &[(F, C)]) -> Result<Read, MigrationSetError> {
+pub(crate) fn read<F: AsRef<str>, C: AsRef<[u8]>>(files: &[(F, C)]) -> Result<Read, MigrationSetError> {
     check_limits(files)?;
     let mut findings = Vec::new();
     let mut by_version: BTreeMap<i64, (String, Migration)> = BTreeMap::new();
@@ -156,54 +154,6 @@ fn check_limits<F: AsRef<str>, C: AsRef<[u8]>>(files: &[(F, C)]) -> Result<(), M
         return Err(MigrationSetError::SetTooLarge { limit: SET_BYTES_MAX });
     }
     Ok(())
-}
-
-/// What a linter has to say about files: the set, unless something refuses it, and every finding.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LintReport {
-    /// The set, when no fixed rule refuses it; advice alone, even an error, leaves it readable.
-    pub set: Option<MigrationSet>,
-    /// By file and place; at most [`FINDINGS_MAX`].
-    pub findings: Vec<Finding>,
-}
-
-impl LintReport {
-    /// Reads and lints a folder as [`MigrationSet::read`] reads it. Fails only where there is nothing to judge.
-    pub fn read(folder: impl AsRef<Path>, policy: &LintPolicy) -> Result<Self, MigrationSetError> {
-        let folder = folder.as_ref();
-        let files = folder::read(folder)?;
-        Self::from_files(&folder::name(folder), &files, policy)
-    }
-
-    /// Lints files as [`MigrationSet::from_files`] takes them.
-    pub fn from_files<F: AsRef<str>, C: AsRef<[u8]>>(
-        name: &str,
-        files: &[(F, C)],
-        policy: &LintPolicy,
-    ) -> Result<Self, MigrationSetError> {
-        let (by_version, mut findings) = read(files)?;
-        findings.truncate(FINDINGS_MAX);
-        let is_refused = !findings.is_empty();
-        let judged: Vec<_> = by_version.values().map(|(file, migration)| (file.as_str(), migration)).collect();
-        findings.extend(advice::advise(&judged, policy, FINDINGS_MAX - findings.len()));
-        let order: HashMap<&str, usize> = files.iter().enumerate().map(|(at, (file, _))| (file.as_ref(), at)).collect();
-        // A name that was cut for printing is found nowhere; it goes to the end.
-        let place = |finding: &Finding| order.get(finding.file.as_str()).copied().unwrap_or(usize::MAX);
-        findings.sort_by_key(|finding| (place(finding), finding.line, finding.column));
-        let set = (!is_refused).then(|| MigrationSet::assemble(name, by_version));
-        Ok(Self { set, findings })
-    }
-
-    /// How many findings refuse the set.
-    pub fn errors(&self) -> usize {
-        self.findings.iter().filter(|finding| finding.severity == Severity::Error).count()
-    }
-
-    /// How many findings are only shown.
-    pub fn warnings(&self) -> usize {
-        self.findings.len() - self.errors()
-    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::{NEXT_MIGRATION, migrations};
-    use tenantry_migration_set::MigrationSet;
+    use tenantry_migration_set::{LintPolicy, LintReport, MigrationSet, Rule};
 
     #[test]
     fn the_embedded_files_are_those_of_the_folder() {
@@ -23,6 +23,19 @@ mod tests {
         let embedded = MigrationSet::from_files("embedded", migrations()).unwrap();
         assert_eq!(read.id(), embedded.id());
         assert!(read.migrations().len() >= 12);
+    }
+
+    #[test]
+    fn the_folder_passes_its_own_lint() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tenant-migrations");
+        let report = LintReport::read(folder, &LintPolicy::read(folder).unwrap()).unwrap();
+        assert_eq!((report.errors(), report.warnings()), (0, 0), "{:?}", report.findings);
+        // As a first set it locks nothing either, and the linter can read every statement.
+        let mut policy = LintPolicy::default();
+        policy.set_applied_up_to(0);
+        let report = LintReport::read(folder, &policy).unwrap();
+        assert_eq!(report.errors(), 0, "{:?}", report.findings);
+        assert!(report.findings.iter().all(|finding| finding.rule != Rule::Syntax), "{:?}", report.findings);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 
 use crate::finding::Severity;
 use crate::policy::LintPolicy;
+use crate::report::LintReport;
 use crate::rule::Level;
-use crate::set::LintReport;
 
 fn report(files: &[(&str, &str)], policy: &LintPolicy) -> LintReport {
     LintReport::from_files("set", files, policy).unwrap()

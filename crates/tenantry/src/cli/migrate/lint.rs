@@ -119,20 +119,22 @@ pub(super) async fn judged(
     options: &LintOptions,
 ) -> Result<PushMigrationSet, CliError> {
     let mut policy = options.policy(folder)?;
-    // What refuses whatever is applied, and a wrong name, need no control plane to be told.
-    let set = MigrationSet::read(folder)?;
-    let push = request(&set, name)?;
+    // What refuses whatever is applied needs no control plane to be told.
+    MigrationSet::read(folder)?;
     if let Some(files) = registered_files(client).await? {
         policy.set_applied_files(files);
     }
-    let LintReport { findings, .. } = LintReport::from_files(set.name(), &set.files(), &policy)?;
+    let LintReport { set, findings, .. } = LintReport::read(folder, &policy)?;
     let (refused, warned): (Vec<_>, Vec<_>) = findings.into_iter().partition(|one| one.severity == Severity::Error);
     if !context.output.is_json() {
         for finding in &warned {
             context.output.note(&finding.to_string());
         }
     }
-    if refused.is_empty() { Ok(push) } else { Err(MigrationSetError::Refused(refused).into()) }
+    match set {
+        Some(set) if refused.is_empty() => request(&set, name),
+        _ => Err(MigrationSetError::Refused(refused).into()),
+    }
 }
 
 fn request(set: &MigrationSet, name: Option<DisplayName>) -> Result<PushMigrationSet, CliError> {
