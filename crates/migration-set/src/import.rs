@@ -136,7 +136,7 @@ impl fmt::Display for SourceRemark {
 #[non_exhaustive]
 pub enum ImportError {
     /// Something in it has no meaning in Tenantry, or another; every reason is listed.
-    #[error("the folder cannot be imported as it is: {} reasons", .0.len())]
+    #[error("the folder cannot be imported as it is, reasons: {}", .0.len())]
     Refused(Vec<SourceRemark>),
     /// The folder cannot be read, or what came of it is too large.
     #[error(transparent)]

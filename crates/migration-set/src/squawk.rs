@@ -207,7 +207,13 @@ impl Question<'_> {
 }
 
 fn raise(violation: &Violation) -> Raised {
-    let mut message = violation.message.clone();
+    let mut message = match violation.code {
+        // Squawk speaks of generated columns here whatever it has found.
+        Named::AddingFieldWithDefault => "A default that is computed for each row, as a stored generated column is, \
+                                          rewrites the table, and nobody can read it meanwhile."
+            .to_owned(),
+        _ => violation.message.clone(),
+    };
     if let Some(help) = &violation.help {
         message.push(' ');
         message.push_str(help);

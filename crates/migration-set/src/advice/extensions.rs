@@ -26,7 +26,7 @@ pub(super) fn check(tokens: &[Token<'_>], policy: &LintPolicy) -> Vec<Raised> {
     {
         let message = format!(
             "a home's owner may not install extensions, and {name} is none that the control plane installs ({}): add it \
-             to `extensions` in the configuration of the control plane and in lint.toml",
+             to `extensions` in [fleet] of the control plane's configuration, and in lint.toml",
             policy.extensions().collect::<Vec<_>>().join(", ")
         );
         raised.push(Raised::new(token.start, Rule::ExtensionNotAllowed, message));

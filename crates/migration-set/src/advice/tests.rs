@@ -5,6 +5,7 @@ use crate::finding::Severity;
 use crate::policy::LintPolicy;
 use crate::report::LintReport;
 use crate::rule::Level;
+use proptest::prelude::*;
 
 fn report(files: &[(&str, &str)], policy: &LintPolicy) -> LintReport {
     LintReport::from_files("set", files, policy).unwrap()
@@ -308,5 +309,25 @@ fn hostile_files_are_judged_within_bounds() {
         let report = report(&[("V1__a.sql", sql)], &LintPolicy::default());
         assert!(report.findings.len() <= 300, "{rule}: {}", report.findings.len());
         assert!(report.findings.iter().any(|one| one.rule.to_string() == rule), "{rule}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_statements_make_advice_panic_or_point_outside_the_file(words in prop::collection::vec(
+        prop::sample::select(vec![
+            "CREATE", "ALTER", "DROP", "TABLE", "INDEX", "ON", "ONLY", "IF", "EXISTS", "FUNCTION", "EXTENSION", "SCHEMA",
+            "CHECK", "GENERATED", "ALWAYS", "AS", "MATERIALIZED", "VIEW", "UNIQUE", "ADD", "COLUMN", "DEFAULT", "SET",
+            "public", ".", "a", "é", "(", ")", ";", ",", "1", "-", "$$ b $$", "'c'", "\n", "--lint-ignore syntax: x\n",
+            "-- lint-ignore\n", "/* d */", "LANGUAGE sql", "TYPE", "REFERENCES", "UPDATE", "DELETE", "FROM", "INTO",
+        ]), 0..40,
+    )) {
+        let sql = words.join(" ");
+        let lines = sql.lines().count().max(1);
+        for finding in report(&[("V1__a.sql", &sql)], &LintPolicy::default()).findings {
+            prop_assert!((1..=lines).contains(&usize::try_from(finding.line).unwrap()), "{finding} of {sql:?}");
+        }
     }
 }

@@ -49,7 +49,7 @@ pub(crate) enum CliError {
     #[error(transparent)]
     LintPolicy(#[from] PolicyError),
     /// The folder was checked and findings were printed.
-    #[error("the migration set is refused: {findings} errors; mend the files and try again")]
+    #[error("the migration set is refused, errors: {findings}; mend the files and try again")]
     Linted {
         /// How many refuse it.
         findings: usize,
@@ -57,7 +57,7 @@ pub(crate) enum CliError {
         advice: bool,
     },
     /// The folder of another tool holds what cannot be kept; the reasons were printed.
-    #[error("the folder cannot be imported as it is: {reasons} reasons; mend the files and try again")]
+    #[error("the folder cannot be imported as it is, reasons: {reasons}; mend the files and try again")]
     ImportRefused {
         /// How many.
         reasons: usize,

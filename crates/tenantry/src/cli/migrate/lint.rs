@@ -95,7 +95,7 @@ pub(super) fn lint(context: &Context, folder: &Path, options: &LintOptions) -> R
                     short(set.id())
                 ),
                 _ => format!(
-                    "{count} migrations, up to version {version}, have {warnings} warnings. The set is {}.",
+                    "{count} migrations, up to version {version}, are in order but for warnings: {warnings}. The set is {}.",
                     short(set.id())
                 ),
             });
