@@ -72,15 +72,16 @@ impl Fleet {
         self.admin(target).await?.batch("change the read-only password", &fence.guard(&sql)).await
     }
 
-    /// Divides the tenant's connections anew while it turns away from the slot `from`: the old role keeps what it holds
-    /// and opens no more, the new one gets the rest. Where nothing is left, the read-only role lends what it does not
-    /// use. To be repeated while sessions of the old role end.
+    /// Divides the tenant's connections anew while it turns away from the slot `from`: the old role keeps what it holds,
+    /// and room for `latecomers` where there is some; the new one gets the rest. Where nothing is left, the read-only role
+    /// lends what it does not use. To be repeated while sessions of the old role end.
     pub async fn hand_over_connections(
         &self,
         target: &ClusterTarget,
         fence: &Fence,
         home: &Home,
         from: LoginSlot,
+        latecomers: u32,
         limits: &Limits,
     ) -> Result<Handover, FleetError> {
         let names = home.names();
@@ -106,7 +107,8 @@ impl Fleet {
         let (Some(all), Some(share)) = (limits.connections, shares.read_only) else {
             return Ok(Handover { held: held_now, room: None });
         };
-        let division = divide(i64::from(all), i64::from(share), held, reading, (number(2), number(4)));
+        let wanted = i64::from(latecomers);
+        let division = divide(i64::from(all), i64::from(share), (held, wanted), reading, (number(2), number(4)));
         // What is given up is committed before it is given out.
         let mut lowered = String::new();
         for (role, seen, wanted) in [(old, number(2), division.old), (readers, number(3), division.read_only)] {
@@ -204,14 +206,23 @@ struct Division {
     read_only: i64,
 }
 
-/// The old role keeps what it holds, and never gets back what it gave up. The new one keeps what it was given and gets the
-/// rest, one at least: the read-only role lends what it does not hold.
-fn divide(all: i64, share: i64, held: i64, reading: i64, limits: (Option<i64>, Option<i64>)) -> Division {
+/// The old role keeps what it holds, with room for some latecomers where that leaves the new one its own, and never gets
+/// back what it gave up. The new one keeps what it was given and gets the rest, one at least: the read-only role lends what
+/// it does not hold.
+fn divide(
+    all: i64,
+    share: i64,
+    (held, latecomers): (i64, i64),
+    reading: i64,
+    limits: (Option<i64>, Option<i64>),
+) -> Division {
     let (old_limit, new_limit) = limits;
-    let old = old_limit.filter(|limit| *limit >= 0).map_or(held, |limit| limit.min(held));
+    let given = new_limit.unwrap_or(0).max(0);
+    let room = (all - held - share.max(reading) - given.max(1)).max(0);
+    let wanted = held + latecomers.min(room);
+    let old = old_limit.filter(|limit| *limit >= 0).map_or(wanted, |limit| limit.min(wanted));
     // Sessions above a limit that was lowered meanwhile count too.
     let taken = old.max(held);
-    let given = new_limit.unwrap_or(0).max(0);
     let read_only = share.min((all - taken - given.max(1)).max(reading));
     Division { old, new: (all - taken - read_only.max(reading)).max(given), read_only }
 }
@@ -227,14 +238,21 @@ mod tests {
             let share = i64::from(limits.connection_shares().read_only.expect("a ceiling"));
             for held in 0..=(all - share) {
                 for reading in 0..=share {
-                    let it = divide(all, share, held, reading, (Some(all - share), Some(0)));
-                    assert!(it.new + it.old + it.read_only <= all, "{all} {held} {reading}: {it:?}");
-                    assert!(it.new + held + reading <= all, "{all} {held} {reading}: {it:?}");
-                    assert!(it.old <= held && it.read_only <= share);
-                    // One of the old role's has ended: nothing that was given is taken back, and the sum still holds.
-                    let left = (held - 1).max(0);
-                    let next = divide(all, share, left, reading, (Some(it.old), Some(it.new)));
-                    assert!(next.new >= it.new && next.new + left.max(next.old) + next.read_only <= all, "{next:?}");
+                    for late in 0..3 {
+                        let it = divide(all, share, (held, late), reading, (Some(all - share), Some(0)));
+                        assert!(it.new + it.old + it.read_only <= all, "{all} {held} {reading} {late}: {it:?}");
+                        assert!(it.new + held + reading <= all, "{all} {held} {reading} {late}: {it:?}");
+                        assert!(it.old <= held + late && it.read_only <= share);
+                        let alone = divide(all, share, (held, 0), reading, (Some(all - share), Some(0)));
+                        assert_eq!(it.new > 0, alone.new > 0, "latecomers shut nobody out: {it:?} {alone:?}");
+                        // One of the old role's has ended: nothing that was given is taken back, and the sum still holds.
+                        let left = (held - 1).max(0);
+                        for late in 0..=late {
+                            let next = divide(all, share, (left, late), reading, (Some(it.old), Some(it.new)));
+                            let sum = next.new + left.max(next.old) + next.read_only;
+                            assert!(next.new >= it.new && sum <= all, "{it:?} {next:?}");
+                        }
+                    }
                 }
             }
         }
@@ -242,11 +260,14 @@ mod tests {
 
     #[test]
     fn the_new_role_gets_in_unless_all_is_held() {
-        let first = |all, share, held, reading| divide(all, share, held, reading, (Some(all - share), Some(0)));
+        let first = |all, share, held, reading| divide(all, share, (held, 0), reading, (Some(all - share), Some(0)));
         assert_eq!(first(10, 2, 3, 0), Division { old: 3, new: 5, read_only: 2 });
         assert_eq!(first(10, 2, 8, 0), Division { old: 8, new: 1, read_only: 1 });
         assert_eq!(first(10, 2, 8, 2), Division { old: 8, new: 0, read_only: 2 });
         assert_eq!(first(10, 2, 0, 2), Division { old: 0, new: 8, read_only: 2 });
         assert_eq!(first(1, 0, 1, 0), Division { old: 1, new: 0, read_only: 0 });
+        let late = divide(10, 2, (3, 2), 0, (Some(8), Some(0)));
+        assert_eq!(late, Division { old: 5, new: 3, read_only: 2 });
+        assert_eq!(divide(10, 2, (7, 2), 0, (Some(8), Some(0))), Division { old: 7, new: 1, read_only: 2 });
     }
 }

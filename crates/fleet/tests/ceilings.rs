@@ -74,7 +74,7 @@ async fn the_ceiling_holds_while_a_tenant_turns_from_one_login_role_to_the_other
 
         fleet.open_login(target, fence, home, LoginSlot::B, &next, &tenant.limits).await.unwrap();
         assert_eq!(arena.log_in(&names.login_b, &next, &home.database).await.unwrap_err(), TOO_MANY);
-        let handover = fleet.hand_over_connections(target, fence, home, LoginSlot::A, &tenant.limits).await.unwrap();
+        let handover = fleet.hand_over_connections(target, fence, home, LoginSlot::A, 0, &tenant.limits).await.unwrap();
         assert_eq!((handover.held, handover.room), (5, Some(1)), "the read-only role lends what it does not use");
         let mut new = fill(&arena, &tenant, &names.login_b, &next).await;
         assert_eq!(old.len() + new.len(), 6);
@@ -87,7 +87,7 @@ async fn the_ceiling_holds_while_a_tenant_turns_from_one_login_role_to_the_other
         let again = arena.log_in(&names.login_a, &tenant.secrets.login, &home.database).await;
         drop(again);
         for _ in 0..3 {
-            fleet.hand_over_connections(target, fence, home, LoginSlot::A, &tenant.limits).await.unwrap();
+            fleet.hand_over_connections(target, fence, home, LoginSlot::A, 0, &tenant.limits).await.unwrap();
         }
         new.extend(fill(&arena, &tenant, &names.login_b, &next).await);
         let reading = fill(&arena, &tenant, &names.read_only, &tenant.secrets.read_only).await;

@@ -32,6 +32,8 @@ const ROOM_PATIENCE: Duration = Duration::from_secs(5);
 const ROUTER_SILENCE: Duration = Duration::from_secs(45);
 /// How long routers that do report are waited for.
 const ROUTERS_PATIENCE: Duration = Duration::from_mins(3);
+/// How many sessions those may open with the old role who are no routers and do not know the new one yet.
+const LATECOMERS: u32 = 2;
 /// How long sessions of the old role may stay that sit idle, and how long at all.
 const IDLE_PATIENCE: Duration = Duration::from_secs(10);
 const TRANSACTION_PATIENCE: Duration = Duration::from_mins(5);
@@ -128,10 +130,16 @@ impl Site {
     }
 
     /// One step further in dividing the tenant's connections between its two login roles.
-    async fn hand_over(&self, work: &Work<'_>, progress: &RotationProgress) -> Result<Option<u32>, StepError> {
+    async fn hand_over(
+        &self,
+        work: &Work<'_>,
+        progress: &RotationProgress,
+        latecomers: u32,
+    ) -> Result<Option<u32>, StepError> {
         let (fleet, fence) = (work.control.fleet(), work.fence(progress.home));
-        let home = &self.home.home;
-        let handover = fleet.hand_over_connections(&self.target, &fence, home, progress.from, &self.limits).await?;
+        let (home, limits) = (&self.home.home, &self.limits);
+        let handover =
+            fleet.hand_over_connections(&self.target, &fence, home, progress.from, latecomers, limits).await?;
         Ok(handover.room)
     }
 }
@@ -160,7 +168,8 @@ async fn publish_route(work: &Work<'_>, progress: &mut RotationProgress) -> Step
     let next = next_secrets(work, progress).await?;
     let began = tokio::time::Instant::now();
     let mut pause = LOOK_FIRST;
-    while site.hand_over(work, progress).await? == Some(0) && began.elapsed() < ROOM_PATIENCE {
+    let latecomers = if work.control.config().rotation_overlap.is_zero() { 0 } else { LATECOMERS };
+    while site.hand_over(work, progress, latecomers).await? == Some(0) && began.elapsed() < ROOM_PATIENCE {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LOOK_MOST);
     }
@@ -197,10 +206,12 @@ async fn await_routers(work: &Work<'_>, progress: &mut RotationProgress) -> Step
     let since = *progress.waiting_since.get_or_insert_with(Timestamp::now);
     let began = tokio::time::Instant::now();
     let mut pause = LOOK_FIRST;
+    let overlap = work.control.config().rotation_overlap;
     loop {
-        site.hand_over(work, progress).await?;
+        let latecomers = if waited(since) < overlap { LATECOMERS } else { 0 };
+        site.hand_over(work, progress, latecomers).await?;
         let behind = store.routers_behind(version, ROUTER_SILENCE).await?;
-        if behind.is_empty() && waited(since) >= work.control.config().rotation_overlap {
+        if behind.is_empty() && waited(since) >= overlap {
             return Ok(Effect::Changed);
         }
         if waited(since) >= ROUTERS_PATIENCE {
@@ -247,7 +258,7 @@ async fn end_old_sessions(work: &Work<'_>, progress: &mut RotationProgress) -> S
     let began = tokio::time::Instant::now();
     let mut pause = LOOK_FIRST;
     loop {
-        site.hand_over(work, progress).await?;
+        site.hand_over(work, progress, 0).await?;
         let leaving = match waited(closed_at) {
             short if short < IDLE_PATIENCE => Leaving::Patiently,
             long if long < TRANSACTION_PATIENCE => Leaving::Idle,
