@@ -166,7 +166,10 @@ async fn waves_on_the_command_line() {
     assert_eq!(bad.code(), Some(1), "{}", bad.stderr);
     assert!(bad.stderr.contains("label:KEY=VALUE"), "{}", bad.stderr);
 
-    let apply = ["migrate", "apply", "--dir", folder, "--wave", "label:tier=canary", "--wave", "all"];
+    // The advice is heard, and overruled.
+    let overruled = ["--allow", "squawk/constraint-missing-not-valid"];
+    let waves = ["--wave", "label:tier=canary", "--wave", "all"];
+    let apply = ["migrate", "apply", "--dir", folder].into_iter().chain(overruled).chain(waves);
     let stopped = program.run(apply).await;
     assert_eq!(stopped.code(), Some(4), "{}{}", stopped.stdout, stopped.stderr);
     for said in ["label:tier=canary", "stopped", "waits", "notes_say_something"] {
