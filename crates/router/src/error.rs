@@ -4,7 +4,9 @@ use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-use tenantry_domain::TenantId;
+use tenantry_domain::{SchemaVersion, TenantId};
+
+use crate::versions::SchemaVersions;
 
 type Source = Box<dyn Error + Send + Sync>;
 
@@ -66,6 +68,18 @@ pub enum RouterError {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// Its schema is none that the caller can work with.
+    #[error("the schema of tenant {tenant} is at version {version}; this program works with {wanted}")]
+    SchemaVersion {
+        /// Who.
+        tenant: TenantId,
+        /// What it has.
+        version: SchemaVersion,
+        /// What the caller asked for.
+        wanted: SchemaVersions,
+        /// When to try again, where the schema is behind; absent where it is ahead, which it stays.
+        retry_after: Option<Duration>,
+    },
     /// Its cluster cannot be reached or takes no more connections.
     #[error("the cluster of tenant {tenant} is not available; try again in {} s", retry_after.as_secs())]
     Unavailable {
@@ -124,6 +138,7 @@ impl RouterError {
             | Self::Unavailable { .. }
             | Self::Timeout { .. }
             | Self::NotStarted { .. } => true,
+            Self::SchemaVersion { retry_after, .. } => retry_after.is_some(),
             Self::Unknown { .. } | Self::Suspended { .. } | Self::Refused { .. } | Self::Closed => false,
         }
     }
@@ -135,6 +150,7 @@ impl RouterError {
             | Self::Moving { retry_after, .. }
             | Self::Unavailable { retry_after, .. } => Some(*retry_after),
             Self::Stale { .. } | Self::Timeout { .. } | Self::NotStarted { .. } => Some(Duration::from_secs(1)),
+            Self::SchemaVersion { retry_after, .. } => *retry_after,
             Self::Unknown { .. } | Self::Suspended { .. } | Self::Refused { .. } | Self::Closed => None,
         }
     }
@@ -147,6 +163,7 @@ impl RouterError {
             Self::Suspended { .. } => "suspended",
             Self::Moving { .. } => "moving",
             Self::Stale { .. } => "stale",
+            Self::SchemaVersion { .. } => "schema_version",
             Self::Unavailable { .. } => "unavailable",
             Self::Timeout { phase: Phase::Wait, .. } => "timeout_wait",
             Self::Timeout { phase: Phase::Connect, .. } => "timeout_connect",

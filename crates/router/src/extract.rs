@@ -235,6 +235,7 @@ impl From<&RouterError> for Problem {
             RouterError::Provisioning { .. }
             | RouterError::Moving { .. }
             | RouterError::Stale { .. }
+            | RouterError::SchemaVersion { .. }
             | RouterError::Unavailable { .. }
             | RouterError::Timeout { .. }
             | RouterError::NotStarted { .. } => Code::Unavailable,

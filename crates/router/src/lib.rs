@@ -40,6 +40,7 @@ mod router;
 mod table;
 mod tenant;
 mod tls;
+mod versions;
 
 pub use builder::{RouterBuilder, RouterConfig};
 pub use connection::Connection;
@@ -52,3 +53,4 @@ pub use router::{Router, RouterStatus};
 pub use tenant::{Access, Tenant};
 pub use tenantry_domain::Secret;
 pub use tokio_postgres;
+pub use versions::SchemaVersions;

@@ -20,11 +20,12 @@ use crate::reset::ResetTimes;
 use crate::table::Table;
 use crate::tenant::{Access, Tenant};
 use crate::tls::SystemRoots;
+use crate::versions::SchemaVersions;
 
 /// How often a checkout looks again when the pool that it found was retired meanwhile.
 const LOOKS_MAX: usize = 16;
-/// How soon callers come back to a tenant that is being provisioned or moved.
-const CHANGING_RETRY: Duration = Duration::from_secs(1);
+/// How soon callers come back to a tenant that is being provisioned, moved or migrated.
+pub(crate) const CHANGING_RETRY: Duration = Duration::from_secs(1);
 
 /// How the feed stands.
 #[derive(Debug, Clone, Default)]
@@ -201,14 +202,56 @@ impl Router {
         }
     }
 
-    pub(crate) async fn checkout(&self, tenant: TenantId, access: Access) -> Result<Connection, RouterError> {
+    /// The tenant's route as it is now, if its schema will do.
+    pub(crate) async fn reachable_within(
+        &self,
+        tenant: TenantId,
+        versions: SchemaVersions,
+    ) -> Result<Arc<Route>, RouterError> {
+        let route = self.reachable(tenant).await;
+        route.and_then(|route| versions.check(&route).map(|()| route)).inspect_err(count)
+    }
+
+    /// Waits until the tenant's schema will do.
+    pub(crate) async fn await_versions(
+        &self,
+        tenant: TenantId,
+        versions: SchemaVersions,
+        time_limit: Duration,
+    ) -> Result<Arc<Route>, RouterError> {
+        let mut changes = self.inner.feed.subscribe();
+        let deadline = tokio::time::Instant::now() + time_limit;
+        loop {
+            changes.mark_unchanged();
+            let refused = match self.reachable(tenant).await.and_then(|route| versions.check(&route).map(|()| route)) {
+                Err(error) if error.is_retryable() => error,
+                decided => return decided.inspect_err(count),
+            };
+            match tokio::time::timeout_at(deadline, changes.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Err(refused).inspect_err(count),
+            }
+        }
+    }
+
+    pub(crate) async fn checkout(
+        &self,
+        tenant: TenantId,
+        access: Access,
+        versions: SchemaVersions,
+    ) -> Result<Connection, RouterError> {
         let began = Instant::now();
-        let outcome = self.checkout_unmeasured(tenant, access).await.inspect_err(count);
+        let outcome = self.checkout_unmeasured(tenant, access, versions).await.inspect_err(count);
         metrics::histogram!("tenantry_router_checkout_seconds").record(began.elapsed());
         outcome
     }
 
-    async fn checkout_unmeasured(&self, tenant: TenantId, access: Access) -> Result<Connection, RouterError> {
+    async fn checkout_unmeasured(
+        &self,
+        tenant: TenantId,
+        access: Access,
+        versions: SchemaVersions,
+    ) -> Result<Connection, RouterError> {
         let inner = &self.inner;
         let key = PoolKey { tenant, access };
         let full_until = tokio::time::Instant::now() + inner.config.wait_timeout;
@@ -217,6 +260,7 @@ impl Router {
                 return Err(RouterError::Closed);
             }
             let route = self.reachable(tenant).await?;
+            versions.check(&route)?;
             let unavailable = || RouterError::Unavailable { tenant, retry_after: CHANGING_RETRY, source: None };
             let target = route.target.as_ref().ok_or_else(unavailable)?;
             let cluster = inner.table.cluster(target.cluster).ok_or_else(unavailable)?;

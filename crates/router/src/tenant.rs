@@ -1,13 +1,16 @@
 //! A tenant that was found, and what to do with it.
 
 use std::fmt;
+use std::ops::RangeBounds;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tenantry_domain::{Credential, Generation, Limits, Route, RouteTarget, SchemaVersion, Slug, TenantId};
 
 use crate::connection::Connection;
 use crate::error::RouterError;
 use crate::router::Router;
+use crate::versions::SchemaVersions;
 
 /// What a connection may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,11 +37,12 @@ pub struct Tenant {
     router: Router,
     route: Arc<Route>,
     access: Access,
+    versions: SchemaVersions,
 }
 
 impl Tenant {
     pub(crate) fn new(router: Router, route: Arc<Route>) -> Self {
-        Self { router, route, access: Access::ReadWrite }
+        Self { router, route, access: Access::ReadWrite, versions: SchemaVersions::ANY }
     }
 
     /// Its id.
@@ -78,10 +82,38 @@ impl Tenant {
         Self { access: Access::ReadOnly, ..self.clone() }
     }
 
+    /// The same tenant, for a program that needs what a migration brings: as [`Tenant::within`] for `version..`.
+    pub async fn at_least(&self, version: i64) -> Result<Self, RouterError> {
+        self.within(version..).await
+    }
+
+    /// The same tenant, for a program that works with some versions of its schema only, such as `12..` or `12..=14`. Fails
+    /// with [`RouterError::SchemaVersion`] where its schema is another now, and so does every later checkout once it is:
+    /// no statement meets a schema that it was not written for because a rollout was on its way.
+    ///
+    /// A connection that is borrowed already is not taken away; expand and contract in migrations of their own
+    /// (`-- phase: contract`), so that those in flight find what they need.
+    pub async fn within(&self, versions: impl RangeBounds<i64>) -> Result<Self, RouterError> {
+        let versions = SchemaVersions::of(versions);
+        let route = self.router.reachable_within(self.route.tenant, versions).await?;
+        Ok(Self { route, versions, ..self.clone() })
+    }
+
+    /// The same, but waits up to a time limit for a schema that is behind; one that is ahead is an error at once.
+    pub async fn await_within(
+        &self,
+        versions: impl RangeBounds<i64>,
+        time_limit: Duration,
+    ) -> Result<Self, RouterError> {
+        let versions = SchemaVersions::of(versions);
+        let route = self.router.await_versions(self.route.tenant, versions, time_limit).await?;
+        Ok(Self { route, versions, ..self.clone() })
+    }
+
     /// Borrows a connection. Waits while the tenant moves and while its connections are in use, within the configured
     /// limits.
     pub async fn client(&self) -> Result<Connection, RouterError> {
-        self.router.checkout(self.route.tenant, self.access).await
+        self.router.checkout(self.route.tenant, self.access, self.versions).await
     }
 }
 

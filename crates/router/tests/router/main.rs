@@ -9,3 +9,4 @@ mod feed_server;
 mod home;
 mod leaks;
 mod tls;
+mod versions;
