@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rand::RngExt;
 use serde_json::{Value, json};
 use tenantry_domain::{SchemaVersion, TargetState};
 use tenantry_fleet::{ApplyOptions, FleetError, MigrationFailure};
@@ -13,10 +14,12 @@ use crate::control::Control;
 use crate::migration_sets::failure_json;
 use crate::operations::cluster_target::target_of;
 
-/// Attempts at one tenant before it counts as failed.
-const ATTEMPTS_MAX: u32 = 5;
-/// Wait after the first attempt; doubles with each.
+/// Attempts at one tenant before it counts as failed: with a lock that is waited for two seconds each time, three quarters
+/// of a minute.
+const ATTEMPTS_MAX: u32 = 10;
+/// Wait after the first attempt; doubles with each, up to [`BACKOFF_MAX`].
 const BACKOFF: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// Brings one tenant to the set. Trouble that may pass is waited out; what remains is the target's result.
 pub(crate) async fn migrate(control: &Control, set: &MigrationSet, target: &ClaimedTarget) -> TargetResult {
@@ -28,7 +31,7 @@ pub(crate) async fn migrate(control: &Control, set: &MigrationSet, target: &Clai
             Ok(applied) => (if applied.1 { TargetState::Applied } else { TargetState::Already }, applied.0, None),
             Err(Trouble::Passing(reason)) if attempts < ATTEMPTS_MAX => {
                 warn!(tenant_id = %target.tenant, attempts, reason, "migrating a tenant did not get done; trying again");
-                tokio::time::sleep(BACKOFF * 2_u32.pow(attempts - 1)).await;
+                tokio::time::sleep(backoff(attempts)).await;
                 continue;
             }
             Err(Trouble::Passing(reason)) => (TargetState::Failed, None, Some(json!({ "message": reason }))),
@@ -48,6 +51,12 @@ pub(crate) async fn migrate(control: &Control, set: &MigrationSet, target: &Clai
             duration: began.elapsed(),
         };
     }
+}
+
+/// Spread over half of it, so that tenants that wait for the same lock do not come back together.
+fn backoff(attempts: u32) -> Duration {
+    let doubled = BACKOFF.saturating_mul(1_u32 << attempts.saturating_sub(1).min(10)).min(BACKOFF_MAX);
+    doubled.mul_f64(rand::rng().random_range(0.5..1.0))
 }
 
 enum Trouble {
