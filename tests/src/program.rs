@@ -5,13 +5,16 @@ mod dev;
 mod serve;
 
 use std::ffi::OsStr;
-use std::process::{ExitStatus, Stdio};
+use std::process::{ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 use tenantry_domain::Secret;
+use tenantry_testkit::eventually;
+use tokio::process::Command;
 
 pub use binary::tenantry;
 pub use dev::{Dev, processes_of};
@@ -57,7 +60,28 @@ impl Program {
 
     /// Runs a command to its end.
     pub async fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Ended {
-        let mut command = tokio::process::Command::new(tenantry());
+        let output = self.command(arguments).output();
+        Ended::of(tokio::time::timeout(LIMIT, output).await.expect("a command that ends"))
+    }
+
+    /// Runs a command, and sends it a signal once something has come about and the command listens to that signal.
+    pub async fn interrupt<S: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+        signal: Signal,
+        once: impl Future<Output = ()>,
+    ) -> Ended {
+        let child = self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let child = child.expect("a command that starts");
+        once.await;
+        let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)).expect("it still runs");
+        eventually("the command listens to the signal", async || catches(pid, signal)).await;
+        kill_process(pid, signal).expect("a signal that is sent");
+        Ended::of(tokio::time::timeout(LIMIT, child.wait_with_output()).await.expect("a command that ends"))
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(tenantry());
         command
             .args(arguments)
             .env("HOME", self.home.path())
@@ -69,10 +93,7 @@ impl Program {
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .kill_on_drop(true);
-        let output = tokio::time::timeout(LIMIT, command.output()).await.expect("a command that ends");
-        let output = output.expect("a command that starts");
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-        Ended { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+        command
     }
 
     /// Runs a command with `--output json`, which must succeed, and reads its answer.
@@ -83,7 +104,21 @@ impl Program {
     }
 }
 
+/// Whether a process has a handler for a signal.
+fn catches(pid: Pid, signal: Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    caught & (1 << (signal.as_raw() - 1)) != 0
+}
+
 impl Ended {
+    fn of(output: std::io::Result<Output>) -> Self {
+        let output = output.expect("a command that starts");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+        Self { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
     /// The command, which must have succeeded.
     #[allow(clippy::return_self_not_must_use, reason = "asserting is a use")]
     pub fn ok(self) -> Self {

@@ -1,8 +1,10 @@
 //! Rollouts go wave by wave, and stop where too much fails.
 
+use rustix::process::Signal;
 use serde_json::json;
-use tenantry_api::{BreakerLength, CreateRollout, CreateWave, ErrorBudget, MigrationSet, Rollout, Tenant};
+use tenantry_api::{BreakerLength, CreateRollout, CreateWave, ErrorBudget, ListQuery, MigrationSet, Rollout, Tenant};
 use tenantry_domain::{RolloutState, RolloutStop};
+use tenantry_testkit::eventually;
 use tenantry_tests::{Program, World, files};
 
 const FRAGILE: (&str, &str) =
@@ -94,7 +96,7 @@ async fn a_set_is_promoted_once_its_canaries_are_through() {
     let bakes = CreateWave { bake_seconds: 1, ..wave("label:tier=canary", Some(0)) };
     let create = CreateRollout { waves: Some(vec![bakes]), ..CreateRollout::new(set.id.clone()) };
     let rollout = world.client().create_rollout(&create).await.unwrap();
-    tenantry_testkit::eventually("the canaries are through and bake", async || {
+    eventually("the canaries are through and bake", async || {
         world.client().show_rollout(rollout.id).await.unwrap().bakes_until.is_some()
     })
     .await;
@@ -102,7 +104,7 @@ async fn a_set_is_promoted_once_its_canaries_are_through() {
     if baking.wave == 0 {
         assert_eq!((baking.counts.applied, baking.counts.pending), (2, 2), "{baking:?}");
     }
-    tenantry_testkit::eventually("the set is promoted", async || is_promoted(&world, &set).await).await;
+    eventually("the set is promoted", async || is_promoted(&world, &set).await).await;
     // The last wave cannot end while a reader is in the way, and new tenants have the set all the same.
     assert_eq!(world.tenant("born-later").await.schema_version.0, 4);
     assert!(!world.client().show_rollout(rollout.id).await.unwrap().state.is_finished());
@@ -177,12 +179,50 @@ async fn waves_on_the_command_line() {
     }
     assert!(stopped.stderr.contains("1 failed in wave 1, more than its error budget"), "{}", stopped.stderr);
 
-    let within = program.run(["migrate", "retry", "--output", "json"]).await;
-    assert_eq!(within.code(), Some(4), "the canary is broken still: {}", within.stderr);
+    let report = directory.path().join("rollout.xml");
+    let again = program.run(["migrate", "retry", "--junit", report.to_str().unwrap()]).await;
+    assert_eq!(again.code(), Some(4), "the canary is broken still: {}", again.stderr);
+    let report = std::fs::read_to_string(report).unwrap();
+    for said in [r#"tests="5" skipped="4" failures="1""#, r#"name="t4""#, "notes_say_something", "not begun"] {
+        assert!(report.contains(said), "{said}: {report}");
+    }
     world.connect(&tenants[4]).await.run("DELETE FROM notes WHERE body = ''").await;
     let ended = program.run(["migrate", "retry", "--output", "json"]).await;
     assert_eq!(ended.code(), Some(0), "{}{}", ended.stdout, ended.stderr);
     let json: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!((&json["rollout"]["state"], &json["rollout"]["wave"]), (&json!("succeeded"), &json!(1)), "{json}");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_ended_leaves_its_rollout_running_or_paused_as_it_chose() {
+    let world = World::start().await;
+    let program = Program::new(&world.url(), world.token());
+    // The program may have to be built first; a transaction that sits idle for a minute is ended.
+    program.run(["--version"]).await.ok();
+    let held = world.tenant("held").await;
+    let reader = world.connect(&held).await;
+    reader.run("BEGIN; SELECT FROM notes").await;
+    let set = world.push("next", &files::notes_and("V4__stars.sql", "ALTER TABLE notes ADD COLUMN stars int;\n")).await;
+    let id = set.id.to_string();
+    let newest = async || world.client().list_rollouts(&ListQuery::default()).await.unwrap().items.into_iter().next();
+    let is_running = async || newest().await.is_some_and(|rollout| rollout.state == RolloutState::Running);
+    let running = async || eventually("the rollout runs", is_running).await;
+
+    let arguments = ["migrate", "apply", "--set", &id, "--wave", "all,budget=any", "--when-interrupted", "pause"];
+    let paused = program.interrupt(arguments, Signal::TERM, running()).await;
+    assert_eq!(paused.code(), Some(6), "{}", paused.stderr);
+    let rollout = newest().await.unwrap();
+    assert_eq!(rollout.state, RolloutState::Paused);
+    assert!(paused.stderr.contains(&format!("tenantry migrate resume {}", rollout.id)), "{}", paused.stderr);
+
+    reader.run("SELECT FROM notes").await;
+    let left = program.interrupt(["migrate", "resume"], Signal::INT, running()).await;
+    assert_eq!(left.code(), Some(6), "{}", left.stderr);
+    assert!(left.stderr.contains("tenantry migrate watch"), "{}", left.stderr);
+    assert!(!newest().await.unwrap().state.is_finished());
+    reader.run("COMMIT").await;
+    let ended = program.run(["migrate", "watch"]).await;
+    assert_eq!(ended.code(), Some(0), "{}{}", ended.stdout, ended.stderr);
     world.end().await;
 }

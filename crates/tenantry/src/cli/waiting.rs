@@ -6,6 +6,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use tenantry_api::{Client, Operation};
 use tenantry_domain::{OperationId, OperationState};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::arguments::duration;
@@ -100,8 +101,22 @@ pub(crate) async fn interruptible<T>(
     };
     tokio::select! {
         done = work => Ok(done),
-        _ = tokio::signal::ctrl_c() => Err(true),
+        () = interrupted() => Err(true),
         () = time_limit => Err(false),
+    }
+}
+
+/// Until a person presses Ctrl-C, or a job runner asks the program to end.
+async fn interrupted() {
+    let asked_to_end = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => terminate.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = asked_to_end => {}
     }
 }
 

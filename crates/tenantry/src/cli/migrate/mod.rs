@@ -5,14 +5,16 @@
 
 mod failures;
 mod import;
+mod junit;
 mod lint;
+mod progress;
 mod rollout;
 mod set;
 mod wave;
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use tenantry_api::{BreakerLength, Concurrency, CreateWave, ErrorBudget};
 use tenantry_domain::{DisplayName, RolloutId};
 
@@ -65,6 +67,7 @@ pub(crate) enum MigrateCommand {
     /// Bring all tenants to a migration set and wait for it
     #[command(after_help = examples!(
         "tenantry migrate apply --dir tenant-migrations",
+        "tenantry migrate apply --dir tenant-migrations --junit rollout.xml --when-interrupted pause",
         "tenantry migrate apply --set 3f9a01c2 --concurrency 32 --per-cluster 8 --no-wait",
         "tenantry migrate apply --dir tenant-migrations --wave label:tier=canary,bake=10m --wave 10%,budget=2 --wave all",
         "",
@@ -175,7 +178,29 @@ pub(crate) struct ApplyArguments {
     #[command(flatten)]
     lint: LintOptions,
     #[command(flatten)]
+    follow: FollowOptions,
+}
+
+/// How to follow a rollout.
+#[derive(Debug, Args)]
+pub(crate) struct FollowOptions {
+    #[command(flatten)]
     waiting: WaitOptions,
+    /// What becomes of the rollout on Ctrl-C or when the job is ended
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = WhenInterrupted::Run)]
+    when_interrupted: WhenInterrupted,
+    /// Write a JUnit report there, with a suite for each wave and a case for each tenant
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
+/// What becomes of a rollout that nobody waits for any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WhenInterrupted {
+    /// It goes on
+    Run,
+    /// No more tenants are begun until it is resumed
+    Pause,
 }
 
 /// Which rollout.
@@ -191,7 +216,7 @@ pub(crate) struct WatchArguments {
     #[command(flatten)]
     which: RolloutArguments,
     #[command(flatten)]
-    waiting: WaitOptions,
+    follow: FollowOptions,
 }
 
 impl MigrateCommand {

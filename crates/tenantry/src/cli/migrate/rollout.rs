@@ -2,26 +2,23 @@
 
 use std::time::Duration;
 
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tenantry_api::{Client, CreateRollout, ListQuery, PageLimit, Rollout, RolloutCounts};
 use tenantry_domain::{RolloutId, RolloutState};
-use tokio::time::Instant;
 
 use super::failures::{self, Failure};
-use super::{ApplyArguments, RolloutArguments, WatchArguments, lint, set, wave};
+use super::progress::Progress;
+use super::{ApplyArguments, FollowOptions, RolloutArguments, WatchArguments, WhenInterrupted, junit, lint, set, wave};
 use crate::cli::Context;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
 use crate::cli::paging::{self, ListOptions};
 use crate::cli::table::{Cell, Tabular};
-use crate::cli::waiting::{self, WaitOptions};
+use crate::cli::waiting;
 
 /// The first pause between two looks at a rollout; each is half as long again, up to [`PAUSE_MAX`].
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
-/// Where nobody watches a bar, a line is written this often at most.
-const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 pub(super) async fn apply(context: &Context, arguments: ApplyArguments) -> Result<(), CliError> {
     let client = context.client()?;
@@ -46,7 +43,7 @@ pub(super) async fn apply(context: &Context, arguments: ApplyArguments) -> Resul
         breaker: arguments.breaker,
     };
     let rollout = client.create_rollout(&create).await?;
-    finish(context, &client, rollout, &arguments.waiting).await
+    finish(context, &client, rollout, &arguments.follow).await
 }
 
 pub(super) async fn status(context: &Context, arguments: &RolloutArguments) -> Result<(), CliError> {
@@ -59,7 +56,7 @@ pub(super) async fn status(context: &Context, arguments: &RolloutArguments) -> R
 pub(super) async fn watch(context: &Context, arguments: &WatchArguments) -> Result<(), CliError> {
     let client = context.client()?;
     let rollout = find(&client, &arguments.which).await?;
-    finish(context, &client, rollout, &arguments.waiting).await
+    finish(context, &client, rollout, &arguments.follow).await
 }
 
 pub(super) async fn pause(context: &Context, arguments: &RolloutArguments) -> Result<(), CliError> {
@@ -72,7 +69,7 @@ pub(super) async fn resume(context: &Context, arguments: &WatchArguments) -> Res
     let client = context.client()?;
     let id = identify(&client, &arguments.which).await?;
     let rollout = client.resume_rollout(id).await?;
-    finish(context, &client, rollout, &arguments.waiting).await
+    finish(context, &client, rollout, &arguments.follow).await
 }
 
 pub(super) async fn abort(context: &Context, arguments: &RolloutArguments) -> Result<(), CliError> {
@@ -85,7 +82,7 @@ pub(super) async fn retry(context: &Context, arguments: &WatchArguments) -> Resu
     let client = context.client()?;
     let id = identify(&client, &arguments.which).await?;
     let rollout = client.retry_rollout(id).await?;
-    finish(context, &client, rollout, &arguments.waiting).await
+    finish(context, &client, rollout, &arguments.follow).await
 }
 
 pub(super) async fn list(context: &Context, options: &ListOptions) -> Result<(), CliError> {
@@ -112,8 +109,8 @@ async fn identify(client: &Client, arguments: &RolloutArguments) -> Result<Rollo
 }
 
 /// Waits as long as asked, then shows the rollout. Anything but success is an error that bears the rollout.
-async fn finish(context: &Context, client: &Client, begun: Rollout, options: &WaitOptions) -> Result<(), CliError> {
-    let Some(patience) = options.patience() else { return context.output.object(&begun) };
+async fn finish(context: &Context, client: &Client, begun: Rollout, options: &FollowOptions) -> Result<(), CliError> {
+    let Some(patience) = options.waiting.patience() else { return context.output.object(&begun) };
     let id = begun.id;
     let mut progress = Progress::new(context.output);
     let ended = waiting::interruptible(patience, async {
@@ -128,13 +125,23 @@ async fn finish(context: &Context, client: &Client, begun: Rollout, options: &Wa
             pause = (pause * 3 / 2).min(PAUSE_MAX);
         }
     });
-    let ended = ended.await.map_err(|interrupted| CliError::StillRunning {
-        what: format!("rollout {id}"),
-        resume: format!("tenantry migrate watch {id}"),
-        interrupted,
-    });
+    let ended = ended.await;
     progress.clear();
-    let rollout = ended??;
+    let rollout = match ended {
+        Ok(ended) => ended?,
+        Err(interrupted) => {
+            let pauses = interrupted && options.when_interrupted == WhenInterrupted::Pause;
+            if pauses {
+                client.pause_rollout(id).await?;
+            }
+            let verb = if pauses { "resume" } else { "watch" };
+            let resume = format!("tenantry migrate {verb} {id}");
+            return Err(CliError::StillRunning { what: format!("rollout {id}"), resume, interrupted });
+        }
+    };
+    if let Some(path) = &options.junit {
+        junit::write(client, &rollout, path).await?;
+    }
     let failures = failures::of(client, id).await?;
     show(context.output, &rollout, &failures)?;
     match rollout.state {
@@ -166,46 +173,6 @@ fn show(output: Output, rollout: &Rollout, failures: &[Failure]) -> Result<(), C
         output.note(&format!("{unshown} more failures are not shown."));
     }
     Ok(())
-}
-
-/// A bar on a terminal, a line now and then elsewhere.
-struct Progress {
-    bar: ProgressBar,
-    output: Output,
-    line_due: Instant,
-}
-
-impl Progress {
-    fn new(output: Output) -> Self {
-        let bar = ProgressBar::new(0);
-        let template = "{spinner:.green} [{bar:32.green/dim}] {human_pos}/{human_len} tenants  {msg}  {eta:.dim}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("━╸─"));
-        }
-        bar.enable_steady_tick(Duration::from_millis(100));
-        Self { bar, output, line_due: Instant::now() + LINE_INTERVAL }
-    }
-
-    fn show(&mut self, rollout: &Rollout) {
-        let counts = &rollout.counts;
-        let said = match rollout.waves.len() {
-            0 | 1 => describe(counts),
-            waves => format!("wave {} of {waves}: {}", rollout.wave + 1, describe(counts)),
-        };
-        if !self.bar.is_hidden() {
-            self.bar.set_length(counts.total());
-            self.bar.set_position(counts.finished());
-            self.bar.set_message(said);
-        } else if Instant::now() >= self.line_due {
-            self.line_due = Instant::now() + LINE_INTERVAL;
-            let (done, all) = (HumanCount(counts.finished()), HumanCount(counts.total()));
-            self.output.note(&format!("{done} of {all} tenants: {said}"));
-        }
-    }
-
-    fn clear(&self) {
-        self.bar.finish_and_clear();
-    }
 }
 
 /// What there is to say about the counts, in a few words.
