@@ -67,6 +67,13 @@ impl Tx {
         Ok(tallies)
     }
 
+    /// Whether anybody works on a target of the rollout: one whose lease is over has lost its worker.
+    pub async fn has_targets_in_hand(&self, id: RolloutId) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT FROM rollout_target
+                                   WHERE rollout = $1 AND state = 'running' AND lease_until >= now()) AS in_hand";
+        get(&query_one(self.client()?, sql, &[&id.as_uuid()]).await?, "in_hand")
+    }
+
     /// Notes that the wave under way has nothing left to do: its bake time begins.
     pub async fn bake(&self, id: RolloutId) -> Result<(), StoreError> {
         let client = self.client()?;

@@ -194,7 +194,7 @@ impl Tx {
     }
 
     /// Changes where a rollout stands. Queued again after a failure, its failed targets are taken up; aborted, those
-    /// that were not begun are skipped.
+    /// that were not begun are skipped. Failed, those whose worker is gone count as not begun.
     pub async fn change_rollout(&self, id: RolloutId, state: RolloutState) -> Result<(), StoreError> {
         let client = self.client()?;
         let changed = execute(
@@ -219,7 +219,12 @@ impl Tx {
                 let sql = "UPDATE rollout_target SET state = 'skipped' WHERE rollout = $1 AND state = 'pending'";
                 execute(client, sql, &[&id.as_uuid()]).await?;
             }
-            RolloutState::Running | RolloutState::Paused | RolloutState::Succeeded | RolloutState::Failed => {}
+            RolloutState::Failed => {
+                let sql = "UPDATE rollout_target SET state = 'pending', lease_owner = NULL, lease_until = NULL
+                            WHERE rollout = $1 AND state = 'running' AND lease_until < now()";
+                execute(client, sql, &[&id.as_uuid()]).await?;
+            }
+            RolloutState::Running | RolloutState::Paused | RolloutState::Succeeded => {}
         }
         announce(client, id).await
     }

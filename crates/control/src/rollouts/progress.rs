@@ -62,7 +62,7 @@ pub(super) async fn settle(control: &Control, id: RolloutId) -> Result<bool, Con
     }
     if rollout.stop.is_some() {
         // Those that other replicas have begun are finished.
-        return if rollout.counts.running > 0 { Ok(false) } else { end(tx, id, RolloutState::Failed).await };
+        return if tx.has_targets_in_hand(id).await? { Ok(false) } else { end(tx, id, RolloutState::Failed).await };
     }
     if is_wave_open(&rollout) {
         return Ok(false);

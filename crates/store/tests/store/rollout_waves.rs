@@ -1,6 +1,7 @@
 //! Waves, limits and stops of rollouts.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use serde_json::json;
 use tenantry_domain::{
@@ -119,6 +120,8 @@ async fn a_stopped_rollout_gives_nothing_out_until_it_is_retried() {
     let breaking = NewRollout { breaker: Some(1), ..rollout(id, &set, waves(&["all"])) };
     begin_with(&catalog, &breaking).await;
     let target = catalog.store.claim_targets(id, Uuid::nil(), LEASE, 1).await.unwrap().remove(0);
+    let lost = Uuid::now_v7();
+    assert_eq!(catalog.store.claim_targets(id, lost, LEASE, 1).await.unwrap().len(), 1);
     let error = Some(json!({ "message": "no", "sqlstate": "42703" }));
     let failed = TargetResult { state: TargetState::Failed, to_version: None, error, ..applied(&target, 1) };
     finish(&catalog, id, Uuid::nil(), &[failed]).await;
@@ -136,7 +139,13 @@ async fn a_stopped_rollout_gives_nothing_out_until_it_is_retried() {
     assert!(catalog.store.claim_targets(id, Uuid::nil(), LEASE, 5).await.unwrap().is_empty());
     assert_eq!(catalog.store.rollout(id).await.unwrap().stop, stop);
 
+    // Another's worker is gone: what it had in hand holds up nothing.
     let tx = catalog.begin().await;
+    assert!(tx.has_targets_in_hand(id).await.unwrap());
+    tx.commit().await.unwrap();
+    catalog.store.renew_targets(id, lost, Duration::ZERO).await.unwrap();
+    let tx = catalog.begin().await;
+    assert!(!tx.has_targets_in_hand(id).await.unwrap());
     tx.change_rollout(id, RolloutState::Failed).await.unwrap();
     tx.change_rollout(id, RolloutState::Queued).await.unwrap();
     let plan = tx.lock_rollout_plan(id).await.unwrap();
