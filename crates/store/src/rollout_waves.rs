@@ -1,6 +1,6 @@
 //! The waves of a rollout: who is in which, and how they stand.
 
-use tenantry_domain::{RolloutId, TargetState, WaveSelection, WaveTally, Waves};
+use tenantry_domain::{RolloutId, TargetState, WaveSelection, Waves};
 use uuid::Uuid;
 
 use crate::connection::Connection;
@@ -47,24 +47,6 @@ impl Tx {
             assigned += i64::try_from(moved).map_err(StoreError::internal)?;
         }
         Ok(())
-    }
-
-    /// How many there are and how many failed, by wave.
-    pub async fn tally_waves(&self, id: RolloutId, waves: &Waves) -> Result<Vec<WaveTally>, StoreError> {
-        let rows = query(
-            self.client()?,
-            "SELECT wave, count(*) AS targets, count(*) FILTER (WHERE state IN ('failed', 'parked')) AS failed
-               FROM rollout_target WHERE rollout = $1 GROUP BY wave",
-            &[&id.as_uuid()],
-        )
-        .await?;
-        let mut tallies = vec![WaveTally::default(); waves.as_slice().len()];
-        for row in &rows {
-            if let Some(tally) = tallies.get_mut(index(row)?) {
-                *tally = WaveTally { targets: count(row, "targets")?.into(), failed: count(row, "failed")?.into() };
-            }
-        }
-        Ok(tallies)
     }
 
     /// Whether anybody works on a target of the rollout: one whose lease is over has lost its worker.

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tenantry_domain::{
-    ErrorBudget, FailureStreak, MigrationSetId, RolloutId, RolloutState, RolloutStop, SchemaVersion, Waves,
+    ErrorBudget, FailureStreak, MigrationSetId, RolloutId, RolloutState, RolloutStop, SchemaVersion, WaveTally, Waves,
 };
 use tokio_postgres::Row;
 
@@ -69,6 +69,15 @@ pub struct RolloutCounts {
 }
 
 impl RolloutCounts {
+    /// What error budgets are about.
+    pub fn tally(&self) -> WaveTally {
+        let finished = self.applied + self.already + self.failed + self.parked + self.skipped;
+        WaveTally {
+            targets: (self.pending + self.running + finished).into(),
+            failed: (self.failed + self.parked).into(),
+        }
+    }
+
     /// Together with others.
     pub(crate) fn add(&mut self, other: &Self) {
         self.pending += other.pending;

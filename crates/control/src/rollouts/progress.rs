@@ -1,8 +1,8 @@
 //! How a rollout goes on: what its results lead to, and when the next wave begins.
 
 use jiff::Timestamp;
-use tenantry_domain::{RolloutId, RolloutState, RolloutStop, TargetState};
-use tenantry_store::{RolloutRecord, StoreError, TargetResult, Tx};
+use tenantry_domain::{RolloutId, RolloutState, RolloutStop, TargetState, WaveTally};
+use tenantry_store::{RolloutCounts, RolloutRecord, StoreError, TargetResult, Tx};
 use tracing::{error, info};
 
 use crate::control::Control;
@@ -30,7 +30,8 @@ pub(super) async fn write(
     }
     let mut stop = plan.stop.clone();
     if has_failed && stop.is_none() {
-        let tallies = tx.tally_waves(id, &plan.waves).await?;
+        let waves = tx.lock_rollout(id).await?.wave_counts;
+        let tallies: Vec<WaveTally> = waves.iter().map(RolloutCounts::tally).collect();
         stop = RolloutStop::due(&plan.waves, plan.error_budget, plan.breaker, &tallies, &streak);
         if let Some(stop) = &stop {
             error!(reason = %stop, "the rollout begins no more tenants");
@@ -94,8 +95,7 @@ fn next_wave(rollout: &RolloutRecord) -> Option<u32> {
     let last = u32::try_from(rollout.waves.last()).ok()?;
     let waves = rollout.wave_counts.iter().zip(0_u32..);
     let with_tenants = waves.filter(|(counts, _)| counts.pending > 0).map(|(_, number)| number);
-    let next = with_tenants.chain([last]).find(|number| *number > rollout.wave);
-    next.filter(|_| rollout.wave < last)
+    with_tenants.chain([last]).find(|number| *number > rollout.wave)
 }
 
 /// Begins the next wave once the bake time of the one before is over. Where that one was the last canary, the set is

@@ -7,7 +7,7 @@ use serde_json::json;
 use tenantry_domain::{
     ErrorBudget, FailureStreak, RolloutId, RolloutState, RolloutStop, TargetState, Tenancy, Wave, WaveTally, Waves,
 };
-use tenantry_store::{NewRollout, RolloutLimits, TargetResult};
+use tenantry_store::{NewRollout, RolloutCounts, RolloutLimits, TargetResult};
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
@@ -129,7 +129,8 @@ async fn a_stopped_rollout_gives_nothing_out_until_it_is_retried() {
     let tx = catalog.begin().await;
     let plan = tx.lock_rollout_plan(id).await.unwrap();
     assert_eq!((plan.breaker, plan.stop, plan.streak), (Some(1), None, FailureStreak::default()));
-    let tallies = tx.tally_waves(id, &plan.waves).await.unwrap();
+    let tallies: Vec<WaveTally> =
+        tx.lock_rollout(id).await.unwrap().wave_counts.iter().map(RolloutCounts::tally).collect();
     assert_eq!(tallies, [WaveTally { targets: 3, failed: 1 }]);
     let streak = FailureStreak { sqlstate: "42703".to_owned(), length: 1 };
     let stop = RolloutStop::due(&plan.waves, plan.error_budget, plan.breaker, &tallies, &streak);
