@@ -10,6 +10,7 @@
 
 pub mod adoption;
 pub mod audit_log;
+mod backoff;
 pub mod bulk;
 pub mod caller;
 pub mod candidates;

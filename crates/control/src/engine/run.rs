@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rand::RngExt;
 use serde_json::{Value, json};
 use tenantry_domain::{EventKind, OperationState};
 use tenantry_store::{NewEvent, Operation};
@@ -13,6 +12,7 @@ use tracing::{error, info, warn};
 #[cfg(feature = "failpoints")]
 use super::failpoints;
 use super::step::{Effect, Kind, Step, StepError, StepResult, Work};
+use crate::backoff::backoff;
 use crate::signals::News;
 
 /// Attempts after which trouble counts as more than everyday.
@@ -184,7 +184,7 @@ async fn stumble<K: Kind>(
     match error {
         StepError::LeaseLost => Err(StepError::LeaseLost),
         StepError::Again { after, is_busy, .. } if attempt < attempts_max::<K>(work, is_busy) => {
-            let mut at = Timestamp::now() + jittered(after, attempt);
+            let mut at = Timestamp::now() + backoff(after, BACKOFF_MAX, attempt);
             if let Some(deadline) = work.operation.deadline_at {
                 at = at.min(deadline.max(Timestamp::now()));
             }
@@ -245,7 +245,7 @@ async fn undo_for<K: Kind>(
                 let message = format!("{reason}; and walking back did not get done: {trouble}");
                 return park(work, None, &json!({ "message": message })).await;
             }
-            let at = Timestamp::now() + jittered(Duration::from_millis(500), attempt);
+            let at = Timestamp::now() + backoff(Duration::from_millis(500), BACKOFF_MAX, attempt);
             let tx = work.control.store().begin().await?;
             tx.guard(work.lease).await?;
             tx.record_event(work.operation.id, "undo_failed", None, &json!({ "message": trouble })).await?;
@@ -321,24 +321,4 @@ async fn hand_back(work: &Work<'_>, reason: &str) -> Result<(), StepError> {
 
 fn to_json<P: serde::Serialize>(progress: &P) -> Result<serde_json::Value, StepError> {
     serde_json::to_value(progress).map_err(|error| StepError::Failed { reason: error.to_string() })
-}
-
-/// Doubles with each attempt up to a minute, and spreads over half of it, so that those that failed together do not come
-/// back together.
-fn jittered(base: Duration, attempt: u32) -> Duration {
-    let doubled = base.saturating_mul(1_u32 << attempt.saturating_sub(1).min(10)).min(BACKOFF_MAX);
-    doubled.mul_f64(rand::rng().random_range(0.5..1.0))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_grow_and_are_bounded() {
-        for attempt in 1..40 {
-            let wait = jittered(Duration::from_millis(500), attempt);
-            assert!(wait >= Duration::from_millis(250) && wait <= BACKOFF_MAX, "attempt {attempt}: {wait:?}");
-        }
-    }
 }

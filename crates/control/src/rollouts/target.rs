@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use rand::RngExt;
 use serde_json::{Value, json};
 use tenantry_domain::{SchemaVersion, TargetState};
 use tenantry_fleet::{ApplyOptions, FleetError, MigrationFailure};
@@ -10,6 +9,7 @@ use tenantry_migration_set::MigrationSet;
 use tenantry_store::{ClaimedTarget, StoreError, TargetResult};
 use tracing::warn;
 
+use crate::backoff::backoff;
 use crate::control::Control;
 use crate::migration_sets::failure_json;
 use crate::operations::cluster_target::target_of;
@@ -31,7 +31,7 @@ pub(crate) async fn migrate(control: &Control, set: &MigrationSet, target: &Clai
             Ok(applied) => (if applied.1 { TargetState::Applied } else { TargetState::Already }, applied.0, None),
             Err(Trouble::Passing(reason)) if attempts < ATTEMPTS_MAX => {
                 warn!(tenant_id = %target.tenant, attempts, reason, "migrating a tenant did not get done; trying again");
-                tokio::time::sleep(backoff(attempts)).await;
+                tokio::time::sleep(backoff(BACKOFF, BACKOFF_MAX, attempts)).await;
                 continue;
             }
             Err(Trouble::Passing(reason)) => (TargetState::Failed, None, Some(json!({ "message": reason }))),
@@ -51,12 +51,6 @@ pub(crate) async fn migrate(control: &Control, set: &MigrationSet, target: &Clai
             duration: began.elapsed(),
         };
     }
-}
-
-/// Spread over half of it, so that tenants that wait for the same lock do not come back together.
-fn backoff(attempts: u32) -> Duration {
-    let doubled = BACKOFF.saturating_mul(1_u32 << attempts.saturating_sub(1).min(10)).min(BACKOFF_MAX);
-    doubled.mul_f64(rand::rng().random_range(0.5..1.0))
 }
 
 enum Trouble {

@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rand::RngExt;
 use serde_json::json;
 use tenantry_domain::{RequestId, WebhookId};
 use tenantry_store::{Attempt, AttemptEnd, AuditEntry, ClaimRules, ClaimedDelivery, StoreError, WEBHOOKS_WAKE};
@@ -17,6 +16,7 @@ use tracing::{debug, info, warn};
 
 use super::send::{Outcome, Sender};
 use super::{WebhookConfig, target};
+use crate::backoff::backoff;
 use crate::caller::Caller;
 use crate::control::{Control, new_id};
 
@@ -151,7 +151,7 @@ fn judge(config: &WebhookConfig, delivery: &ClaimedDelivery, outcome: Outcome, n
     let end = if outcome.is_taken() {
         AttemptEnd::Delivered
     } else {
-        let pause = backoff(config.backoff, delivery.attempt).max(outcome.retry_after.unwrap_or_default());
+        let pause = backoff(config.backoff, BACKOFF_MAX, delivery.attempt).max(outcome.retry_after.unwrap_or_default());
         let next = now + pause;
         if next > delivery.queued_at + config.give_up_after { AttemptEnd::Failed } else { AttemptEnd::Again(next) }
     };
@@ -209,13 +209,6 @@ pub(crate) async fn disable(control: &Control, webhook: WebhookId, reason: &str)
     }
 }
 
-/// Doubles with each attempt up to four hours, and spreads over half of it, so that those that failed together do not
-/// come back together.
-fn backoff(first: Duration, attempt: u32) -> Duration {
-    let doubled = first.saturating_mul(1_u32 << attempt.saturating_sub(1).min(20)).min(BACKOFF_MAX);
-    doubled.mul_f64(rand::rng().random_range(0.5..1.0))
-}
-
 #[cfg(test)]
 mod tests {
     use tenantry_domain::{DeliveryId, EventId, EventKind};
@@ -257,7 +250,7 @@ mod tests {
         let config = WebhookConfig::default();
         let mut waited = Duration::ZERO;
         for attempt in 1..60 {
-            let wait = backoff(config.backoff, attempt);
+            let wait = backoff(config.backoff, BACKOFF_MAX, attempt);
             assert!(wait >= config.backoff / 2 && wait <= BACKOFF_MAX, "attempt {attempt}: {wait:?}");
             waited += wait;
         }
