@@ -107,7 +107,7 @@ pub(crate) struct ControlSection {
     /// not named has a default of its own.
     deadlines: HashMap<OperationKind, Deadline>,
     /// How long the credentials before a rotation go on letting in at least, for programs that were given them right
-    /// before and are no routers.
+    /// before and are no routers; a minute at most.
     #[serde(with = "duration")]
     rotation_overlap: Duration,
     /// Tenants that one rollout migrates at the same time, unless it says otherwise.
@@ -287,6 +287,9 @@ impl Config {
         ];
         if section.delete_grace > tenantry_domain::GRACE_MAX {
             return Err(ConfigError::setting("`control.delete_grace` is more than a year; lower it".to_owned()));
+        }
+        if section.rotation_overlap > Duration::from_mins(1) {
+            return Err(ConfigError::setting("`control.rotation_overlap` is more than a minute; lower it".to_owned()));
         }
         match numbers.into_iter().find(|(_, is_too_small)| *is_too_small) {
             Some((setting, _)) => Err(ConfigError::setting(format!("`{setting}` is too small; raise it"))),

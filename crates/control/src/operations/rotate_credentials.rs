@@ -2,9 +2,9 @@
 //!
 //! The next login role gets its password before any route names it, and the old one keeps `LOGIN` until every router that
 //! is there has acknowledged the new route, and a little longer for programs that were told the old one right before and
-//! are no routers. Sessions of the old role end by themselves, then after their transaction, and
-//! in the end in any case. There is one read-only role: its password changes right before the route does, and routers that
-//! are refused in between wait for the route.
+//! are no routers. Sessions of the old role end by themselves, then after their transaction, and in the end in any case.
+//! There is one read-only role: its password changes right before the route does, and routers that are refused in between
+//! wait for the route.
 
 use std::time::Duration;
 
@@ -195,7 +195,8 @@ async fn record_publish_route(work: &Work<'_>, progress: &RotationProgress, tx: 
     Ok(())
 }
 
-/// Every router that is there has the new route, and whoever else was told the old one has had time to log in. Meanwhile the new role gets what the old one lets go of.
+/// Every router that is there has the new route, and whoever else was told the old one has had time to log in. Meanwhile
+/// the new role gets what the old one lets go of.
 async fn await_routers(work: &Work<'_>, progress: &mut RotationProgress) -> StepResult {
     let store = work.control.store();
     let site = Site::load(work, progress).await?;
@@ -221,10 +222,10 @@ async fn await_routers(work: &Work<'_>, progress: &mut RotationProgress) -> Step
         }
         if began.elapsed() >= ATTEMPT {
             return Err(StepError::Again {
-                reason: format!(
-                    "{} router(s) have not acknowledged the new route yet, or others may not know it",
-                    behind.len()
-                ),
+                reason: match behind.len() {
+                    0 => "programs that were told the old login have time to use it".to_owned(),
+                    routers => format!("{routers} router(s) have not acknowledged the new route yet"),
+                },
                 after: Duration::from_millis(500),
                 is_busy: true,
             });
