@@ -10,7 +10,7 @@ use tenantry_control::tenants::{self, CreateTenant};
 use tenantry_control::{Caller, Control, ControlConfig, ControlError, migration_sets, operations, rollouts, routes};
 use tenantry_domain::{
     Affinity, ClusterLimits, Endpoint, ErrorBudget, Isolation, Labels, OperationState, Overrides, RequestId,
-    RolloutState, Scope, ScopeSet, Secret, Tenancy, Tenant, TenantStatus, Waves,
+    RolloutState, Scope, ScopeSet, Secret, Tenancy, Tenant, TenantStatus, Wave, WaveSelection,
 };
 use tenantry_fleet::{Fleet, FleetConfig};
 use tenantry_store::{Keyring, Store, StoreConfig};
@@ -172,7 +172,7 @@ async fn a_rollout_brings_every_tenant_to_the_set_and_names_the_file_that_fails(
     ];
     let files: Vec<_> = broken.iter().map(|(name, sql)| ((*name).to_owned(), (*sql).to_owned())).collect();
     let (detail, _) = migration_sets::push(&plane.control, &plane.caller, "product", &files).await.unwrap();
-    let waves = Some(Waves::single(ErrorBudget::default()).into());
+    let waves = Some(vec![Wave { select: WaveSelection::All, bake_seconds: 0, error_budget: ErrorBudget::default() }]);
     let wish = rollouts::CreateRollout { waves, concurrency: Some(2), ..rollouts::CreateRollout::new(detail.set.id) };
     let rollout = rollouts::create(&plane.control, &plane.caller, wish).await.unwrap();
     let rollout = rollouts::wait(&plane.control, &plane.caller, rollout.id, PATIENCE).await.unwrap();

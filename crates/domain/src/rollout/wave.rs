@@ -149,11 +149,6 @@ impl Waves {
         Ok(Self(waves))
     }
 
-    /// Everybody at once, with that budget.
-    pub fn single(error_budget: ErrorBudget) -> Self {
-        Self(vec![Wave { select: WaveSelection::All, bake_seconds: 0, error_budget }])
-    }
-
     /// One tenant, then 1 %, then 10 %, then everybody. None of them bears a failure.
     pub fn standard() -> Self {
         let wave = |select| Wave { select, bake_seconds: 0, error_budget: ErrorBudget::NONE };

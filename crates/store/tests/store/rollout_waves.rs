@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::catalog::Catalog;
 use crate::rollouts::{LEASE, applied, begin_with, finish, register, rollout, tenants};
 
-fn waves(selections: &[&str]) -> Waves {
+pub(crate) fn waves(selections: &[&str]) -> Waves {
     let wave =
         |select: &&str| Wave { select: select.parse().unwrap(), bake_seconds: 0, error_budget: ErrorBudget::default() };
     Waves::new(selections.iter().map(wave).collect()).unwrap()

@@ -39,7 +39,7 @@ pub(crate) async fn register(catalog: &Catalog, mark: u8, versions: i64) -> Migr
 
 async fn begin(catalog: &Catalog, set: &MigrationSetId) -> RolloutId {
     let id = RolloutId::new(Uuid::now_v7());
-    begin_with(catalog, &rollout(id, set, Waves::single(ErrorBudget::default()))).await;
+    begin_with(catalog, &rollout(id, set, crate::rollout_waves::waves(&["all"]))).await;
     id
 }
 
