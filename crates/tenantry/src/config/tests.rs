@@ -83,10 +83,11 @@ async fn a_secret_comes_from_a_file_or_from_a_setting_not_both() {
 }
 
 #[test]
-fn settings_with_which_nothing_would_be_done_are_refused_by_name() {
+fn settings_that_cannot_work_are_refused_by_name() {
     for (text, setting) in [
         ("[control]\nworkers = 0", "control.workers"),
         ("[control]\nlease = \"10ms\"", "control.lease"),
+        ("[control]\nrotation_overlap = \"2m\"", "control.rotation_overlap"),
         ("[catalog]\npool_size = 1", "catalog.pool_size"),
     ] {
         let error = load(text, &[]).expect("well-formed").check().expect_err(text).to_string();
