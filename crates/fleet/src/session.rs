@@ -6,7 +6,7 @@ use futures::TryStreamExt as _;
 use tenantry_domain::{Endpoint, Secret};
 use tokio::task::AbortHandle;
 use tokio_postgres::config::SslMode;
-use tokio_postgres::error::DbError;
+use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow, Socket};
 
@@ -158,14 +158,7 @@ impl Session {
 
     /// Sends statements at once and returns every row of every answer.
     pub(crate) async fn rows(&mut self, what: &str, sql: &str) -> Result<Vec<SimpleQueryRow>, FleetError> {
-        let messages = self.messages(sql).await.map_err(|failure| failure.sorted(what))?;
-        Ok(messages
-            .into_iter()
-            .filter_map(|message| match message {
-                SimpleQueryMessage::Row(row) => Some(row),
-                _ => None,
-            })
-            .collect())
+        self.messages(sql).await.map(rows_of).map_err(|failure| failure.sorted(what))
     }
 
     /// Sends a statement that must travel alone under another `application_name`, in one round trip.
@@ -241,6 +234,15 @@ impl Session {
     }
 }
 
+/// The rows among what a server answered.
+pub(crate) fn rows_of(messages: Vec<SimpleQueryMessage>) -> Vec<SimpleQueryRow> {
+    let row = |message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    };
+    messages.into_iter().filter_map(row).collect()
+}
+
 /// Why a statement has no good answer.
 #[derive(Debug)]
 pub(crate) enum StatementFailure {
@@ -251,6 +253,14 @@ pub(crate) enum StatementFailure {
 }
 
 impl StatementFailure {
+    /// What the server called it.
+    pub(crate) fn code(&self) -> Option<&SqlState> {
+        match self {
+            Self::Answered(error) => error.code(),
+            Self::Silent(_) => None,
+        }
+    }
+
     pub(crate) fn sorted(self, what: &str) -> FleetError {
         match self {
             Self::Answered(error) => FleetError::of_statement(error, what),

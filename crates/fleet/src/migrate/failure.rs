@@ -3,6 +3,7 @@
 use tenantry_migration_set::{Migration, line_of_position, statements};
 use tokio_postgres::error::{DbError, ErrorPosition, SqlState};
 
+use super::guard;
 use crate::error::{FleetError, MigrationFailure};
 use crate::session::StatementFailure;
 
@@ -47,17 +48,22 @@ fn sort(
     };
     match said {
         Some(said) if is_about_the_file(said.code()) => {
-            let (line, column) = place(&said).unzip();
+            let verdict = guard::verdict(&said);
+            let (line, column) = if verdict.is_some() { (None, None) } else { place(&said).unzip() };
+            let (sqlstate, message, hint) = verdict.map_or_else(
+                || (said.code().code(), said.message(), said.hint()),
+                |(sqlstate, message, hint)| (sqlstate, message, Some(hint)),
+            );
             FleetError::Migration(Box::new(MigrationFailure {
                 version: migration.version,
                 name: migration.name.clone(),
                 file: migration.file_name(),
                 line,
                 column,
-                sqlstate: said.code().code().to_owned(),
-                message: said.message().to_owned(),
+                sqlstate: sqlstate.to_owned(),
+                message: message.to_owned(),
                 detail: said.detail().map(str::to_owned),
-                hint: said.hint().map(str::to_owned),
+                hint: hint.map(str::to_owned),
                 context: said.where_().map(str::to_owned),
             }))
         }

@@ -8,12 +8,13 @@ use tenantry_domain::SchemaVersion;
 use tenantry_migration_set::{Migration, MigrationSet};
 use time::OffsetDateTime;
 use tokio_postgres::SimpleQueryRow;
+use tokio_postgres::error::SqlState;
 
 use super::guard::{check, reserve};
 use super::{AppliedMigration, HISTORY, Workplace, failure, statements};
 use crate::error::FleetError;
 use crate::quote::{do_block, literal};
-use crate::session::Session;
+use crate::session::{Session, rows_of};
 
 /// A migrator's session that knows the set, so that it can tell which file it was handed.
 pub(super) struct Ledger<'a> {
@@ -41,9 +42,17 @@ impl<'a> Ledger<'a> {
     }
 
     async fn plan(&mut self, select: &str) -> Result<Vec<Planned>, FleetError> {
-        let sql =
-            format!("{}{}{}{select}", self.workplace.settle_in(), self.workplace.lock(), history_table(self.workplace));
-        let rows = self.session.rows("read the home's history", &sql).await?;
+        let what = "read the home's history";
+        let (settle_in, lock) = (self.workplace.settle_in(), self.workplace.lock());
+        let rows = match self.session.messages(&format!("{settle_in}{lock}{select}")).await {
+            Ok(messages) => rows_of(messages),
+            // The first time. To ask each time would cost every home a block of PL/pgSQL.
+            Err(failure) if failure.code() == Some(&SqlState::UNDEFINED_TABLE) => {
+                let make = history_table(self.workplace);
+                self.session.rows(what, &format!("{settle_in}{make}{select}")).await?
+            }
+            Err(failure) => return Err(failure.sorted(what)),
+        };
         // Rows of the settings that come before have other columns.
         let rows = rows.iter().filter(|row| row.columns().first().is_some_and(|column| column.name() == "version"));
         let applied = rows.map(applied_migration).collect::<Result<Vec<_>, _>>()?;
@@ -88,7 +97,7 @@ impl AsyncTransaction for Ledger<'_> {
     ) -> Result<usize, FleetError> {
         let queries: Vec<&str> = queries.collect();
         let result = match queries.as_slice() {
-            // The history table is made with the first question instead, which saves a round trip.
+            // The history table is made where the first question finds none, which saves a round trip.
             [""] => Ok(()),
             [sql, history_row] => self.run(sql, history_row).await,
             _ => Err(FleetError::refused("refinery asks for more than a file and its history row")),
