@@ -11,6 +11,8 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a failed preparation is a failed test")]
 
 mod admin;
+pub mod crowd;
+pub mod figures;
 pub mod files;
 mod program;
 mod receiver;

@@ -34,6 +34,8 @@ pub struct Rollout {
     pub error_budget: ErrorBudget,
     /// After how many targets in a row that failed with the same SQLSTATE it stops; null means never.
     pub breaker: Option<u32>,
+    /// Whether every tenant's own history is asked, whatever the catalog knows.
+    pub verify: bool,
     /// Why it begins no more targets: an object with `reason` (`wave_budget`, `total_budget` or `breaker`) and what it
     /// counted. A retry clears it.
     #[schema(value_type = Option<Object>)]
@@ -121,7 +123,7 @@ pub struct RolloutCounts {
     pub running: u64,
     /// Migrated by this rollout.
     pub applied: u64,
-    /// Were there before.
+    /// Were there before; counted, and no targets unless the rollout verifies.
     pub already: u64,
     /// Could not be migrated.
     pub failed: u64,
@@ -179,10 +181,11 @@ pub struct RolloutTarget {
     pub to_version: Option<SchemaVersion>,
     /// How often it was tried.
     pub attempts: u32,
-    /// Why it failed: an object with `message`, and `file`, `line`, `sqlstate`, `detail`, `hint` where known.
+    /// Why it failed: an object with `message`, and `file`, `line`, `sqlstate`, `detail`, `hint` where known, and
+    /// `diverged` where the tenant's own history is not the set's. Of a pending target: why it stepped aside.
     #[schema(value_type = Option<Object>)]
     pub error: Option<serde_json::Value>,
-    /// How long the last attempt took, in milliseconds.
+    /// How long the attempts took together, in milliseconds.
     pub duration_ms: Option<u64>,
 }
 
@@ -227,6 +230,10 @@ pub struct CreateRollout {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 1_000_000)]
     pub breaker: Option<BreakerLength>,
+    /// Connects to every tenant and compares its own history with the set, whatever the catalog knows; otherwise those that
+    /// are there already are counted without connecting.
+    #[serde(default)]
+    pub verify: bool,
 }
 
 impl CreateRollout {
@@ -240,6 +247,7 @@ impl CreateRollout {
             waves: None,
             error_budget: ErrorBudget::default(),
             breaker: None,
+            verify: false,
         }
     }
 

@@ -39,6 +39,8 @@ pub struct CreateRollout {
     pub per_cluster: Option<u32>,
     /// How many of them in one database.
     pub per_database: Option<u32>,
+    /// Whether every tenant's own history is asked, whatever the catalog knows.
+    pub verify: bool,
 }
 
 impl CreateRollout {
@@ -52,6 +54,7 @@ impl CreateRollout {
             concurrency: None,
             per_cluster: None,
             per_database: None,
+            verify: false,
         }
     }
 }
@@ -98,13 +101,15 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateRollout) -> 
         limits: RolloutLimits { concurrency, per_cluster: wish.per_cluster, per_database: wish.per_database },
         error_budget: wish.error_budget,
         breaker: wish.breaker,
+        verify: wish.verify,
     };
     tx.insert_rollout(&rollout).await?;
     tx.add_targets(id).await?;
+    tx.count_already(id).await?;
     tx.assign_waves(id, &rollout.waves).await?;
     let after = json!({
         "migration_set": rollout.migration_set, "waves": rollout.waves, "limits": rollout.limits,
-        "error_budget": rollout.error_budget, "breaker": rollout.breaker,
+        "error_budget": rollout.error_budget, "breaker": rollout.breaker, "verify": rollout.verify,
     });
     audit(&mut tx, caller, "rollout.create", id, None, after).await?;
     tx.commit().await?;
@@ -143,13 +148,15 @@ pub async fn wait(
     id: RolloutId,
     patience: Duration,
 ) -> Result<RolloutRecord, ControlError> {
+    caller.require_fleet_wide(Scope::Migrations(Access::Read))?;
     let deadline = Instant::now() + patience.min(WAIT_MAX);
     let mut news = control.signals().subscribe();
     loop {
-        let rollout = show(control, caller, id).await?;
+        // A large rollout makes news many times a second; only at the end are its targets counted.
+        let state = control.store().rollout_state(id).await?;
         let left = deadline.saturating_duration_since(Instant::now());
-        if rollout.state.is_finished() || rollout.state == RolloutState::Paused || left.is_zero() {
-            return Ok(rollout);
+        if state.is_finished() || state == RolloutState::Paused || left.is_zero() {
+            return show(control, caller, id).await;
         }
         Signals::wait_for(&mut news, left.min(LOOK_AGAIN), |news| news == News::Rollout(id)).await;
     }

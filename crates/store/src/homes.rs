@@ -12,7 +12,7 @@ use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::keyring::{KeyOwner, Keyring};
 use crate::resources::NewResource;
-use crate::row::{execute, get, parsed, query_opt};
+use crate::row::{execute, get, parsed, query};
 use crate::secrets::{self, OpenKeys, insert_key, insert_sealed, new_ids, new_key, open_secret};
 use crate::store::Store;
 use crate::transaction::Tx;
@@ -93,43 +93,60 @@ impl Store {
     pub async fn home(&self, id: HomeId) -> Result<HomeRecord, StoreError> {
         home(&*self.client().await?, self.keyring(), id).await
     }
+
+    /// The same for several at once, in any order. Those that are not found or not readable are left out: asked for alone,
+    /// each says why.
+    pub async fn homes(&self, ids: &[HomeId]) -> Result<Vec<HomeRecord>, StoreError> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.as_uuid()).collect();
+        let homes = homes(&*self.client().await?, self.keyring(), &ids).await?;
+        Ok(homes.into_iter().flatten().collect())
+    }
 }
 
 pub(crate) async fn home(client: &Connection, keyring: &Keyring, id: HomeId) -> Result<HomeRecord, StoreError> {
+    let found = homes(client, keyring, &[id.as_uuid()]).await?.pop();
+    found.ok_or_else(|| StoreError::NotFound { what: "home", name: id.to_string() })?
+}
+
+type Read = Result<HomeRecord, StoreError>;
+
+async fn homes(client: &Connection, keyring: &Keyring, ids: &[Uuid]) -> Result<Vec<Read>, StoreError> {
     let sql = format!(
         "SELECT h.*, {}, {}, {} FROM home h
              LEFT JOIN sealed_secret login ON login.id = h.login_secret
              LEFT JOIN sealed_secret read_only ON read_only.id = h.read_only_secret
              LEFT JOIN sealed_secret migrator ON migrator.id = h.migrator_secret
-             WHERE h.id = $1 AND h.state <> 'released'",
+             WHERE h.id = ANY ($1) AND h.state <> 'released'",
         secrets::columns("login"),
         secrets::columns("read_only"),
         secrets::columns("migrator"),
     );
-    let row = query_opt(client, &sql, &[&id.as_uuid()])
-        .await?
-        .ok_or_else(|| StoreError::NotFound { what: "home", name: id.to_string() })?;
-    let aliases = ["login", "read_only", "migrator"];
-    let keys = OpenKeys::of(keyring, std::slice::from_ref(&row), &aliases).await?;
+    let rows = query(client, &sql, &[&ids]).await?;
+    let keys = OpenKeys::of(keyring, &rows, &["login", "read_only", "migrator"]).await?;
+    Ok(rows.iter().map(|row| read_record(row, &keys)).collect())
+}
+
+fn read_record(row: &Row, keys: &OpenKeys<'_>) -> Read {
+    let id = HomeId::new(get(row, "id")?);
     let secret = |alias| {
-        open_secret(&keys, &row, alias)?
+        open_secret(keys, row, alias)?
             .ok_or_else(|| StoreError::internal(format!("home {id} lacks its {alias} secret")))
     };
     Ok(HomeRecord {
-        home: read_home(&row, id, "cluster", "isolation")?,
-        login: parse_slot(get(&row, "login_slot")?)?,
+        home: read_home(row, id, "cluster", "isolation")?,
+        login: parse_slot(get(row, "login_slot")?)?,
         secrets: HomeSecrets {
             login: secret("login")?,
             read_only: secret("read_only")?,
             migrator: secret("migrator")?,
         },
-        shared_database: get(&row, "shared_database")?,
-        migration_set: get::<Option<&str>>(&row, "migration_set")?
+        shared_database: get(row, "shared_database")?,
+        migration_set: get::<Option<&str>>(row, "migration_set")?
             .map(|id| id.parse().map_err(StoreError::internal))
             .transpose()?,
-        schema_version: SchemaVersion(get(&row, "schema_version")?),
-        tenant: get::<Option<Uuid>>(&row, "tenant")?.map(TenantId::new),
-        state: match get::<&str>(&row, "state")? {
+        schema_version: SchemaVersion(get(row, "schema_version")?),
+        tenant: get::<Option<Uuid>>(row, "tenant")?.map(TenantId::new),
+        state: match get::<&str>(row, "state")? {
             "planned" => HomeState::Planned,
             "warm" => HomeState::Warm,
             "claimed" => HomeState::Claimed,

@@ -50,6 +50,8 @@ pub struct ClaimedTarget {
     pub cluster: ClusterId,
     /// The version that it had when it became a target.
     pub from_version: SchemaVersion,
+    /// How often it has stepped aside since it was last taken up.
+    pub deferrals: u32,
 }
 
 /// What came of a claimed target.
@@ -59,8 +61,10 @@ pub struct TargetResult {
     pub tenant: TenantId,
     /// The home that was migrated.
     pub home: HomeId,
-    /// A finished state.
+    /// A finished state, or `pending`: it steps aside and is taken up again later.
     pub state: TargetState,
+    /// When that is, where it steps aside.
+    pub retry_in: Option<Duration>,
     /// The version that it has now, where that is known.
     pub to_version: Option<SchemaVersion>,
     /// Attempts in this claim.
@@ -128,7 +132,8 @@ impl Store {
                   CROSS JOIN LATERAL (
                         SELECT tenant, wave, cluster, database_name FROM rollout_target
                          WHERE rollout = $1 AND cluster = cluster.id AND wave <= plan.wave
-                           AND (state = 'pending' OR state = 'running' AND lease_until < now())
+                           AND (state = 'pending' AND (due_at IS NULL OR due_at <= now())
+                                OR state = 'running' AND lease_until < now())
                          ORDER BY wave, tenant
                          LIMIT greatest(0, least($4, plan.per_cluster - coalesce(
                                (SELECT sum(targets)::bigint FROM busy WHERE busy.cluster = cluster.id), 0)))
@@ -154,7 +159,7 @@ impl Store {
                     updated_at = now()
                FROM place
               WHERE rollout_target.rollout = $1 AND rollout_target.tenant = place.tenant
-             RETURNING rollout_target.tenant, home, place.cluster, from_version",
+             RETURNING rollout_target.tenant, home, place.cluster, from_version, deferrals",
             &[&rollout.as_uuid(), &owner, &lease.as_secs_f64(), &most],
         )
         .await?;
@@ -167,6 +172,7 @@ impl Store {
                     home: HomeId::new(home),
                     cluster: ClusterId::new(get(row, "cluster")?),
                     from_version: SchemaVersion(get(row, "from_version")?),
+                    deferrals: u32::try_from(get::<i32>(row, "deferrals")?).map_err(StoreError::internal)?,
                 });
             }
         }
@@ -211,9 +217,9 @@ impl Tx {
         Ok(taken.into_iter().map(TenantId::new).collect())
     }
 
-    /// Makes every tenant that lives in a home a target, unless it is one already; says how many are new. Tenants that
-    /// have the version are `already` there and are never connected to. One that was skipped because it was going away,
-    /// and was restored since, is a target again. New ones are in the last wave.
+    /// Makes every tenant that lives in a home and is below the version a target, unless it is one already; says how many
+    /// are new. Those that have the version are only counted, by [`Tx::count_already`], unless the rollout verifies. One
+    /// that was skipped because it was going away, and was restored since, is a target again. New ones are in the last wave.
     pub async fn add_targets(&self, rollout: RolloutId) -> Result<u64, StoreError> {
         let back = execute(
             self.client()?,
@@ -227,21 +233,37 @@ impl Tx {
         .await?;
         let new = execute(
             self.client()?,
-            "INSERT INTO rollout_target (rollout, tenant, wave, cluster, database_name, state, from_version, to_version)
+            "INSERT INTO rollout_target (rollout, tenant, wave, cluster, database_name, from_version)
              SELECT rollout.id, tenant.id, jsonb_array_length(rollout.waves) - 1, home.cluster, home.database_name,
-                    CASE WHEN tenant.schema_version >= latest_version THEN 'already' ELSE 'pending' END,
-                    tenant.schema_version,
-                    CASE WHEN tenant.schema_version >= latest_version THEN tenant.schema_version END
+                    tenant.schema_version
                FROM rollout JOIN migration_set ON migration_set.id = rollout.migration_set, tenant
                JOIN placement ON placement.tenant = tenant.id AND placement.until IS NULL
                JOIN home ON home.id = placement.home
               WHERE rollout.id = $1 AND tenant.status IN ('active', 'suspended', 'moving')
+                AND (tenant.schema_version < latest_version OR rollout.verify)
                 AND NOT EXISTS (SELECT FROM rollout_target known WHERE known.rollout = $1 AND known.tenant = tenant.id)
              ON CONFLICT (rollout, tenant) DO NOTHING",
             &[&rollout.as_uuid()],
         )
         .await?;
         Ok(back + new)
+    }
+
+    /// Counts the live tenants that have the rollout's version and are no targets of it.
+    pub async fn count_already(&self, rollout: RolloutId) -> Result<(), StoreError> {
+        execute(
+            self.client()?,
+            "UPDATE rollout SET already = (
+                    SELECT count(*) FROM tenant
+                     WHERE tenant.status IN ('active', 'suspended', 'moving')
+                       AND tenant.schema_version >= migration_set.latest_version
+                       AND NOT EXISTS (SELECT FROM rollout_target known
+                                        WHERE known.rollout = rollout.id AND known.tenant = tenant.id))
+               FROM migration_set WHERE rollout.id = $1 AND migration_set.id = rollout.migration_set",
+            &[&rollout.as_uuid()],
+        )
+        .await
+        .map(drop)
     }
 }
 
@@ -257,6 +279,8 @@ async fn write_results(
     let versions: Vec<Option<i64>> = results.iter().map(|result| result.to_version.map(|version| version.0)).collect();
     let attempts: Vec<i32> = results.iter().map(|it| i32::try_from(it.attempts).unwrap_or(i32::MAX)).collect();
     let errors: Vec<Option<&Value>> = results.iter().map(|result| result.error.as_ref()).collect();
+    let retries: Vec<Option<f64>> =
+        results.iter().map(|result| result.retry_in.map(|span| span.as_secs_f64())).collect();
     let durations: Vec<i64> =
         results.iter().map(|result| i64::try_from(result.duration.as_millis()).unwrap_or(i64::MAX)).collect();
     let rows = query(
@@ -265,12 +289,14 @@ async fn write_results(
             SET state = result.state, to_version = result.to_version, error = result.error,
                 attempts = target.attempts + result.attempts,
                 duration_ms = coalesce(target.duration_ms, 0) + result.duration_ms,
+                due_at = now() + make_interval(secs => result.retry_in),
+                deferrals = CASE WHEN result.state = 'pending' THEN target.deferrals + 1 ELSE target.deferrals END,
                 lease_owner = NULL, lease_until = NULL, updated_at = now()
-           FROM unnest($3::uuid[], $4::text[], $5::bigint[], $6::integer[], $7::jsonb[], $8::bigint[])
-                    AS result (tenant, state, to_version, attempts, error, duration_ms)
+           FROM unnest($3::uuid[], $4::text[], $5::bigint[], $6::integer[], $7::jsonb[], $8::bigint[], $9::double precision[])
+                    AS result (tenant, state, to_version, attempts, error, duration_ms, retry_in)
           WHERE target.rollout = $1 AND target.lease_owner = $2 AND target.tenant = result.tenant
          RETURNING target.tenant",
-        &[&rollout.as_uuid(), &owner, &tenants, &states, &versions, &attempts, &errors, &durations],
+        &[&rollout.as_uuid(), &owner, &tenants, &states, &versions, &attempts, &errors, &durations, &retries],
     )
     .await?;
     rows.iter().map(|row| get(row, "tenant")).collect()

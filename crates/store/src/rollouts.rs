@@ -15,7 +15,7 @@ use crate::connection::Connection;
 use crate::cursor::{Page, PageRequest};
 use crate::error::StoreError;
 use crate::rollout_waves::count_targets;
-use crate::row::{execute, get, json, parsed, query, query_one, query_opt, to_json};
+use crate::row::{count, execute, get, json, parsed, query, query_one, query_opt, to_json};
 use crate::store::Store;
 use crate::transaction::Tx;
 
@@ -34,6 +34,8 @@ pub struct NewRollout {
     pub error_budget: ErrorBudget,
     /// After how many targets in a row with the same SQLSTATE it stops.
     pub breaker: Option<u32>,
+    /// Whether tenants that have the version as far as the catalog knows are asked, too.
+    pub verify: bool,
 }
 
 /// How many targets are migrated at the same time, by all replicas together.
@@ -113,11 +115,13 @@ pub struct RolloutRecord {
     pub error_budget: ErrorBudget,
     /// After how many targets in a row with the same SQLSTATE it stops.
     pub breaker: Option<u32>,
+    /// Whether tenants that have the version as far as the catalog knows are asked, too.
+    pub verify: bool,
     /// Why it begins no more targets.
     pub stop: Option<RolloutStop>,
-    /// Its targets by state.
+    /// Its targets by state, and the tenants that had the version and are none.
     pub counts: RolloutCounts,
-    /// The same for each wave.
+    /// The same for each wave; those that are no targets count in the last.
     pub wave_counts: Vec<RolloutCounts>,
     /// Begun at.
     pub created_at: Timestamp,
@@ -167,7 +171,8 @@ impl Tx {
         let client = self.client()?;
         execute(
             client,
-            "INSERT INTO rollout (id, migration_set, waves, limits, error_budget, breaker) VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO rollout (id, migration_set, waves, limits, error_budget, breaker, verify)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
             &[
                 &rollout.id.as_uuid(),
                 &rollout.migration_set.as_str(),
@@ -175,6 +180,7 @@ impl Tx {
                 &to_json(&rollout.limits)?,
                 &to_json(&rollout.error_budget)?,
                 &rollout.breaker.map(i32::try_from).transpose().map_err(StoreError::internal)?,
+                &rollout.verify,
             ],
         )
         .await?;
@@ -220,8 +226,8 @@ impl Tx {
         }
         match state {
             RolloutState::Queued => {
-                let sql =
-                    "UPDATE rollout_target SET state = 'pending', error = NULL WHERE rollout = $1 AND state = 'failed'";
+                let sql = "UPDATE rollout_target SET state = 'pending', error = NULL, due_at = NULL, deferrals = 0
+                      WHERE rollout = $1 AND state = 'failed'";
                 execute(client, sql, &[&id.as_uuid()]).await?;
             }
             RolloutState::Aborted => {
@@ -233,7 +239,9 @@ impl Tx {
                             WHERE rollout = $1 AND state = 'running' AND lease_until < now()";
                 execute(client, sql, &[&id.as_uuid()]).await?;
             }
-            RolloutState::Running | RolloutState::Paused | RolloutState::Succeeded => {}
+            // Those born meanwhile with the set.
+            RolloutState::Succeeded => self.count_already(id).await?,
+            RolloutState::Running | RolloutState::Paused => {}
         }
         announce(client, id).await
     }
@@ -302,6 +310,14 @@ impl Store {
         rollout(&*self.client().await?, id).await
     }
 
+    /// Where a rollout stands, without looking at its targets.
+    pub async fn rollout_state(&self, id: RolloutId) -> Result<RolloutState, StoreError> {
+        let sql = "SELECT state FROM rollout WHERE id = $1";
+        let row = query_opt(&*self.client().await?, sql, &[&id.as_uuid()]).await?;
+        let row = row.ok_or_else(|| StoreError::NotFound { what: "rollout", name: id.to_string() })?;
+        parsed(&row, "state")
+    }
+
     /// The rollout that workers carry out now, if there is one.
     pub async fn open_rollout(&self) -> Result<Option<RolloutRecord>, StoreError> {
         let client = self.client().await?;
@@ -340,6 +356,11 @@ async fn counted(client: &Connection, rows: &[Row]) -> Result<Vec<RolloutRecord>
 
 fn read(row: &Row) -> Result<RolloutRecord, StoreError> {
     let waves: Waves = json(row, "waves")?;
+    let already = RolloutCounts { already: count(row, "already")?, ..RolloutCounts::default() };
+    let mut wave_counts = vec![RolloutCounts::default(); waves.as_slice().len()];
+    if let Some(last) = wave_counts.last_mut() {
+        *last = already;
+    }
     Ok(RolloutRecord {
         id: RolloutId::new(get(row, "id")?),
         migration_set: parsed(row, "migration_set")?,
@@ -350,9 +371,10 @@ fn read(row: &Row) -> Result<RolloutRecord, StoreError> {
         limits: json(row, "limits")?,
         error_budget: json(row, "error_budget")?,
         breaker: breaker(row)?,
+        verify: get(row, "verify")?,
         stop: known(row, "stop")?,
-        counts: RolloutCounts::default(),
-        wave_counts: vec![RolloutCounts::default(); waves.as_slice().len()],
+        counts: already,
+        wave_counts,
         waves,
         created_at: get(row, "created_at")?,
         finished_at: get(row, "finished_at")?,

@@ -108,6 +108,7 @@ impl Store {
                     home: HomeId::new(get(row, "home")?),
                     cluster: ClusterId::new(get(row, "cluster")?),
                     from_version: SchemaVersion(get(row, "schema_version")?),
+                    deferrals: 0,
                 })
             })
             .collect()

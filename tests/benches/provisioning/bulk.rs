@@ -7,9 +7,9 @@ use futures::stream;
 use tenantry_domain::Isolation;
 use tenantry_tests::World;
 
-use crate::figures::{figure, percentile};
 use crate::floor::{Direct, Floor};
 use crate::{create, remove};
+use tenantry_tests::figures::{figure, percentile};
 
 const TENANTS: usize = 200;
 const CONCURRENCY: usize = 4;

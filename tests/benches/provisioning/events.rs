@@ -6,7 +6,7 @@ use futures::StreamExt;
 use serde_json::Value;
 use tenantry_tests::World;
 
-use crate::figures::{figure, percentile};
+use tenantry_tests::figures::{figure, percentile};
 
 /// Milliseconds of each stretch, by its name, in the order of their first appearance.
 #[derive(Debug, Default)]

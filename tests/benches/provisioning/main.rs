@@ -22,7 +22,6 @@
 mod bulk;
 mod catalog;
 mod events;
-mod figures;
 mod floor;
 mod warm;
 
@@ -34,8 +33,8 @@ use tenantry_domain::Isolation;
 use tenantry_tests::{Wire, World, files};
 
 use events::Breakdown;
-use figures::{Side, figure, ratio};
 use floor::Floor;
+use tenantry_tests::figures::{Side, figure, ratio};
 
 /// Pairs that are thrown away: templates are built, connections are opened.
 const WARM_UP: usize = 3;

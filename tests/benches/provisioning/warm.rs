@@ -6,8 +6,8 @@ use tenantry_tests::{World, files};
 use tokio_postgres::Client;
 
 use crate::events::Breakdown;
-use crate::figures::{Side, figure};
 use crate::{create, remove};
+use tenantry_tests::figures::{Side, figure};
 
 /// Homes that wait.
 const POOL: u32 = 2;

@@ -79,6 +79,15 @@ impl Serve {
         self.child.id()
     }
 
+    /// A line of its `/proc/…/status` that tells memory, such as `VmRSS` or `VmHWM`, in megabytes.
+    pub fn memory_mb(&self, line: &str) -> f64 {
+        let pid = self.pid().expect("a process that runs");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("its status");
+        let kilobytes =
+            status.lines().find_map(|it| it.strip_prefix(line)?.strip_prefix(':')?.trim().strip_suffix(" kB"));
+        kilobytes.and_then(|text| text.trim().parse::<f64>().ok()).expect("a number of kilobytes") / 1024.0
+    }
+
     /// All that it has said so far; its log is on standard error.
     pub fn log(&self) -> String {
         self.log.text()

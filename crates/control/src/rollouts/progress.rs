@@ -24,7 +24,8 @@ pub(super) async fn write(
     let taken = tx.finish_targets(id, control.config().replica, results).await?;
     let mut streak = plan.streak.clone();
     let mut has_failed = false;
-    for result in results.iter().filter(|result| taken.contains(&result.tenant)) {
+    let finished = |result: &&TargetResult| taken.contains(&result.tenant) && result.state != TargetState::Pending;
+    for result in results.iter().filter(finished) {
         has_failed |= result.state == TargetState::Failed;
         streak.follow(sqlstate(result));
     }
@@ -50,23 +51,38 @@ fn sqlstate(result: &TargetResult) -> Option<&str> {
     result.error.as_ref()?.get("sqlstate")?.as_str()
 }
 
-/// Decides, where nothing runs here, what comes next. Whether there is nothing left to do for this replica.
-pub(super) async fn settle(control: &Control, id: RolloutId) -> Result<bool, ControlError> {
+/// What comes next where nothing runs here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// There may be something to claim now.
+    GoesOn,
+    /// For a time, other replicas, or what has stepped aside.
+    Waits,
+    /// There is nothing left to do for this replica.
+    Over,
+}
+
+/// Decides what comes next where nothing runs here.
+pub(super) async fn settle(control: &Control, id: RolloutId) -> Result<Settled, ControlError> {
     let tx = control.store().begin().await?;
     let rollout = match tx.lock_rollout(id).await {
         Ok(rollout) => rollout,
-        Err(StoreError::NotFound { .. }) => return Ok(true),
+        Err(StoreError::NotFound { .. }) => return Ok(Settled::Over),
         Err(error) => return Err(error.into()),
     };
     if !matches!(rollout.state, RolloutState::Queued | RolloutState::Running) {
-        return Ok(true);
+        return Ok(Settled::Over);
     }
     if rollout.stop.is_some() {
         // Those that other replicas have begun are finished.
-        return if tx.has_targets_in_hand(id).await? { Ok(false) } else { end(tx, id, RolloutState::Failed).await };
+        return if tx.has_targets_in_hand(id).await? {
+            Ok(Settled::Waits)
+        } else {
+            end(tx, id, RolloutState::Failed).await
+        };
     }
     if is_wave_open(&rollout) {
-        return Ok(false);
+        return Ok(Settled::Waits);
     }
     if let Some(next) = next_wave(&rollout) {
         return go_on(tx, &rollout, next).await;
@@ -75,7 +91,7 @@ pub(super) async fn settle(control: &Control, id: RolloutId) -> Result<bool, Con
     let rest = tx.rest_of_rollout(id).await?;
     if rest.is_open {
         tx.commit().await?;
-        return Ok(false);
+        return Ok(Settled::Waits);
     }
     if rest.has_failed {
         return end(tx, id, RolloutState::Failed).await;
@@ -100,7 +116,7 @@ fn next_wave(rollout: &RolloutRecord) -> Option<u32> {
 
 /// Begins the next wave once the bake time of the one before is over. Where that one was the last canary, the set is
 /// promoted: new tenants begin with it.
-async fn go_on(tx: Tx, rollout: &RolloutRecord, next: u32) -> Result<bool, ControlError> {
+async fn go_on(tx: Tx, rollout: &RolloutRecord, next: u32) -> Result<Settled, ControlError> {
     let under_way = usize::try_from(rollout.wave).unwrap_or(usize::MAX);
     let bakes = rollout.waves.as_slice().get(under_way).is_some_and(|wave| wave.bake_seconds > 0);
     // A wave that took nobody has nothing to show.
@@ -111,9 +127,9 @@ async fn go_on(tx: Tx, rollout: &RolloutRecord, next: u32) -> Result<bool, Contr
                 info!(wave = rollout.wave + 1, "the wave is through; it bakes before the next one begins");
                 tx.bake(rollout.id).await?;
                 tx.commit().await?;
-                return Ok(false);
+                return Ok(Settled::Waits);
             }
-            Some(until) if Timestamp::now() < until => return Ok(false),
+            Some(until) if Timestamp::now() < until => return Ok(Settled::Waits),
             Some(_) => {}
         }
     }
@@ -124,15 +140,15 @@ async fn go_on(tx: Tx, rollout: &RolloutRecord, next: u32) -> Result<bool, Contr
     }
     tx.commit().await?;
     info!(wave = next + 1, "the next wave begins");
-    Ok(false)
+    Ok(Settled::GoesOn)
 }
 
-async fn end(tx: Tx, id: RolloutId, state: RolloutState) -> Result<bool, ControlError> {
+async fn end(tx: Tx, id: RolloutId, state: RolloutState) -> Result<Settled, ControlError> {
     tx.change_rollout(id, state).await?;
     wake_upkeep(&tx).await?;
     tx.commit().await?;
     info!(%state, "the rollout has ended");
-    Ok(true)
+    Ok(Settled::Over)
 }
 
 /// New tenants may start with another set now.

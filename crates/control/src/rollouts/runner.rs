@@ -12,25 +12,29 @@ use serde_json::json;
 use tenantry_domain::TargetState;
 use tenantry_migration_set::MigrationSet;
 use tenantry_store::{ClaimedTarget, RolloutRecord, TargetResult};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, info_span, warn};
 
-use super::{progress, target};
+use super::progress::{self, Settled};
+use super::target::{self, Place};
 use crate::control::Control;
 use crate::error::ControlError;
 use crate::migration_sets;
 
 /// Looks at least this often for a rollout, in case news was lost.
 const POLL: Duration = Duration::from_secs(5);
-/// While a rollout has nothing to claim but is not at its end (other replicas, tenants being born).
-const IDLE: Duration = Duration::from_millis(200);
+/// The first pause while a rollout has nothing to claim but is not at its end (bake times, other replicas, targets that
+/// have stepped aside, tenants being born); doubles up to [`IDLE_MAX`] while nothing happens.
+const IDLE: Duration = Duration::from_millis(100);
+const IDLE_MAX: Duration = Duration::from_secs(2);
 /// How long targets that run may take to finish after the stop. Those cut off are taken up when their lease ends.
 const DRAIN: Duration = Duration::from_secs(10);
-/// Results that are written together.
+/// The longest that a result waits to be written, and a free place to be filled.
+const EXCHANGE: Duration = Duration::from_millis(20);
+/// Results that are written together at most.
 const BATCH: usize = 64;
-/// The longest that a result waits to be written.
-const FLUSH: Duration = Duration::from_millis(50);
 
 /// Works on rollouts until told to stop.
 pub(crate) async fn run(control: &Control, stop: &CancellationToken) {
@@ -70,64 +74,99 @@ async fn carry_out(control: &Control, rollout: &RolloutRecord, stop: &Cancellati
     let mut running = FuturesUnordered::new();
     let mut results: Vec<TargetResult> = Vec::new();
     let concurrency = usize::try_from(rollout.limits.concurrency).unwrap_or(1).max(1);
-    let mut flush = tokio::time::interval(FLUSH);
+    // Results are written, and places filled, some at a time: each exchange with the catalog costs as much as a migration.
+    let some = concurrency.div_ceil(4).min(BATCH);
+    let mut exchange = tokio::time::interval(EXCHANGE);
+    exchange.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut renew = tokio::time::interval(config.lease / 3);
+    let mut idle = IDLE;
     let mut out_of_time = std::pin::pin!(async {
         stop.cancelled().await;
         tokio::time::sleep(DRAIN).await;
     });
     loop {
+        if let Err(error) = progress::write(control, rollout.id, &mut results).await {
+            warn!(%error, "the catalog does not take results; trying again");
+            tokio::time::sleep(IDLE).await;
+        }
         let room = concurrency.saturating_sub(running.len());
         if room > 0 && !stop.is_cancelled() {
             match control.store().claim_targets(rollout.id, config.replica, config.lease, room).await {
-                Ok(claimed) => running.extend(claimed.into_iter().map(|target| begin(control, &set, target))),
-                Err(error) => warn!(%error, "no targets could be claimed; trying again"),
+                Ok(claimed) if claimed.is_empty() => {}
+                Ok(claimed) => {
+                    let mut places = target::places(control, &claimed).await;
+                    let begin = |target: ClaimedTarget| {
+                        let place = places.remove(&target.home);
+                        begin(control, &set, target, place)
+                    };
+                    running.extend(claimed.into_iter().map(begin));
+                    idle = IDLE;
+                }
+                Err(error) => {
+                    warn!(%error, "no targets could be claimed; trying again");
+                    tokio::time::sleep(IDLE).await;
+                }
             }
         }
         if running.is_empty() {
             progress::write(control, rollout.id, &mut results).await?;
-            if stop.is_cancelled() || progress::settle(control, rollout.id).await? {
-                return Ok(());
+            match progress::settle(control, rollout.id).await? {
+                _ if stop.is_cancelled() => return Ok(()),
+                Settled::Over => return Ok(()),
+                Settled::GoesOn => continue,
+                Settled::Waits => {}
             }
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = control.signals().rollouts_woken() => {}
-                () = tokio::time::sleep(IDLE) => {}
+                () = control.signals().rollouts_woken() => idle = IDLE,
+                () = tokio::time::sleep(idle) => idle = (idle * 2).min(IDLE_MAX),
             }
             continue;
         }
-        // Everything that finished by now is written together; one slow tenant does not hold the others' results.
-        let written = tokio::select! {
-            Some(result) = running.next() => {
-                results.push(result);
-                Ok(())
+        exchange.reset();
+        // Until enough has finished, or what has finished has waited long enough. One slow tenant does not hold the
+        // others' results.
+        loop {
+            tokio::select! {
+                Some(result) = running.next() => {
+                    results.push(result);
+                    if results.len() >= some || running.is_empty() {
+                        break;
+                    }
+                }
+                () = &mut out_of_time => return progress::write(control, rollout.id, &mut results).await,
+                _ = exchange.tick() => {
+                    if !results.is_empty() || running.len() < concurrency {
+                        break;
+                    }
+                }
+                _ = renew.tick() => {
+                    if let Err(error) = control.store().renew_targets(rollout.id, config.replica, config.lease).await {
+                        warn!(%error, "leases on targets could not be renewed; trying again");
+                    }
+                }
             }
-            () = &mut out_of_time => return progress::write(control, rollout.id, &mut results).await,
-            _ = flush.tick() => progress::write(control, rollout.id, &mut results).await,
-            _ = renew.tick() => {
-                let renewed = control.store().renew_targets(rollout.id, config.replica, config.lease).await;
-                renewed.map(drop).map_err(ControlError::from)
-            }
-        };
-        let written =
-            if results.len() >= BATCH { progress::write(control, rollout.id, &mut results).await } else { written };
-        if let Err(error) = written {
-            warn!(%error, "the catalog does not take results; trying again");
         }
     }
 }
 
 /// A target as a task of its own: it goes on while the runner waits for the catalog. One that panics has failed; it does
 /// not take the runner along.
-async fn begin(control: &Control, set: &Arc<MigrationSet>, target: ClaimedTarget) -> TargetResult {
+async fn begin(
+    control: &Control,
+    set: &Arc<MigrationSet>,
+    target: ClaimedTarget,
+    place: Option<Place>,
+) -> TargetResult {
     let (tenant, home) = (target.tenant, target.home);
     let (control, set) = (control.clone(), Arc::clone(set));
-    let work = async move { target::migrate(&control, &set, &target).await };
+    let work = async move { target::migrate(&control, &set, &target, place).await };
     let task = AbortOnDropHandle::new(tokio::spawn(work.in_current_span()));
     task.await.unwrap_or_else(|_| TargetResult {
         tenant,
         home,
         state: TargetState::Failed,
+        retry_in: None,
         to_version: None,
         attempts: 1,
         error: Some(json!({ "message": "something failed inside; the log has the details" })),

@@ -78,7 +78,7 @@ async fn bring_along(control: &Control, target: ClaimedTarget) {
 async fn migrate(control: &Control, target: &ClaimedTarget) -> Result<(), ControlError> {
     let Some(promoted) = control.store().promoted().await? else { return Ok(()) };
     let set = migration_sets::load(control, &promoted.id).await?;
-    let result = target::migrate(control, &set, target).await;
+    let result = target::migrate(control, &set, target, None).await;
     control.store().finish_straggler(control.config().replica, &promoted.id, &result).await?;
     if let Some(error) = &result.error {
         warn!(tenant_id = %target.tenant, %error, "a tenant that is behind cannot be brought along");

@@ -1,12 +1,13 @@
 //! One tenant of a rollout.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tenantry_domain::{SchemaVersion, TargetState};
-use tenantry_fleet::{ApplyOptions, FleetError, MigrationFailure};
+use tenantry_domain::{ClusterId, HomeId, SchemaVersion, TargetState};
+use tenantry_fleet::{ApplyOptions, ClusterTarget, FleetError, MigrationFailure};
 use tenantry_migration_set::MigrationSet;
-use tenantry_store::{ClaimedTarget, StoreError, TargetResult};
+use tenantry_store::{ClaimedTarget, HomeRecord, StoreError, TargetResult};
 use tracing::warn;
 
 use crate::backoff::backoff;
@@ -15,41 +16,72 @@ use crate::migration_sets::failure_json;
 use crate::operations::cluster_target::target_of;
 
 /// Attempts at one tenant before it counts as failed: with a lock that is waited for two seconds each time, three quarters
-/// of a minute.
+/// of a minute. Between them it steps aside, and others are migrated.
 const ATTEMPTS_MAX: u32 = 10;
 /// Wait after the first attempt; doubles with each, up to [`BACKOFF_MAX`].
 const BACKOFF: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
-/// Brings one tenant to the set. Trouble that may pass is waited out; what remains is the target's result.
-pub(crate) async fn migrate(control: &Control, set: &MigrationSet, target: &ClaimedTarget) -> TargetResult {
+/// What it takes to reach a home.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    home: HomeRecord,
+    cluster: ClusterTarget,
+}
+
+/// The places of targets, looked up together. One that is missing here is looked up by its target alone, which tells why.
+pub(crate) async fn places(control: &Control, targets: &[ClaimedTarget]) -> HashMap<HomeId, Place> {
+    let ids: Vec<HomeId> = targets.iter().map(|target| target.home).collect();
+    let homes = control.store().homes(&ids).await.unwrap_or_default();
+    let mut clusters: HashMap<ClusterId, ClusterTarget> = HashMap::new();
+    for target in targets {
+        if !clusters.contains_key(&target.cluster)
+            && let Ok(access) = control.store().cluster_access(target.cluster).await
+        {
+            clusters.insert(target.cluster, target_of(access));
+        }
+    }
+    let place = |home: HomeRecord| {
+        let cluster = clusters.get(&home.home.cluster)?.clone();
+        Some((home.home.id, Place { home, cluster }))
+    };
+    homes.into_iter().filter_map(place).collect()
+}
+
+/// Tries once to bring a tenant to the set. Where the trouble may pass, the target is to be taken up again later; how
+/// often it was before is in the target.
+pub(crate) async fn migrate(
+    control: &Control,
+    set: &MigrationSet,
+    target: &ClaimedTarget,
+    place: Option<Place>,
+) -> TargetResult {
     let began = Instant::now();
-    let mut attempts = 0;
-    loop {
-        attempts += 1;
-        let (state, to_version, error) = match attempt(control, set, target).await {
-            Ok(applied) => (if applied.1 { TargetState::Applied } else { TargetState::Already }, applied.0, None),
-            Err(Trouble::Passing(reason)) if attempts < ATTEMPTS_MAX => {
-                warn!(tenant_id = %target.tenant, attempts, reason, "migrating a tenant did not get done; trying again");
-                tokio::time::sleep(backoff(BACKOFF, BACKOFF_MAX, attempts)).await;
-                continue;
-            }
-            Err(Trouble::Passing(reason)) => (TargetState::Failed, None, Some(json!({ "message": reason }))),
-            Err(Trouble::Gone) => (TargetState::Skipped, None, None),
-            Err(Trouble::Lasting(error)) => (TargetState::Failed, None, Some(error)),
-            Err(Trouble::Migration(failure)) => {
-                (TargetState::Failed, Some(reached(set, target, failure.version)), Some(failure_json(&failure)))
-            }
-        };
-        return TargetResult {
-            tenant: target.tenant,
-            home: target.home,
-            state,
-            to_version,
-            attempts,
-            error,
-            duration: began.elapsed(),
-        };
+    let attempts = target.deferrals + 1;
+    let mut retry_in = None;
+    let (state, to_version, error) = match attempt(control, set, target, place).await {
+        Ok(applied) => (if applied.1 { TargetState::Applied } else { TargetState::Already }, applied.0, None),
+        Err(Trouble::Passing(reason)) if attempts < ATTEMPTS_MAX => {
+            warn!(tenant_id = %target.tenant, attempts, reason, "migrating a tenant did not get done; trying again");
+            retry_in = Some(backoff(BACKOFF, BACKOFF_MAX, attempts));
+            (TargetState::Pending, None, Some(json!({ "message": reason })))
+        }
+        Err(Trouble::Passing(reason)) => (TargetState::Failed, None, Some(json!({ "message": reason }))),
+        Err(Trouble::Gone) => (TargetState::Skipped, None, None),
+        Err(Trouble::Lasting(error)) => (TargetState::Failed, None, Some(error)),
+        Err(Trouble::Migration(failure)) => {
+            (TargetState::Failed, Some(reached(set, target, failure.version)), Some(failure_json(&failure)))
+        }
+    };
+    TargetResult {
+        tenant: target.tenant,
+        home: target.home,
+        state,
+        retry_in,
+        to_version,
+        attempts: 1,
+        error,
+        duration: began.elapsed(),
     }
 }
 
@@ -68,20 +100,19 @@ async fn attempt(
     control: &Control,
     set: &MigrationSet,
     target: &ClaimedTarget,
+    place: Option<Place>,
 ) -> Result<(Option<SchemaVersion>, bool), Trouble> {
-    let (home, access) = tokio::try_join!(control.store().home(target.home), async {
-        control.store().cluster_access(target.cluster).await
-    },)
-    .map_err(|error| match error {
-        StoreError::NotFound { .. } => Trouble::Gone,
-        other => Trouble::Passing(other.to_string()),
-    })?;
-    let cluster = target_of(access);
+    let Place { home, cluster } = match place {
+        Some(place) => place,
+        None => look_up(control, target).await?,
+    };
     let options = ApplyOptions::default();
     match control.fleet().apply(&cluster, &home.home, &home.secrets.migrator, set, &options).await {
         Ok(applied) => Ok((Some(applied.to), applied.count > 0)),
         Err(FleetError::Migration(failure)) => Err(Trouble::Migration(failure)),
         Err(error) if error.is_retryable() => Err(Trouble::Passing(error.to_string())),
+        // The home itself has said so: it is no matter of a tenant that goes away.
+        Err(FleetError::Diverged { reason }) => Err(Trouble::Lasting(json!({ "message": reason, "diverged": true }))),
         Err(error) => {
             // The home may be gone because its tenant is being deleted right now.
             match control.store().is_live(target.tenant).await {
@@ -89,6 +120,15 @@ async fn attempt(
                 Ok(true) | Err(_) => Err(Trouble::Lasting(json!({ "message": error.to_string() }))),
             }
         }
+    }
+}
+
+async fn look_up(control: &Control, target: &ClaimedTarget) -> Result<Place, Trouble> {
+    let looked = tokio::try_join!(control.store().home(target.home), control.store().cluster_access(target.cluster));
+    match looked {
+        Ok((home, access)) => Ok(Place { home, cluster: target_of(access) }),
+        Err(StoreError::NotFound { .. }) => Err(Trouble::Gone),
+        Err(other) => Err(Trouble::Passing(other.to_string())),
     }
 }
 

@@ -284,6 +284,7 @@ fn wish(body: CreateRollout) -> rollouts::CreateRollout {
         concurrency: body.concurrency.map(number),
         per_cluster: body.per_cluster.map(number),
         per_database: body.per_database.map(number),
+        verify: body.verify,
     }
 }
 
@@ -312,6 +313,7 @@ fn shown(rollout: RolloutRecord) -> Rollout {
         },
         error_budget: rollout.error_budget.into(),
         breaker: rollout.breaker,
+        verify: rollout.verify,
         stop: rollout.stop,
         counts: shown_counts(&rollout.counts),
         created_at: rollout.created_at,

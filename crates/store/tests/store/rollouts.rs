@@ -46,13 +46,14 @@ async fn begin(catalog: &Catalog, set: &MigrationSetId) -> RolloutId {
 pub(crate) fn rollout(id: RolloutId, set: &MigrationSetId, waves: Waves) -> NewRollout {
     let limits = RolloutLimits { concurrency: 256, per_cluster: None, per_database: None };
     let error_budget = ErrorBudget::default();
-    NewRollout { id, migration_set: set.clone(), waves, limits, error_budget, breaker: None }
+    NewRollout { id, migration_set: set.clone(), waves, limits, error_budget, breaker: None, verify: false }
 }
 
 pub(crate) async fn begin_with(catalog: &Catalog, rollout: &NewRollout) {
     let tx = catalog.begin().await;
     tx.insert_rollout(rollout).await.unwrap();
     tx.add_targets(rollout.id).await.unwrap();
+    tx.count_already(rollout.id).await.unwrap();
     tx.assign_waves(rollout.id, &rollout.waves).await.unwrap();
     tx.commit().await.unwrap();
 }
@@ -88,6 +89,7 @@ pub(crate) fn applied(target: &ClaimedTarget, version: i64) -> TargetResult {
     TargetResult {
         tenant: target.tenant,
         home: target.home,
+        retry_in: None,
         state: TargetState::Applied,
         to_version: Some(SchemaVersion(version)),
         attempts: 1,
@@ -215,9 +217,47 @@ async fn tenants_that_have_the_version_are_never_claimed() {
     finish(&catalog, first, Uuid::nil(), &results).await;
     end(&catalog, first).await;
     let again = begin(&catalog, &set).await;
-    assert_eq!(catalog.store.rollout(again).await.unwrap().counts.already, 2);
+    let record = catalog.store.rollout(again).await.unwrap();
+    assert_eq!((record.counts.already, record.counts.tally().targets), (2, 2));
+    assert_eq!(record.wave_counts.last(), Some(&record.counts));
     assert!(catalog.store.claim_targets(again, Uuid::nil(), LEASE, 10).await.unwrap().is_empty());
+    assert_eq!(catalog.store.targets(again, &[], &PageRequest::default()).await.unwrap().items, []);
     assert_eq!(end(&catalog, again).await, Some(RolloutState::Succeeded));
+    assert_eq!(catalog.store.rollout(again).await.unwrap().counts.already, 2);
+
+    let verifying = RolloutId::new(Uuid::now_v7());
+    let waves = crate::rollout_waves::waves(&["all"]);
+    begin_with(&catalog, &NewRollout { verify: true, ..rollout(verifying, &set, waves) }).await;
+    let record = catalog.store.rollout(verifying).await.unwrap();
+    assert_eq!((record.counts.already, record.counts.pending), (0, 2), "whoever verifies asks everybody");
+    assert_eq!(catalog.store.claim_targets(verifying, Uuid::nil(), LEASE, 10).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_target_that_steps_aside_lets_others_go_first_and_comes_back_when_it_is_due() {
+    let catalog = Catalog::new().await;
+    tenants(&catalog, 2).await;
+    let set = register(&catalog, 1, 1).await;
+    let rollout = begin(&catalog, &set).await;
+    let claim = async || catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 1).await.unwrap();
+    let locked = claim().await.remove(0);
+    let aside = |target: &ClaimedTarget, span| TargetResult {
+        state: TargetState::Pending,
+        retry_in: Some(span),
+        to_version: None,
+        error: Some(json!({ "message": "a lock" })),
+        ..applied(target, 1)
+    };
+    finish(&catalog, rollout, Uuid::nil(), &[aside(&locked, Duration::from_hours(1))]).await;
+    let other = claim().await.remove(0);
+    assert_ne!(other.tenant, locked.tenant);
+    assert_eq!(claim().await, [], "it is not due");
+    finish(&catalog, rollout, Uuid::nil(), &[aside(&other, Duration::ZERO)]).await;
+    let again = claim().await.remove(0);
+    assert_eq!((again.tenant, again.deferrals), (other.tenant, 1));
+    assert_eq!(end(&catalog, rollout).await, None, "one that has stepped aside is not finished");
+    let pending = catalog.store.targets(rollout, &[TargetState::Pending], &PageRequest::default()).await.unwrap();
+    assert_eq!(pending.items[0].error, Some(json!({ "message": "a lock" })), "everybody sees what it waits for");
 }
 
 #[tokio::test]

@@ -78,8 +78,13 @@ pub(crate) enum CliError {
     #[error("operation {} ({}) {}{}", .0.id, .0.kind, ended(.0.state.as_str()), reason_after_colon(.0.error.as_ref()))]
     Operation(Box<Operation>),
     /// The rollout ended otherwise than wished, or waits for a person.
-    #[error("rollout {} {}{}", .0.id, ended(.0.state.as_str()), failures_after_colon(.0))]
-    Rollout(Box<Rollout>),
+    #[error("rollout {} {}{}", .rollout.id, ended(.rollout.state.as_str()), failures_after_colon(.rollout))]
+    Rollout {
+        /// As it ended.
+        rollout: Box<Rollout>,
+        /// Whether a tenant's own history is not the set's.
+        diverged: bool,
+    },
     /// What was asked for was done and shown, but it is not what was hoped for.
     #[error("{message}")]
     Unsuccessful {
@@ -147,9 +152,9 @@ impl CliError {
             Self::Client(error) if error.code() == Some(Code::MigrationRefused) => ExitStatus::Refused,
             Self::MigrationSet(error) if !error.findings().is_empty() => ExitStatus::Refused,
             Self::Linted { .. } | Self::ImportRefused { .. } => ExitStatus::Refused,
-            Self::Unwell { .. } | Self::Audit { .. } => ExitStatus::Unwell,
+            Self::Unwell { .. } | Self::Audit { .. } | Self::Rollout { diverged: true, .. } => ExitStatus::Unwell,
             Self::Bulk { .. } => ExitStatus::FailuresWithinBudget,
-            Self::Rollout(rollout) => rollout_status(rollout),
+            Self::Rollout { rollout, .. } => rollout_status(rollout),
             Self::StillRunning { interrupted: true, .. } => ExitStatus::Interrupted,
             Self::OutputClosed => ExitStatus::Done,
             Self::Usage { .. }
@@ -188,7 +193,7 @@ impl CliError {
                 )),
                 _ => Some(format!("`tenantry operation watch {}` shows what happened", operation.id)),
             },
-            Self::Rollout(rollout) => match rollout.state {
+            Self::Rollout { rollout, .. } => match rollout.state {
                 RolloutState::Paused => Some(format!("`tenantry migrate resume {}` goes on", rollout.id)),
                 RolloutState::Failed => Some(format!(
                     "where the tenants are to blame, mend them and `tenantry migrate retry {}` takes up the failed ones; \
@@ -246,7 +251,7 @@ impl CliError {
         }
         match self {
             Self::Operation(operation) => error["operation"] = json!(operation),
-            Self::Rollout(rollout) => error["rollout"] = json!(rollout),
+            Self::Rollout { rollout, .. } => error["rollout"] = json!(rollout),
             Self::MigrationSet(refused) if !refused.findings().is_empty() => {
                 error["findings"] = json!(refused.findings());
             }
@@ -288,7 +293,7 @@ impl CliError {
             Self::Serve(_) => "serve_failed",
             Self::World(_) => "world_failed",
             Self::Demo(_) => "demo_failed",
-            Self::Rollout(_) => "rollout_failed",
+            Self::Rollout { .. } => "rollout_failed",
             Self::StillRunning { interrupted: true, .. } => "interrupted",
             Self::StillRunning { interrupted: false, .. } => "time_limit",
             Self::OutputClosed | Self::Output(_) => "output",

@@ -167,7 +167,7 @@ async fn roll_out(client: &Client, set: &MigrationSet, bar: &ProgressBar) -> Res
     }
     match rollout.state {
         RolloutState::Succeeded => Ok(()),
-        _ => Err(CliError::Rollout(Box::new(rollout))),
+        _ => Err(CliError::Rollout { rollout: Box::new(rollout), diverged: false }),
     }
 }
 

@@ -6,7 +6,7 @@ use tenantry_domain::{MigrationSetId, OperationId, OperationKind, RolloutId, Rol
 use super::*;
 
 fn rollout(state: RolloutState, failed: u64, stop: Option<RolloutStop>) -> CliError {
-    CliError::Rollout(Box::new(Rollout {
+    let rollout = Box::new(Rollout {
         id: RolloutId::new(uuid::Uuid::nil()),
         migration_set: MigrationSetId::from_digest([0; 32]),
         state,
@@ -16,11 +16,13 @@ fn rollout(state: RolloutState, failed: u64, stop: Option<RolloutStop>) -> CliEr
         limits: RolloutLimits { concurrency: 8, per_cluster: None, per_database: None },
         error_budget: ErrorBudget::default(),
         breaker: None,
+        verify: false,
         stop,
         counts: RolloutCounts { applied: 5, failed, ..RolloutCounts::default() },
         created_at: jiff::Timestamp::UNIX_EPOCH,
         finished_at: None,
-    }))
+    });
+    CliError::Rollout { rollout, diverged: false }
 }
 
 fn problem(code: Code) -> CliError {
@@ -33,6 +35,8 @@ fn each_ending_has_its_exit_status() {
     assert_eq!(rollout(RolloutState::Failed, 2, None).exit_status(), ExitStatus::FailuresWithinBudget);
     let stop = RolloutStop::WaveBudget { wave: 0, failed: 2 };
     assert_eq!(rollout(RolloutState::Failed, 2, Some(stop)).exit_status(), ExitStatus::BudgetExceeded);
+    let CliError::Rollout { rollout: one, .. } = rollout(RolloutState::Failed, 1, None) else { panic!("a rollout") };
+    assert_eq!(CliError::Rollout { rollout: one, diverged: true }.exit_status(), ExitStatus::Unwell);
     assert_eq!(rollout(RolloutState::Paused, 0, None).exit_status(), ExitStatus::Interrupted);
     assert_eq!(rollout(RolloutState::Aborted, 0, None).exit_status(), ExitStatus::Failed);
     assert_eq!(problem(Code::MigrationRefused).exit_status(), ExitStatus::Refused);

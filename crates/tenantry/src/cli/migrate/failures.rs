@@ -21,6 +21,13 @@ pub(super) struct Failure {
     target: RolloutTarget,
 }
 
+impl Failure {
+    /// Whether the tenant's own history is not the set's.
+    pub(super) fn has_diverged(&self) -> bool {
+        self.target.error.as_ref().is_some_and(|error| error["diverged"] == true)
+    }
+}
+
 /// The failed and parked targets of a rollout, as many as are shown.
 pub(super) async fn of(client: &Client, rollout: RolloutId) -> Result<Vec<Failure>, CliError> {
     let list = ListTargets {

@@ -1,7 +1,8 @@
 //! `tenantry migrate`: migration sets and the rollouts that bring the fleet to them.
 //!
 //! Exit statuses are part of the contract with CI: 0 done, 1 usage or failure, 2 the set or import is refused, 3 some tenants
-//! failed within the budget, 4 the budget is exceeded, 6 interrupted or paused, and resumable.
+//! failed within the budget, 4 the budget is exceeded, 5 a tenant's own history is not the set's, 6 interrupted or paused,
+//! and resumable.
 
 mod failures;
 mod import;
@@ -68,6 +69,7 @@ pub(crate) enum MigrateCommand {
     #[command(after_help = examples!(
         "tenantry migrate apply --dir tenant-migrations",
         "tenantry migrate apply --dir tenant-migrations --junit rollout.xml --when-interrupted pause",
+        "tenantry migrate apply --dir tenant-migrations --verify",
         "tenantry migrate apply --set 3f9a01c2 --concurrency 32 --per-cluster 8 --no-wait",
         "tenantry migrate apply --dir tenant-migrations --wave label:tier=canary,bake=10m --wave 10%,budget=2 --wave all",
         "",
@@ -75,7 +77,7 @@ pub(crate) enum MigrateCommand {
         "fails: --wave all,budget=any. New tenants begin with the set once all waves before the last are through.",
         "",
         "Exits with 0 when every tenant is there, 2 if the set is refused, 3 if some tenants failed, 4 if the error",
-        "budget is exceeded or the breaker opens, 6 if interrupted: the rollout goes on, and `tenantry migrate watch` waits",
+        "budget is exceeded or the breaker opens, 5 if a tenant's own history is not the set's, 6 if interrupted: the rollout goes on, and `tenantry migrate watch` waits",
         "for it again.",
     ))]
     Apply(ApplyArguments),
@@ -175,6 +177,9 @@ pub(crate) struct ApplyArguments {
     /// Stop when so many tenants in a row fail with the same SQLSTATE
     #[arg(long, value_name = "NUMBER", value_parser = breaker)]
     breaker: Option<BreakerLength>,
+    /// Ask every tenant's own history, also where the catalog knows it to be there
+    #[arg(long)]
+    verify: bool,
     #[command(flatten)]
     lint: LintOptions,
     #[command(flatten)]

@@ -41,6 +41,7 @@ pub(super) async fn apply(context: &Context, arguments: ApplyArguments) -> Resul
         waves: Some(arguments.waves).filter(|waves| !waves.is_empty()),
         error_budget: arguments.error_budget,
         breaker: arguments.breaker,
+        verify: arguments.verify,
     };
     let rollout = client.create_rollout(&create).await?;
     finish(context, &client, rollout, &arguments.follow).await
@@ -146,7 +147,9 @@ async fn finish(context: &Context, client: &Client, begun: Rollout, options: &Fo
     show(context.output, &rollout, &failures)?;
     match rollout.state {
         RolloutState::Succeeded => Ok(()),
-        _ => Err(CliError::Rollout(Box::new(rollout))),
+        _ => {
+            Err(CliError::Rollout { rollout: Box::new(rollout), diverged: failures.iter().any(Failure::has_diverged) })
+        }
     }
 }
 
