@@ -69,8 +69,8 @@ pub use query::{CommaSeparated, DryRunQuery, GraceSeconds, PageLimit, WaitQuery,
 pub use reference::{ClusterRef, TenantRef};
 pub use region_group::{PutRegionGroup, RegionGroup};
 pub use rollout::{
-    BreakerLength, Concurrency, CreateRollout, CreateWave, ErrorBudget, ListTargets, Rollout, RolloutCounts,
-    RolloutLimits, RolloutTarget, RolloutWave,
+    BreakerLength, Concurrency, CreateRollout, CreateWave, ErrorBudget, FleetVersion, FleetVersions, ListTargets,
+    Rollout, RolloutCounts, RolloutLimits, RolloutTarget, RolloutWave,
 };
 pub use route::{ResolveQuery, Route, RouteCredential};
 pub use router::{ClusterDemand, Router, RouterReport};

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tenantry_domain::{
-    MigrationSetId, RolloutId, RolloutState, RolloutStop, SchemaVersion, TargetState, TenantId, WaveSelection,
+    Hours, MigrationSetId, RolloutId, RolloutState, RolloutStop, SchemaVersion, TargetState, TenantId, WaveSelection,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -36,8 +36,19 @@ pub struct Rollout {
     pub breaker: Option<u32>,
     /// Whether every tenant's own history is asked, whatever the catalog knows.
     pub verify: bool,
-    /// Why it begins no more targets: an object with `reason` (`wave_budget`, `total_budget` or `breaker`) and what it
-    /// counted. A retry clears it.
+    /// Among those that wait, the highest begins first.
+    pub priority: i32,
+    /// It waits at least until then.
+    pub not_before: Option<Timestamp>,
+    /// Within which hours it begins targets, as `[DAYS ]HH:MM-HH:MM[ ZONE]`; null means at any time.
+    #[schema(value_type = Option<String>)]
+    pub hours: Option<Hours>,
+    /// Where those hours are over: when they begin again.
+    pub opens_at: Option<Timestamp>,
+    /// Since when it is under way; null while it waits its turn, without targets.
+    pub began_at: Option<Timestamp>,
+    /// Why it begins no more targets: an object with `reason` (`wave_budget`, `total_budget`, `breaker`, or `overtaken` where
+    /// the fleet went beyond its set while it waited) and what was counted. A retry clears it.
     #[schema(value_type = Option<Object>)]
     pub stop: Option<RolloutStop>,
     /// How many targets stand where.
@@ -189,6 +200,25 @@ pub struct RolloutTarget {
     pub duration_ms: Option<u64>,
 }
 
+/// At which versions the fleet is, seen from a rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FleetVersions {
+    /// One entry for each version that any live tenant has, the highest first.
+    pub items: Vec<FleetVersion>,
+}
+
+/// The live tenants that are at one version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FleetVersion {
+    /// The version.
+    #[schema(value_type = i64)]
+    pub version: SchemaVersion,
+    /// How many tenants.
+    pub tenants: u64,
+    /// How many migrations of the rollout's set they lack.
+    pub behind: u64,
+}
+
 bounded! {
     /// Most targets that are migrated at the same time: 1 to 256.
     Concurrency(u16), 1..=256
@@ -234,6 +264,21 @@ pub struct CreateRollout {
     /// are there already are counted without connecting.
     #[serde(default)]
     pub verify: bool,
+    /// Waits its turn where another rollout is under way, which otherwise is a conflict. At most 100 wait.
+    #[serde(default)]
+    pub queue: bool,
+    /// Among those that wait, the highest begins first, of equals the oldest: -100 to 100; 0 unless given.
+    #[serde(default)]
+    #[schema(minimum = -100, maximum = 100)]
+    pub priority: i32,
+    /// Waits until then, and then its turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
+    /// Begins targets only within these hours, `[DAYS ]HH:MM-HH:MM[ ZONE]`; the zone is an IANA name, UTC unless given. Those
+    /// that pass midnight belong to the day on which they begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "mon-fri 22:00-05:00 Europe/Berlin")]
+    pub hours: Option<Hours>,
 }
 
 impl CreateRollout {
@@ -248,6 +293,10 @@ impl CreateRollout {
             error_budget: ErrorBudget::default(),
             breaker: None,
             verify: false,
+            queue: false,
+            priority: 0,
+            not_before: None,
+            hours: None,
         }
     }
 
@@ -302,5 +351,7 @@ mod tests {
         assert!(read(r#","waves":[{"select":"a few"}]"#).is_err());
         assert!(read(r#","error_budget":{"percent":5}"#).is_ok());
         assert!(read(r#","error_budget":{"share":5}"#).is_err());
+        assert!(read(r#","queue":true,"priority":-5,"hours":"sat 22:00-05:00 Europe/Berlin""#).is_ok());
+        assert!(read(r#","hours":"at night""#).is_err());
     }
 }

@@ -1,15 +1,23 @@
 //! Rollouts as admins and CI see them.
 
 mod progress;
+mod queue;
 pub(crate) mod runner;
 pub(crate) mod stragglers;
 pub(crate) mod target;
 
+pub use queue::opens_at;
+
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
-use tenantry_domain::{Access, ErrorBudget, MigrationSetId, RolloutId, RolloutState, Scope, TargetState, Wave, Waves};
-use tenantry_store::{AuditEntry, NewRollout, Page, PageRequest, RolloutLimits, RolloutRecord, RolloutTarget, Tx};
+use tenantry_domain::{
+    Access, ErrorBudget, Hours, MigrationSetId, RolloutId, RolloutState, Scope, TargetState, Wave, Waves,
+};
+use tenantry_store::{
+    AuditEntry, FleetVersion, NewRollout, Page, PageRequest, RolloutLimits, RolloutRecord, RolloutTarget, Tx,
+};
 use tokio::time::Instant;
 
 use crate::caller::Caller;
@@ -20,6 +28,10 @@ use crate::signals::{News, Signals};
 
 /// Most tenants that one rollout migrates at the same time.
 pub const CONCURRENCY_MAX: u32 = 256;
+/// The lowest and the highest priority.
+pub const PRIORITY_MIN: i32 = -100;
+/// See [`PRIORITY_MIN`].
+pub const PRIORITY_MAX: i32 = 100;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The wish to bring the fleet to a set.
@@ -41,6 +53,14 @@ pub struct CreateRollout {
     pub per_database: Option<u32>,
     /// Whether every tenant's own history is asked, whatever the catalog knows.
     pub verify: bool,
+    /// Whether it waits its turn where another is under way; otherwise it is refused.
+    pub queue: bool,
+    /// Among those that wait, the highest begins first: [`PRIORITY_MIN`] to [`PRIORITY_MAX`].
+    pub priority: i32,
+    /// It waits until then, whether another is under way or not.
+    pub not_before: Option<Timestamp>,
+    /// Within which hours it begins targets; absent means at any time.
+    pub hours: Option<Hours>,
 }
 
 impl CreateRollout {
@@ -55,11 +75,15 @@ impl CreateRollout {
             per_cluster: None,
             per_database: None,
             verify: false,
+            queue: false,
+            priority: 0,
+            not_before: None,
+            hours: None,
         }
     }
 }
 
-/// Begins a rollout over all live tenants. One rollout runs at a time.
+/// Begins a rollout over all live tenants, or lets it wait. One is under way at a time.
 pub async fn create(control: &Control, caller: &Caller, wish: CreateRollout) -> Result<RolloutRecord, ControlError> {
     caller.require_fleet_wide(Scope::Migrations(Access::Write))?;
     let concurrency = wish.concurrency.unwrap_or(control.config().rollout_concurrency);
@@ -71,6 +95,11 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateRollout) -> 
             return Err(ControlError::invalid(field, format!("use 1 to {CONCURRENCY_MAX}")));
         }
     }
+    if !(PRIORITY_MIN..=PRIORITY_MAX).contains(&wish.priority) {
+        return Err(ControlError::invalid("/priority", format!("use {PRIORITY_MIN} to {PRIORITY_MAX}")));
+    }
+    wish.hours.as_ref().map_or(Ok(()), queue::check)?;
+    let waits = wish.queue || wish.not_before.is_some_and(|moment| moment > Timestamp::now());
     let waves = match wish.waves {
         Some(waves) => Waves::new(waves).map_err(|error| ControlError::invalid("/waves", error.to_string()))?,
         None => Waves::standard(),
@@ -102,14 +131,20 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateRollout) -> 
         error_budget: wish.error_budget,
         breaker: wish.breaker,
         verify: wish.verify,
+        priority: wish.priority,
+        not_before: wish.not_before,
+        hours: wish.hours,
     };
     tx.insert_rollout(&rollout).await?;
-    tx.add_targets(id).await?;
-    tx.count_already(id).await?;
-    tx.assign_waves(id, &rollout.waves).await?;
+    if waits {
+        queue::enqueue(&tx).await?;
+    } else {
+        tx.start_rollout(id).await?;
+    }
     let after = json!({
         "migration_set": rollout.migration_set, "waves": rollout.waves, "limits": rollout.limits,
         "error_budget": rollout.error_budget, "breaker": rollout.breaker, "verify": rollout.verify,
+        "priority": rollout.priority, "not_before": rollout.not_before, "hours": rollout.hours,
     });
     audit(&mut tx, caller, "rollout.create", id, None, after).await?;
     tx.commit().await?;
@@ -139,6 +174,13 @@ pub async fn targets(
 ) -> Result<Page<RolloutTarget>, ControlError> {
     show(control, caller, id).await?;
     Ok(control.store().targets(id, states, page).await?)
+}
+
+/// At which versions the live tenants are, the highest first, and how many migrations of the rollout's set they lack.
+pub async fn versions(control: &Control, caller: &Caller, id: RolloutId) -> Result<Vec<FleetVersion>, ControlError> {
+    caller.require_fleet_wide(Scope::Migrations(Access::Read))?;
+    control.store().rollout_state(id).await?;
+    Ok(control.store().fleet_versions(id).await?)
 }
 
 /// Waits until the rollout is finished or paused, or `patience` (at most one minute) is over.

@@ -62,7 +62,7 @@ pub use plan::{Effective, EffectivePlan, InvalidTerms, Origin, Plan, Price};
 pub use reason::Reason;
 pub use region_group::{GroupRegions, RegionGroup};
 pub use rollout::{
-    ErrorBudget, FailureStreak, RolloutState, RolloutStop, TargetState, Wave, WaveSelection, WaveTally, Waves,
+    ErrorBudget, FailureStreak, Hours, RolloutState, RolloutStop, TargetState, Wave, WaveSelection, WaveTally, Waves,
 };
 pub use route::{Credential, FeedVersion, Pooling, Route, RouteState, RouteTarget};
 pub use scope::{Access, Scope, ScopeSet};

@@ -1,9 +1,11 @@
 //! Rollouts: bringing the fleet to a migration set.
 
 mod budget;
+mod hours;
 mod wave;
 
 pub use budget::{ErrorBudget, FailureStreak, RolloutStop, WaveTally};
+pub use hours::Hours;
 pub use wave::{Wave, WaveSelection, Waves};
 
 use crate::word::words;

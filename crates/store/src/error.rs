@@ -125,7 +125,7 @@ fn conflict(constraint: &str) -> Option<&'static str> {
     Some(match constraint {
         "operation_exclusive" => "the tenant has an unfinished operation; wait for it, or cancel it",
         "operation_idempotency_key" => "an operation with this idempotency key is there already; ask for its result",
-        "rollout_exclusive" => "another rollout is unfinished; wait for it, or abort it",
+        "rollout_exclusive" => "another rollout is under way; wait for it, abort it, or let this one queue",
         "placement_current" => "the tenant lives in a home already; close that placement first",
         "placement_home" => "the home serves or served a tenant already; take another",
         "cluster_claimed_by" => "the tenant has a cluster to itself already",

@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tenantry_domain::{
-    ErrorBudget, FailureStreak, MigrationSetId, RolloutId, RolloutState, RolloutStop, SchemaVersion, WaveTally, Waves,
+    ErrorBudget, FailureStreak, Hours, MigrationSetId, RolloutId, RolloutState, RolloutStop, SchemaVersion, WaveTally,
+    Waves,
 };
 use tokio_postgres::Row;
 
@@ -36,6 +37,12 @@ pub struct NewRollout {
     pub breaker: Option<u32>,
     /// Whether tenants that have the version as far as the catalog knows are asked, too.
     pub verify: bool,
+    /// Among those that wait, the highest begins first.
+    pub priority: i32,
+    /// It does not begin before.
+    pub not_before: Option<Timestamp>,
+    /// Within which hours it begins targets; absent means at any time.
+    pub hours: Option<Hours>,
 }
 
 /// How many targets are migrated at the same time, by all replicas together.
@@ -117,13 +124,21 @@ pub struct RolloutRecord {
     pub breaker: Option<u32>,
     /// Whether tenants that have the version as far as the catalog knows are asked, too.
     pub verify: bool,
+    /// Among those that wait, the highest begins first.
+    pub priority: i32,
+    /// It does not begin before.
+    pub not_before: Option<Timestamp>,
+    /// Within which hours it begins targets; absent means at any time.
+    pub hours: Option<Hours>,
+    /// Since when it has targets; until then it waits its turn.
+    pub began_at: Option<Timestamp>,
     /// Why it begins no more targets.
     pub stop: Option<RolloutStop>,
     /// Its targets by state, and the tenants that had the version and are none.
     pub counts: RolloutCounts,
     /// The same for each wave; those that are no targets count in the last.
     pub wave_counts: Vec<RolloutCounts>,
-    /// Begun at.
+    /// Made at.
     pub created_at: Timestamp,
     /// Ended at.
     pub finished_at: Option<Timestamp>,
@@ -166,13 +181,13 @@ const SELECT: &str = "
       FROM rollout JOIN migration_set ON migration_set.id = rollout.migration_set";
 
 impl Tx {
-    /// Records a rollout without targets. `Conflict` while another is unfinished.
+    /// Records a rollout, which waits its turn.
     pub async fn insert_rollout(&self, rollout: &NewRollout) -> Result<(), StoreError> {
         let client = self.client()?;
         execute(
             client,
-            "INSERT INTO rollout (id, migration_set, waves, limits, error_budget, breaker, verify)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO rollout (id, migration_set, waves, limits, error_budget, breaker, verify, priority, not_before, hours)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
             &[
                 &rollout.id.as_uuid(),
                 &rollout.migration_set.as_str(),
@@ -181,6 +196,9 @@ impl Tx {
                 &to_json(&rollout.error_budget)?,
                 &rollout.breaker.map(i32::try_from).transpose().map_err(StoreError::internal)?,
                 &rollout.verify,
+                &rollout.priority,
+                &rollout.not_before,
+                &rollout.hours.as_ref().map(Hours::to_string),
             ],
         )
         .await?;
@@ -321,7 +339,10 @@ impl Store {
     /// The rollout that workers carry out now, if there is one.
     pub async fn open_rollout(&self) -> Result<Option<RolloutRecord>, StoreError> {
         let client = self.client().await?;
-        let sql = format!("{SELECT} WHERE rollout.finished_at IS NULL AND rollout.state IN ('queued', 'running')");
+        let sql = format!(
+            "{SELECT} WHERE rollout.finished_at IS NULL AND rollout.began_at IS NOT NULL
+                                   AND rollout.state IN ('queued', 'running')"
+        );
         let Some(row) = query_opt(&client, &sql, &[]).await? else { return Ok(None) };
         counted(&client, &[row]).await.map(|mut rollouts| rollouts.pop())
     }
@@ -340,7 +361,7 @@ pub(crate) async fn announce(client: &Connection, id: RolloutId) -> Result<(), S
     query_one(client, "SELECT pg_notify('tenantry', $1)", &[&format!("rollout:{id}")]).await.map(drop)
 }
 
-async fn rollout(client: &Connection, id: RolloutId) -> Result<RolloutRecord, StoreError> {
+pub(crate) async fn rollout(client: &Connection, id: RolloutId) -> Result<RolloutRecord, StoreError> {
     let row = query_opt(client, &format!("{SELECT} WHERE rollout.id = $1"), &[&id.as_uuid()]).await?;
     let row = row.ok_or_else(|| StoreError::NotFound { what: "rollout", name: id.to_string() })?;
     let counted = counted(client, &[row]).await?.pop();
@@ -372,6 +393,10 @@ fn read(row: &Row) -> Result<RolloutRecord, StoreError> {
         error_budget: json(row, "error_budget")?,
         breaker: breaker(row)?,
         verify: get(row, "verify")?,
+        priority: get(row, "priority")?,
+        not_before: get(row, "not_before")?,
+        hours: get::<Option<&str>>(row, "hours")?.map(str::parse).transpose().map_err(StoreError::internal)?,
+        began_at: get(row, "began_at")?,
         stop: known(row, "stop")?,
         counts: already,
         wave_counts,

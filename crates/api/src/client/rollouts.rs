@@ -7,7 +7,7 @@ use super::lines::Lines;
 use super::operations::server_sent_events;
 use super::request::Call;
 use super::{Client, ClientError};
-use crate::{CreateRollout, ListQuery, ListTargets, Page, Rollout, RolloutTarget};
+use crate::{CreateRollout, FleetVersions, ListQuery, ListTargets, Page, Rollout, RolloutTarget};
 
 impl Client {
     /// `POST /v1/rollouts`: starts one.
@@ -32,6 +32,11 @@ impl Client {
         list: &ListTargets,
     ) -> Result<Page<RolloutTarget>, ClientError> {
         self.send(Call::get(&[&"rollouts", &rollout, &"targets"]).query(list)?).await
+    }
+
+    /// `GET /v1/rollouts/{rollout}/versions`: at which versions the fleet is.
+    pub async fn show_fleet_versions(&self, rollout: RolloutId) -> Result<FleetVersions, ClientError> {
+        self.send(Call::get(&[&"rollouts", &rollout, &"versions"])).await
     }
 
     /// `POST /v1/rollouts/{rollout}/pause`: takes up no more targets.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use jiff::Timestamp;
 use serde_json::json;
 use tenantry_domain::TargetState;
 use tenantry_migration_set::MigrationSet;
@@ -18,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, info_span, warn};
 
 use super::progress::{self, Settled};
+use super::queue;
 use super::target::{self, Place};
 use crate::control::Control;
 use crate::error::ControlError;
@@ -50,7 +52,10 @@ pub(crate) async fn run(control: &Control, stop: &CancellationToken) {
                     }
                 }
             }
-            Ok(None) => false,
+            Ok(None) => queue::begin_next(control).await.unwrap_or_else(|error| {
+                warn!(%error, "no rollout that waits could begin; trying again");
+                false
+            }),
             Err(error) => {
                 warn!(%error, "could not look for rollouts; trying again");
                 false
@@ -90,7 +95,8 @@ async fn carry_out(control: &Control, rollout: &RolloutRecord, stop: &Cancellati
             tokio::time::sleep(IDLE).await;
         }
         let room = concurrency.saturating_sub(running.len());
-        if room > 0 && !stop.is_cancelled() {
+        let is_open = queue::opens_at(rollout, Timestamp::now()).is_none();
+        if room > 0 && is_open && !stop.is_cancelled() {
             match control.store().claim_targets(rollout.id, config.replica, config.lease, room).await {
                 Ok(claimed) if claimed.is_empty() => {}
                 Ok(claimed) => {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::wave::Waves;
+use crate::migration::SchemaVersion;
 use crate::name::InvalidName;
 
 const RULE: &str = "use a number of tenants, a percentage such as 2%, or any";
@@ -121,6 +122,11 @@ pub enum RolloutStop {
         /// How often.
         times: u32,
     },
+    /// While it waited its turn, the fleet went beyond its set.
+    Overtaken {
+        /// The fleet's version.
+        version: SchemaVersion,
+    },
 }
 
 impl RolloutStop {
@@ -159,6 +165,9 @@ impl fmt::Display for RolloutStop {
             Self::TotalBudget { failed } => write!(formatter, "{failed} failed, more than the error budget"),
             Self::Breaker { sqlstate, times } => {
                 write!(formatter, "the last {times} that were tried all failed with SQLSTATE {sqlstate}")
+            }
+            Self::Overtaken { version } => {
+                write!(formatter, "the fleet is at version {version} by now, beyond the set, and never goes back")
             }
         }
     }

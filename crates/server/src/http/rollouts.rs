@@ -10,9 +10,10 @@ use axum::http::header::LOCATION;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::Stream;
+use jiff::Timestamp;
 use tenantry_api::{
-    BreakerLength, Concurrency, CreateRollout, CreateWave, ListQuery, ListTargets, Page, Rollout, RolloutCounts,
-    RolloutLimits, RolloutTarget, RolloutWave, WaitQuery,
+    BreakerLength, Concurrency, CreateRollout, CreateWave, FleetVersion, FleetVersions, ListQuery, ListTargets, Page,
+    Rollout, RolloutCounts, RolloutLimits, RolloutTarget, RolloutWave, WaitQuery,
 };
 use tenantry_control::records::{self, RolloutRecord};
 use tenantry_control::signals::{News, Signals};
@@ -35,7 +36,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// Start a rollout
 ///
-/// Brings every live tenant to a migration set, wave by wave. One rollout runs at a time. The set is promoted, so that new
+/// Brings every live tenant to a migration set, wave by wave. One rollout is under way at a time; another is refused, or
+/// waits its turn. The set is promoted, so that new
 /// tenants begin with it, once all waves before the last are through. Where more fails than an error budget bears, or the
 /// breaker opens, no more targets are begun, those that run are finished, and the rollout has failed; a retry goes on.
 #[utoipa::path(
@@ -135,6 +137,31 @@ pub(crate) async fn targets(
     let page = convert::page_request(query.limit, query.cursor);
     let targets = rollouts::targets(&control, &caller, id, &query.state.0, &page).await?;
     Ok(Json(convert::page(targets, target)))
+}
+
+/// Show how far the fleet is from a rollout's set
+///
+/// How many live tenants are at which version, as the catalog knows them, and how many of the set's migrations they lack.
+#[utoipa::path(
+    get,
+    path = "/v1/rollouts/{rollout}/versions",
+    operation_id = "show_fleet_versions",
+    tag = "migrations",
+    params(("rollout" = Uuid, Path, description = "Its id")),
+    responses((status = OK, description = "The versions, the highest first", body = FleetVersions)),
+)]
+pub(crate) async fn versions(
+    State(control): State<Control>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<RolloutId>,
+) -> Result<Json<FleetVersions>, Refusal> {
+    let versions = rollouts::versions(&control, &caller, id).await?;
+    let item = |at: records::FleetVersion| FleetVersion {
+        version: at.version,
+        tenants: at.tenants.into(),
+        behind: at.behind.into(),
+    };
+    Ok(Json(FleetVersions { items: versions.into_iter().map(item).collect() }))
 }
 
 /// Pause a rollout
@@ -285,12 +312,17 @@ fn wish(body: CreateRollout) -> rollouts::CreateRollout {
         per_cluster: body.per_cluster.map(number),
         per_database: body.per_database.map(number),
         verify: body.verify,
+        queue: body.queue,
+        priority: body.priority,
+        not_before: body.not_before,
+        hours: body.hours,
     }
 }
 
 fn shown(rollout: RolloutRecord) -> Rollout {
     let limit = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
     let bakes_until = rollout.bakes_until();
+    let opens_at = if rollout.state.is_finished() { None } else { rollouts::opens_at(&rollout, Timestamp::now()) };
     let waves = rollout.waves.as_slice().iter().zip(&rollout.wave_counts);
     Rollout {
         id: rollout.id,
@@ -314,6 +346,11 @@ fn shown(rollout: RolloutRecord) -> Rollout {
         error_budget: rollout.error_budget.into(),
         breaker: rollout.breaker,
         verify: rollout.verify,
+        priority: rollout.priority,
+        not_before: rollout.not_before,
+        opens_at,
+        hours: rollout.hours,
+        began_at: rollout.began_at,
         stop: rollout.stop,
         counts: shown_counts(&rollout.counts),
         created_at: rollout.created_at,

@@ -62,6 +62,7 @@ fn remembered() -> OpenApiRouter<Shared> {
         .routes(routes!(rollouts::create, rollouts::list))
         .routes(routes!(rollouts::show))
         .routes(routes!(rollouts::targets))
+        .routes(routes!(rollouts::versions))
         .routes(routes!(rollouts::pause))
         .routes(routes!(rollouts::resume))
         .routes(routes!(rollouts::abort))

@@ -12,6 +12,7 @@ mod migrations;
 mod operations;
 mod placement;
 mod reconcilers;
+mod rollout_queue;
 mod rollout_waves;
 mod rollouts;
 mod routes;

@@ -46,15 +46,24 @@ async fn begin(catalog: &Catalog, set: &MigrationSetId) -> RolloutId {
 pub(crate) fn rollout(id: RolloutId, set: &MigrationSetId, waves: Waves) -> NewRollout {
     let limits = RolloutLimits { concurrency: 256, per_cluster: None, per_database: None };
     let error_budget = ErrorBudget::default();
-    NewRollout { id, migration_set: set.clone(), waves, limits, error_budget, breaker: None, verify: false }
+    NewRollout {
+        id,
+        migration_set: set.clone(),
+        waves,
+        limits,
+        error_budget,
+        breaker: None,
+        verify: false,
+        priority: 0,
+        not_before: None,
+        hours: None,
+    }
 }
 
 pub(crate) async fn begin_with(catalog: &Catalog, rollout: &NewRollout) {
     let tx = catalog.begin().await;
     tx.insert_rollout(rollout).await.unwrap();
-    tx.add_targets(rollout.id).await.unwrap();
-    tx.count_already(rollout.id).await.unwrap();
-    tx.assign_waves(rollout.id, &rollout.waves).await.unwrap();
+    tx.start_rollout(rollout.id).await.unwrap();
     tx.commit().await.unwrap();
 }
 
@@ -310,7 +319,8 @@ async fn one_rollout_runs_at_a_time_and_a_paused_one_gives_nothing_out() {
     let rollout = begin(&catalog, &set).await;
     let tx = catalog.begin().await;
     let second = self::rollout(RolloutId::new(Uuid::now_v7()), &set, Waves::standard());
-    assert!(matches!(tx.insert_rollout(&second).await, Err(StoreError::Conflict { .. })));
+    tx.insert_rollout(&second).await.unwrap();
+    assert!(matches!(tx.start_rollout(second.id).await, Err(StoreError::Conflict { .. })));
     drop(tx);
     let tx = catalog.begin().await;
     tx.change_rollout(rollout, RolloutState::Paused).await.unwrap();

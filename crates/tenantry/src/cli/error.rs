@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use tenantry_api::{ClientError, Code, Operation, Rollout};
-use tenantry_domain::{OperationState, RolloutState};
+use tenantry_domain::{OperationState, RolloutState, RolloutStop};
 use tenantry_migration_set::{MigrationSetError, PolicyError};
 
 use super::exit_status::ExitStatus;
@@ -306,10 +306,11 @@ impl CliError {
 fn rollout_status(rollout: &Rollout) -> ExitStatus {
     match rollout.state {
         RolloutState::Failed => {
-            if rollout.stop.is_some() {
-                ExitStatus::BudgetExceeded
-            } else {
-                ExitStatus::FailuresWithinBudget
+            match rollout.stop {
+                // Nobody was touched: the set is refused.
+                Some(RolloutStop::Overtaken { .. }) => ExitStatus::Refused,
+                Some(_) => ExitStatus::BudgetExceeded,
+                None => ExitStatus::FailuresWithinBudget,
             }
         }
         RolloutState::Paused => ExitStatus::Interrupted,

@@ -11,14 +11,17 @@ mod lint;
 mod progress;
 mod rollout;
 mod set;
+mod versions;
 mod wave;
 
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use jiff::Timestamp;
 use tenantry_api::{BreakerLength, Concurrency, CreateWave, ErrorBudget};
-use tenantry_domain::{DisplayName, RolloutId};
+use tenantry_domain::{DisplayName, Hours, RolloutId};
 
+use super::arguments::future;
 use super::error::CliError;
 use super::paging::ListOptions;
 use super::waiting::WaitOptions;
@@ -71,6 +74,7 @@ pub(crate) enum MigrateCommand {
         "tenantry migrate apply --dir tenant-migrations --junit rollout.xml --when-interrupted pause",
         "tenantry migrate apply --dir tenant-migrations --verify",
         "tenantry migrate apply --set 3f9a01c2 --concurrency 32 --per-cluster 8 --no-wait",
+        "tenantry migrate apply --set 3f9a01c2 --queue --at 8h --hours \"mon-fri 22:00-05:00 Europe/Berlin\" --no-wait",
         "tenantry migrate apply --dir tenant-migrations --wave label:tier=canary,bake=10m --wave 10%,budget=2 --wave all",
         "",
         "Without --wave: one tenant, then 1 %, then 10 %, then all, and the first failure stops. All at once, whatever",
@@ -80,7 +84,7 @@ pub(crate) enum MigrateCommand {
         "budget is exceeded or the breaker opens, 5 if a tenant's own history is not the set's, 6 if interrupted: the rollout goes on, and `tenantry migrate watch` waits",
         "for it again.",
     ))]
-    Apply(ApplyArguments),
+    Apply(Box<ApplyArguments>),
     /// Show a rollout and the tenants that it could not migrate; the newest unless named
     #[command(after_help = examples!("tenantry migrate status", "tenantry migrate status --output json"))]
     Status(RolloutArguments),
@@ -181,9 +185,30 @@ pub(crate) struct ApplyArguments {
     #[arg(long)]
     verify: bool,
     #[command(flatten)]
+    schedule: ScheduleOptions,
+    #[command(flatten)]
     lint: LintOptions,
     #[command(flatten)]
     follow: FollowOptions,
+}
+
+/// When a rollout begins.
+#[derive(Debug, Args)]
+pub(crate) struct ScheduleOptions {
+    /// Wait for its turn where another rollout is under way, instead of being refused
+    #[arg(long)]
+    queue: bool,
+    /// Among those that wait, the highest begins first, -100 to 100
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, allow_hyphen_values = true,
+        value_parser = clap::value_parser!(i32).range(-100..=100))]
+    priority: i32,
+    /// Begin at this time (RFC 3339), or in this span from now such as 8h
+    #[arg(long = "at", value_name = "TIME", value_parser = future)]
+    not_before: Option<Timestamp>,
+    /// Begin tenants only within these hours, such as 22:00-05:00 or "mon-fri 01:30-04:00 Europe/Berlin"; UTC unless a zone
+    /// is named
+    #[arg(long, value_name = "HOURS")]
+    hours: Option<Hours>,
 }
 
 /// How to follow a rollout.
@@ -231,7 +256,7 @@ impl MigrateCommand {
             Self::Rules(arguments) => lint::rules(context, &arguments),
             Self::Import(arguments) => import::import(context, &arguments),
             Self::Push(arguments) => set::push(context, arguments).await,
-            Self::Apply(arguments) => rollout::apply(context, arguments).await,
+            Self::Apply(arguments) => rollout::apply(context, *arguments).await,
             Self::Status(arguments) => rollout::status(context, &arguments).await,
             Self::Watch(arguments) => rollout::watch(context, &arguments).await,
             Self::Pause(arguments) => rollout::pause(context, &arguments).await,

@@ -8,6 +8,7 @@ use tenantry_domain::{RolloutId, RolloutState};
 
 use super::failures::{self, Failure};
 use super::progress::Progress;
+use super::versions::{self, Lag};
 use super::{ApplyArguments, FollowOptions, RolloutArguments, WatchArguments, WhenInterrupted, junit, lint, set, wave};
 use crate::cli::Context;
 use crate::cli::error::CliError;
@@ -42,6 +43,10 @@ pub(super) async fn apply(context: &Context, arguments: ApplyArguments) -> Resul
         error_budget: arguments.error_budget,
         breaker: arguments.breaker,
         verify: arguments.verify,
+        queue: arguments.schedule.queue,
+        priority: arguments.schedule.priority,
+        not_before: arguments.schedule.not_before,
+        hours: arguments.schedule.hours,
     };
     let rollout = client.create_rollout(&create).await?;
     finish(context, &client, rollout, &arguments.follow).await
@@ -50,8 +55,8 @@ pub(super) async fn apply(context: &Context, arguments: ApplyArguments) -> Resul
 pub(super) async fn status(context: &Context, arguments: &RolloutArguments) -> Result<(), CliError> {
     let client = context.client()?;
     let rollout = find(&client, arguments).await?;
-    let failures = failures::of(&client, rollout.id).await?;
-    show(context.output, &rollout, &failures)
+    let (failures, versions) = tokio::try_join!(failures::of(&client, rollout.id), versions::of(&client, &rollout))?;
+    show(context.output, &rollout, &failures, &versions)
 }
 
 pub(super) async fn watch(context: &Context, arguments: &WatchArguments) -> Result<(), CliError> {
@@ -143,8 +148,8 @@ async fn finish(context: &Context, client: &Client, begun: Rollout, options: &Fo
     if let Some(path) = &options.junit {
         junit::write(client, &rollout, path).await?;
     }
-    let failures = failures::of(client, id).await?;
-    show(context.output, &rollout, &failures)?;
+    let (failures, versions) = tokio::try_join!(failures::of(client, id), versions::of(client, &rollout))?;
+    show(context.output, &rollout, &failures, &versions)?;
     match rollout.state {
         RolloutState::Succeeded => Ok(()),
         _ => {
@@ -158,14 +163,18 @@ async fn finish(context: &Context, client: &Client, begun: Rollout, options: &Fo
 struct Status<'a> {
     rollout: &'a Rollout,
     failures: &'a [Failure],
+    versions: &'a [Lag],
 }
 
-fn show(output: Output, rollout: &Rollout, failures: &[Failure]) -> Result<(), CliError> {
-    output.composed(&Status { rollout, failures }, |composition| {
+fn show(output: Output, rollout: &Rollout, failures: &[Failure], versions: &[Lag]) -> Result<(), CliError> {
+    output.composed(&Status { rollout, failures, versions }, |composition| {
         composition.object(rollout);
         let waves = wave::of(rollout);
         if waves.len() > 1 {
             composition.list(&waves);
+        }
+        if versions.len() > 1 {
+            composition.list(versions);
         }
         if !failures.is_empty() {
             composition.list(failures);
@@ -223,6 +232,11 @@ impl Tabular for Rollout {
             ("breaker", Cell::optional(self.breaker)),
             ("wave", Cell::new(format!("{} of {}", self.wave + 1, self.waves.len()))),
             ("bakes until", Cell::optional_time(self.bakes_until)),
+            ("priority", Cell::new(self.priority)),
+            ("not before", Cell::optional_time(self.not_before)),
+            ("hours", Cell::optional(self.hours.as_ref())),
+            ("hours begin", Cell::optional_time(self.opens_at)),
+            ("began", Cell::optional_time(self.began_at)),
             ("stopped", Cell::optional(self.stop.as_ref())),
             ("created", Cell::time(self.created_at)),
             ("finished", Cell::optional_time(self.finished_at)),
@@ -231,9 +245,9 @@ impl Tabular for Rollout {
     }
 }
 
-/// From its making to its end.
+/// From its beginning to its end.
 fn took(rollout: &Rollout) -> Option<String> {
-    let span = rollout.finished_at?.duration_since(rollout.created_at);
+    let span = rollout.finished_at?.duration_since(rollout.began_at?);
     Some(format!("{:.1} s", span.as_secs_f64()))
 }
 
