@@ -14,7 +14,7 @@ use crate::error::StoreError;
 use crate::events::NewEvent;
 use crate::filter::Filter;
 use crate::rollouts::announce;
-use crate::row::{execute, get, parsed, query};
+use crate::row::{execute, get, parsed, query, query_opt};
 use crate::store::Store;
 use crate::transaction::Tx;
 
@@ -99,23 +99,28 @@ impl Store {
     }
 
     /// Takes up to `most` targets for this owner: pending ones of the waves that have begun, and those whose worker's lease
-    /// ran out, as far as the rollout's limits over all replicas leave room. A queued rollout runs from its first claim on;
-    /// of a rollout that is stopped, or neither queued nor running, there is nothing to claim. Targets whose tenant lives
-    /// in no home any more are skipped.
+    /// ran out, as far as the rollout's limits over all replicas leave room. `done` are those of this owner that are finished
+    /// although that is not written yet: they need no room. A queued rollout runs from its first claim on; of a rollout that
+    /// is stopped, or neither queued nor running, there is nothing to claim. Targets whose tenant lives in no home any more
+    /// are skipped.
     pub async fn claim_targets(
         &self,
         rollout: RolloutId,
         owner: Uuid,
         lease: Duration,
         most: usize,
+        done: &[TenantId],
     ) -> Result<Vec<ClaimedTarget>, StoreError> {
         let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let done: Vec<Uuid> = done.iter().map(|tenant| tenant.as_uuid()).collect();
         let tx = self.begin().await?;
         // Claims of one rollout follow each other, so that its limits hold over all replicas.
-        let sql = "UPDATE rollout SET state = 'running'
-                    WHERE id = $1 AND state IN ('queued', 'running') AND stop IS NULL";
-        if execute(tx.client()?, sql, &[&rollout.as_uuid()]).await? == 0 {
-            return Ok(Vec::new());
+        let sql = "SELECT state FROM rollout
+                    WHERE id = $1 AND state IN ('queued', 'running') AND stop IS NULL FOR NO KEY UPDATE";
+        let Some(row) = query_opt(tx.client()?, sql, &[&rollout.as_uuid()]).await? else { return Ok(Vec::new()) };
+        if get::<&str>(&row, "state")? == "queued" {
+            let sql = "UPDATE rollout SET state = 'running' WHERE id = $1";
+            execute(tx.client()?, sql, &[&rollout.as_uuid()]).await?;
         }
         let rows = query(
             tx.client()?,
@@ -126,7 +131,8 @@ impl Store {
                    FROM rollout WHERE id = $1
              ), busy AS (
                  SELECT cluster, database_name, count(*) AS targets FROM rollout_target
-                  WHERE rollout = $1 AND state = 'running' AND lease_until >= now() GROUP BY cluster, database_name
+                  WHERE rollout = $1 AND state = 'running' AND lease_until >= now() AND NOT tenant = ANY ($5)
+                  GROUP BY cluster, database_name
              ), free AS (
                  SELECT target.* FROM plan, cluster
                   CROSS JOIN LATERAL (
@@ -160,7 +166,7 @@ impl Store {
                FROM place
               WHERE rollout_target.rollout = $1 AND rollout_target.tenant = place.tenant
              RETURNING rollout_target.tenant, home, place.cluster, from_version, deferrals",
-            &[&rollout.as_uuid(), &owner, &lease.as_secs_f64(), &most],
+            &[&rollout.as_uuid(), &owner, &lease.as_secs_f64(), &most, &done],
         )
         .await?;
         tx.commit().await?;

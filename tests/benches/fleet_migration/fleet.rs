@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::CONCURRENCY;
 
-/// How many tenants are made, and later deleted, at the same time.
+/// How many tenants are made at the same time.
 const HANDS: usize = 4;
 
 /// One tenant's home, and the way into it for those who come without a control plane.
@@ -26,15 +26,14 @@ pub(crate) struct Home {
 }
 
 pub(crate) struct Fleet<'w> {
-    world: &'w World<'static>,
+    world: &'w World<'w>,
     files: Files,
     pub(crate) homes: Vec<Home>,
-    tenants: Vec<Tenant>,
     pub(crate) isolation: Isolation,
 }
 
 impl<'w> Fleet<'w> {
-    pub(crate) async fn of(world: &'w World<'static>, isolation: Isolation, number: usize) -> Self {
+    pub(crate) async fn of(world: &'w World<'w>, isolation: Isolation, number: usize) -> Self {
         let began = Instant::now();
         let wire = world.wire();
         let make = async |number: usize| {
@@ -43,12 +42,11 @@ impl<'w> Fleet<'w> {
             let answer = wire.post("/v1/tenants?wait=60", &body).await;
             assert_eq!(answer.json["tenant"]["status"], "active", "{}", answer.text);
             let tenant: Tenant = serde_json::from_value(answer.json["tenant"].clone()).expect("a tenant");
-            (home(world, &tenant).await, tenant)
+            home(world, &tenant).await
         };
-        let made: Vec<(Home, Tenant)> = stream::iter(0..number).map(make).buffer_unordered(HANDS).collect().await;
-        let (homes, tenants) = made.into_iter().unzip();
+        let homes: Vec<Home> = stream::iter(0..number).map(make).buffer_unordered(HANDS).collect().await;
         figure(&format!("{isolation}_fleet_made_s"), began.elapsed().as_secs_f64(), "s");
-        Self { world, files: files::notes(), homes, tenants, isolation }
+        Self { world, files: files::notes(), homes, isolation }
     }
 
     /// A rollout of one more migration, from the request for it to its end, over the API.
@@ -71,11 +69,6 @@ impl<'w> Fleet<'w> {
     pub(crate) async fn root(&self, database: &str) -> Client {
         self.world.root(self.world.main_cluster(), database).await
     }
-
-    pub(crate) async fn end(self) {
-        let delete = |tenant| async move { self.world.delete(tenant).await };
-        stream::iter(&self.tenants).for_each_concurrent(HANDS, delete).await;
-    }
 }
 
 /// What every side makes.
@@ -83,7 +76,7 @@ pub(crate) fn table(name: &str, number: usize) -> String {
     format!("CREATE TABLE {name}_{number} (id bigint PRIMARY KEY, note text NOT NULL, made_at timestamptz);\n")
 }
 
-async fn home(world: &World<'static>, tenant: &Tenant) -> Home {
+async fn home(world: &World<'_>, tenant: &Tenant) -> Home {
     let login = world.login(tenant).await;
     let role = login.get_user().expect("a role").to_owned();
     let id = role.strip_prefix("h_").and_then(|role| role.strip_suffix("_a")).expect("a login's name");

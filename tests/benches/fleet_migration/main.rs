@@ -16,10 +16,12 @@
 #![allow(clippy::expect_used, reason = "a benchmark gives up loudly")]
 
 mod bare;
+mod cpu;
 mod crowd;
 mod fleet;
 mod stock;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tenantry_domain::Isolation;
@@ -27,6 +29,7 @@ use tenantry_testkit::{BreakableSocket, Server};
 use tenantry_tests::figures::{Side, figure, ratio};
 use tenantry_tests::{World, files};
 
+use cpu::Spent;
 use fleet::Fleet;
 
 const TENANTS: usize = 500;
@@ -59,50 +62,74 @@ fn main() {
 }
 
 async fn databases() {
-    let world = World::builder().migrations(files::notes()).start().await;
+    let servers = Servers::start().await;
+    let world = servers.world(servers.homes.address()).await;
     let mut fleet = Fleet::of(&world, Isolation::Database, TENANTS).await;
-    let [rollout, bare, refinery] = in_turn(&mut fleet, ROUNDS, [true, true, true]).await;
+    let [rollout, bare, refinery] = in_turn("database", &servers, &mut fleet, ROUNDS, [true, true, true]).await;
     figure("database_over_bare", ratio(&bare, &rollout), "x");
     figure("database_over_refinery", ratio(&refinery, &rollout), "x");
-    report("database", &rollout, &bare, &refinery);
-    fleet.end().await;
-    world.end().await;
 }
 
 async fn databases_far_away() {
-    let line = BreakableSocket::before(Server::shared().await.address()).await;
-    let world = World::builder().migrations(files::notes()).homes_at(line.address()).start().await;
+    let servers = Servers::start().await;
+    let line = BreakableSocket::before(servers.homes.address()).await;
+    let world = servers.world(line.address()).await;
     let mut fleet = Fleet::of(&world, Isolation::Database, TENANTS).await;
     line.delay(DELAY, Duration::ZERO);
-    let [rollout, _, refinery] = in_turn(&mut fleet, ROUNDS_WITH_DELAY, [true, false, true]).await;
+    let sides = in_turn("database_10ms", &servers, &mut fleet, ROUNDS_WITH_DELAY, [true, false, true]).await;
+    let [rollout, _, refinery] = sides;
     line.delay(Duration::ZERO, Duration::ZERO);
     figure("database_over_refinery_10ms", ratio(&refinery, &rollout), "x");
-    rollout.print("database_10ms_rollout");
-    refinery.print("database_10ms_refinery");
-    fleet.end().await;
-    world.end().await;
 }
 
 async fn schemas() {
-    let world = World::builder().migrations(files::notes()).start().await;
+    let servers = Servers::start().await;
+    let world = servers.world(servers.homes.address()).await;
     let mut fleet = Fleet::of(&world, Isolation::Schema, TENANTS).await;
-    let [rollout, bare, refinery] = in_turn(&mut fleet, ROUNDS, [true, true, true]).await;
+    let [rollout, bare, refinery] = in_turn("schema", &servers, &mut fleet, ROUNDS, [true, true, true]).await;
     figure("schema_over_bare", ratio(&bare, &rollout), "x");
     figure("schema_over_refinery", ratio(&refinery, &rollout), "x");
-    report("schema", &rollout, &bare, &refinery);
-    fleet.end().await;
-    world.end().await;
+}
+
+/// Servers for one part alone. They go with everything on them, so that nobody waits for five hundred deletions.
+struct Servers {
+    catalog: Server,
+    homes: Server,
+}
+
+impl Servers {
+    async fn start() -> Self {
+        Self { catalog: Server::own().await, homes: Server::own().await }
+    }
+
+    async fn world(&self, homes_at: SocketAddr) -> World<'_> {
+        World::builder()
+            .catalog_on(&self.catalog)
+            .homes_on(&self.homes)
+            .homes_at(homes_at)
+            .migrations(files::notes())
+            .start()
+            .await
+    }
 }
 
 /// Each side brings every tenant one migration further, in turn, so that what the machine does otherwise falls on all.
-async fn in_turn(fleet: &mut Fleet<'_>, rounds: usize, takes_part: [bool; 3]) -> [Side; 3] {
+async fn in_turn(
+    name: &str,
+    servers: &Servers,
+    fleet: &mut Fleet<'_>,
+    rounds: usize,
+    takes_part: [bool; 3],
+) -> [Side; 3] {
     let mut sides: [Side; 3] = std::array::from_fn(|_| Side::default());
+    let names = ["rollout", "bare", "refinery"].map(|side| format!("{name}_{side}"));
     for round in 0..=rounds {
         for step in 0..3 {
             let side = (round + step) % 3;
             if !takes_part[side] {
                 continue;
             }
+            let before = Spent::so_far(&servers.catalog, &servers.homes);
             let took = match side {
                 0 => fleet.roll_out().await,
                 1 => bare::migrate(fleet, round).await,
@@ -112,13 +139,14 @@ async fn in_turn(fleet: &mut Fleet<'_>, rounds: usize, takes_part: [bool; 3]) ->
             if round > 0 {
                 sides[side].push(took);
             }
+            if round == rounds {
+                let after = Spent::so_far(&servers.catalog, &servers.homes);
+                after.print_since(before, &names[side], fleet.homes.len());
+            }
         }
     }
+    for (side, name) in sides.iter().zip(&names).zip(takes_part).filter_map(|(side, part)| part.then_some(side)) {
+        side.print(name);
+    }
     sides
-}
-
-fn report(name: &str, rollout: &Side, bare: &Side, refinery: &Side) {
-    rollout.print(&format!("{name}_rollout"));
-    bare.print(&format!("{name}_bare"));
-    refinery.print(&format!("{name}_refinery"));
 }

@@ -4,23 +4,22 @@
 //! those of a replica that died are taken up again.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use serde_json::json;
-use tenantry_domain::TargetState;
+use tenantry_domain::{TargetState, TenantId};
 use tenantry_migration_set::MigrationSet;
 use tenantry_store::{ClaimedTarget, RolloutRecord, TargetResult};
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, info_span, warn};
 
 use super::progress::{self, Settled};
 use super::queue;
-use super::target::{self, Place};
+use super::target::{self, Place, Places};
 use crate::control::Control;
 use crate::error::ControlError;
 use crate::migration_sets;
@@ -33,9 +32,12 @@ const IDLE: Duration = Duration::from_millis(100);
 const IDLE_MAX: Duration = Duration::from_secs(2);
 /// How long targets that run may take to finish after the stop. Those cut off are taken up when their lease ends.
 const DRAIN: Duration = Duration::from_secs(10);
-/// The longest that a result waits to be written, and a free place to be filled.
-const EXCHANGE: Duration = Duration::from_millis(20);
-/// Results that are written together at most.
+/// The longest that a free place waits to be filled; doubles up to [`REFILL_MAX`] while nobody is left to fill it.
+const REFILL: Duration = Duration::from_millis(10);
+const REFILL_MAX: Duration = Duration::from_secs(1);
+/// The longest that a result waits to be written.
+const FLUSH: Duration = Duration::from_millis(150);
+/// Results that are written together.
 const BATCH: usize = 64;
 
 /// Works on rollouts until told to stop.
@@ -79,10 +81,12 @@ async fn carry_out(control: &Control, rollout: &RolloutRecord, stop: &Cancellati
     let mut running = FuturesUnordered::new();
     let mut results: Vec<TargetResult> = Vec::new();
     let concurrency = usize::try_from(rollout.limits.concurrency).unwrap_or(1).max(1);
-    // Results are written, and places filled, some at a time: each exchange with the catalog costs as much as a migration.
-    let some = concurrency.div_ceil(4).min(BATCH);
-    let mut exchange = tokio::time::interval(EXCHANGE);
-    exchange.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Places are filled some at a time, and results written in larger batches: an exchange with the catalog costs as much
+    // as a small migration.
+    let some = concurrency.div_ceil(2);
+    let mut places = Places::default();
+    let mut oldest = Instant::now();
+    let mut refill = REFILL;
     let mut renew = tokio::time::interval(config.lease / 3);
     let mut idle = IDLE;
     let mut out_of_time = std::pin::pin!(async {
@@ -90,23 +94,26 @@ async fn carry_out(control: &Control, rollout: &RolloutRecord, stop: &Cancellati
         tokio::time::sleep(DRAIN).await;
     });
     loop {
-        if let Err(error) = progress::write(control, rollout.id, &mut results).await {
+        if is_due(&results, oldest)
+            && let Err(error) = progress::write(control, rollout.id, &mut results).await
+        {
             warn!(%error, "the catalog does not take results; trying again");
             tokio::time::sleep(IDLE).await;
         }
         let room = concurrency.saturating_sub(running.len());
         let is_open = queue::opens_at(rollout, Timestamp::now()).is_none();
         if room > 0 && is_open && !stop.is_cancelled() {
-            match control.store().claim_targets(rollout.id, config.replica, config.lease, room).await {
-                Ok(claimed) if claimed.is_empty() => {}
+            let done: Vec<TenantId> = results.iter().map(|result| result.tenant).collect();
+            match control.store().claim_targets(rollout.id, config.replica, config.lease, room, &done).await {
+                Ok(claimed) if claimed.is_empty() => refill = (refill * 2).min(REFILL_MAX),
                 Ok(claimed) => {
-                    let mut places = target::places(control, &claimed).await;
+                    let mut found = places.of(control, &claimed).await;
                     let begin = |target: ClaimedTarget| {
-                        let place = places.remove(&target.home);
+                        let place = found.remove(&target.home);
                         begin(control, &set, target, place)
                     };
                     running.extend(claimed.into_iter().map(begin));
-                    idle = IDLE;
+                    (idle, refill) = (IDLE, REFILL);
                 }
                 Err(error) => {
                     warn!(%error, "no targets could be claimed; trying again");
@@ -129,23 +136,22 @@ async fn carry_out(control: &Control, rollout: &RolloutRecord, stop: &Cancellati
             }
             continue;
         }
-        exchange.reset();
-        // Until enough has finished, or what has finished has waited long enough. One slow tenant does not hold the
-        // others' results.
+        // Until there is room for some, or for one for long enough, or a result is to be written. One slow tenant does not
+        // hold the others' results.
         loop {
             tokio::select! {
                 Some(result) = running.next() => {
+                    if results.is_empty() {
+                        oldest = Instant::now();
+                    }
                     results.push(result);
-                    if results.len() >= some || running.is_empty() {
+                    if concurrency - running.len() >= some || is_due(&results, oldest) {
                         break;
                     }
                 }
                 () = &mut out_of_time => return progress::write(control, rollout.id, &mut results).await,
-                _ = exchange.tick() => {
-                    if !results.is_empty() || running.len() < concurrency {
-                        break;
-                    }
-                }
+                () = tokio::time::sleep(refill), if running.len() < concurrency => break,
+                () = tokio::time::sleep_until((oldest + FLUSH).into()), if !results.is_empty() => break,
                 _ = renew.tick() => {
                     if let Err(error) = control.store().renew_targets(rollout.id, config.replica, config.lease).await {
                         warn!(%error, "leases on targets could not be renewed; trying again");
@@ -154,6 +160,12 @@ async fn carry_out(control: &Control, rollout: &RolloutRecord, stop: &Cancellati
             }
         }
     }
+}
+
+/// Whether results are to be written now. A failure may stop the rollout, so it waits for nothing.
+fn is_due(results: &[TargetResult], oldest: Instant) -> bool {
+    let has_failed = results.iter().any(|result| result.state == TargetState::Failed);
+    has_failed || results.len() >= BATCH || !results.is_empty() && oldest.elapsed() >= FLUSH
 }
 
 /// A target as a task of its own: it goes on while the runner waits for the catalog. One that panics has failed; it does

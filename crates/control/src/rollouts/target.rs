@@ -22,6 +22,9 @@ const ATTEMPTS_MAX: u32 = 10;
 const BACKOFF: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
+/// How long what is known of a cluster counts without another look.
+const CLUSTER_KNOWN: Duration = Duration::from_secs(2);
+
 /// What it takes to reach a home.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
@@ -29,23 +32,31 @@ pub(crate) struct Place {
     cluster: ClusterTarget,
 }
 
-/// The places of targets, looked up together. One that is missing here is looked up by its target alone, which tells why.
-pub(crate) async fn places(control: &Control, targets: &[ClaimedTarget]) -> HashMap<HomeId, Place> {
-    let ids: Vec<HomeId> = targets.iter().map(|target| target.home).collect();
-    let homes = control.store().homes(&ids).await.unwrap_or_default();
-    let mut clusters: HashMap<ClusterId, ClusterTarget> = HashMap::new();
-    for target in targets {
-        if !clusters.contains_key(&target.cluster)
-            && let Ok(access) = control.store().cluster_access(target.cluster).await
-        {
-            clusters.insert(target.cluster, target_of(access));
+/// Looks places up, of several targets at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Places {
+    clusters: HashMap<ClusterId, (Instant, ClusterTarget)>,
+}
+
+impl Places {
+    /// The places of targets, by home. One that is missing is looked up by its target alone, which tells why.
+    pub(crate) async fn of(&mut self, control: &Control, targets: &[ClaimedTarget]) -> HashMap<HomeId, Place> {
+        self.clusters.retain(|_, (looked_up, _)| looked_up.elapsed() < CLUSTER_KNOWN);
+        for target in targets {
+            if !self.clusters.contains_key(&target.cluster)
+                && let Ok(access) = control.store().cluster_access(target.cluster).await
+            {
+                self.clusters.insert(target.cluster, (Instant::now(), target_of(access)));
+            }
         }
+        let ids: Vec<HomeId> = targets.iter().map(|target| target.home).collect();
+        let homes = control.store().homes(&ids).await.unwrap_or_default();
+        let place = |home: HomeRecord| {
+            let (_, cluster) = self.clusters.get(&home.home.cluster)?;
+            Some((home.home.id, Place { home, cluster: cluster.clone() }))
+        };
+        homes.into_iter().filter_map(place).collect()
     }
-    let place = |home: HomeRecord| {
-        let cluster = clusters.get(&home.home.cluster)?.clone();
-        Some((home.home.id, Place { home, cluster }))
-    };
-    homes.into_iter().filter_map(place).collect()
 }
 
 /// Tries once to bring a tenant to the set. Where the trouble may pass, the target is to be taken up again later; how
