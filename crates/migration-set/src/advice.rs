@@ -5,7 +5,9 @@
 
 mod extensions;
 mod ignores;
+mod lookups;
 mod names;
+mod privileges;
 mod search_path;
 mod tables;
 
@@ -58,17 +60,21 @@ struct Advisor<'p> {
     functions: Functions,
     /// Tables and indexes that no tenant has yet, so that nothing waits for them.
     empty: HashSet<String>,
+    /// No file is applied anywhere, so that no tenant has anything.
+    starts_from_nothing: bool,
 }
 
 impl<'p> Advisor<'p> {
     fn new(policy: &'p LintPolicy, with_squawk: bool) -> Self {
         let is_on = |rule: &SquawkRule| policy.level(Rule::Squawk(*rule)).severity().is_some();
         let squawk = with_squawk.then(|| SquawkRule::all().filter(is_on).collect());
-        Self { policy, squawk, functions: Functions::default(), empty: HashSet::new() }
+        Self { policy, squawk, functions: Functions::default(), empty: HashSet::new(), starts_from_nothing: false }
     }
 
     fn advise(mut self, files: &[(&str, &Migration)], findings_max: usize) -> Vec<Finding> {
         let mut findings = Vec::new();
+        self.starts_from_nothing = self.policy.knows_what_is_applied()
+            && !files.iter().any(|(_, migration)| self.policy.is_applied(migration));
         for (file, migration) in files {
             let script = Script::read(&migration.sql);
             if self.policy.is_applied(migration) {
@@ -122,6 +128,7 @@ impl<'p> Advisor<'p> {
                     transactional: migration.transactional,
                     phase: migration.phase,
                     empty: &self.empty,
+                    starts_from_nothing: self.starts_from_nothing,
                     enabled,
                     tell_unreadable: self.policy.level(Rule::Syntax).severity().is_some(),
                 };
@@ -132,6 +139,8 @@ impl<'p> Advisor<'p> {
         for tokens in &script.statements {
             raised.extend(names::check(tokens));
             raised.extend(extensions::check(tokens, self.policy));
+            raised.extend(privileges::check(tokens));
+            raised.extend(lookups::check(tokens));
             raised.extend(self.functions.check(tokens));
             self.functions.learn(file, tokens);
         }

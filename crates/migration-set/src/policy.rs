@@ -125,6 +125,14 @@ impl LintPolicy {
         Ok(())
     }
 
+    /// Says that tenants share databases: what blocks those, and would be a warning, is an error unless a level was
+    /// given.
+    pub fn expect_shared_databases(&mut self) {
+        for rule in [Rule::QualifiedName, Rule::UnscopedLookup] {
+            self.levels.entry(rule).or_insert(Level::Error);
+        }
+    }
+
     /// Makes errors of all that would be warnings.
     pub fn deny_warnings(&mut self) {
         self.warnings_denied = true;
@@ -229,6 +237,14 @@ mod tests {
         assert!(matches!(read("[rules]\nsyntax = 'loud'"), Err(PolicyError::Malformed { .. })));
         assert!(matches!(read("until = 3"), Err(PolicyError::Malformed { .. })));
         assert!(matches!(read(&" ".repeat(70_000)), Err(PolicyError::Io { .. })));
+    }
+
+    #[test]
+    fn what_blocks_shared_databases_is_an_error_where_there_are_any_unless_a_team_has_decided() {
+        let mut policy = read("[rules]\nunscoped-lookup = 'warning'").unwrap();
+        policy.expect_shared_databases();
+        assert_eq!(policy.level(Rule::QualifiedName), Level::Error);
+        assert_eq!(policy.level(Rule::UnscopedLookup), Level::Warning);
     }
 
     #[test]

@@ -59,6 +59,15 @@ pub enum Rule {
     ExtensionNotAllowed,
     /// Advice, a warning: `CREATE EXTENSION … SCHEMA`, which has no effect: extensions are in the schema `extensions`.
     ExtensionSchema,
+    /// Advice, an error: `CREATE SCHEMA` and its like, which a home's owner may not do.
+    SchemaStatement,
+    /// Advice, an error: a role's name, in `OWNER TO`, a grant or a policy.
+    RoleName,
+    /// Advice, an error: what takes a superuser or rights on the whole database.
+    NeedsSuperuser,
+    /// Advice, a warning: a question to PostgreSQL's own tables that finds neighbours' objects too, where tenants share a
+    /// database.
+    UnscopedLookup,
     /// Advice, a warning: a statement that the linter cannot read, and so does not judge.
     Syntax,
     /// Advice of squawk.
@@ -90,7 +99,7 @@ impl Level {
 
 impl Rule {
     /// Those that are named here rather than by squawk.
-    const OWN: [Self; 22] = [
+    const OWN: [Self; 26] = [
         Self::FileName,
         Self::DuplicateVersion,
         Self::EmptyFile,
@@ -112,6 +121,10 @@ impl Rule {
         Self::ExtensionIfNotExists,
         Self::ExtensionNotAllowed,
         Self::ExtensionSchema,
+        Self::SchemaStatement,
+        Self::RoleName,
+        Self::NeedsSuperuser,
+        Self::UnscopedLookup,
         Self::Syntax,
     ];
 
@@ -127,6 +140,7 @@ impl Rule {
             | Self::QualifiedName
             | Self::FunctionSearchPath
             | Self::ExtensionSchema
+            | Self::UnscopedLookup
             | Self::Syntax => Level::Warning,
             Self::Squawk(rule) => rule.default_level(),
             _ => Level::Error,
@@ -142,6 +156,10 @@ impl Rule {
             | Self::ExtensionIfNotExists
             | Self::ExtensionNotAllowed
             | Self::ExtensionSchema
+            | Self::SchemaStatement
+            | Self::RoleName
+            | Self::NeedsSuperuser
+            | Self::UnscopedLookup
             | Self::Syntax
             | Self::Squawk(_) => false,
             Self::FileName
@@ -187,6 +205,10 @@ impl fmt::Display for Rule {
             Self::ExtensionIfNotExists => "extension-if-not-exists",
             Self::ExtensionNotAllowed => "extension-not-allowed",
             Self::ExtensionSchema => "extension-schema",
+            Self::SchemaStatement => "schema-statement",
+            Self::RoleName => "role-name",
+            Self::NeedsSuperuser => "needs-superuser",
+            Self::UnscopedLookup => "unscoped-lookup",
             Self::Syntax => "syntax",
             Self::Squawk(rule) => return rule.fmt(formatter),
         })

@@ -112,6 +112,8 @@ pub(crate) struct Question<'a> {
     pub(crate) phase: Option<Phase>,
     /// Tables and indexes without rows.
     pub(crate) empty: &'a HashSet<String>,
+    /// No tenant has any table.
+    pub(crate) starts_from_nothing: bool,
     pub(crate) enabled: &'a [SquawkRule],
     /// Whether to tell what cannot be read.
     pub(crate) tell_unreadable: bool,
@@ -188,11 +190,11 @@ impl Question<'_> {
             return false;
         }
         let at = offset(violation.text_range.start());
-        if matches!(purpose, Purpose::Locks | Purpose::Programs)
-            && let Some(target) = self.script.statement_at(at).and_then(target)
-            && self.empty.contains(&target)
-        {
-            return false;
+        if matches!(purpose, Purpose::Locks | Purpose::Programs) {
+            let target = || self.script.statement_at(at).and_then(target);
+            if self.starts_from_nothing || target().is_some_and(|target| self.empty.contains(&target)) {
+                return false;
+            }
         }
         match violation.code {
             // Two further rules say the same, and what to do about it, of foreign keys and unique constraints.

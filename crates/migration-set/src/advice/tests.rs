@@ -148,7 +148,10 @@ fn names_with_a_schema_are_told_in_ddl_dml_and_bodies() {
         "CREATE VIEW v AS SELECT 1 FROM a JOIN app.b ON a.x = b.x;",
         "CREATE INDEX CONCURRENTLY i ON app.a (b);",
         "GRANT USAGE ON SCHEMA public TO CURRENT_USER;",
-        "CREATE SCHEMA app;",
+        "SELECT FROM information_schema.tables WHERE table_schema = 'public' AND table_name = 'a';",
+        "SELECT count(*) FROM pg_tables WHERE schemaname IN ('public');",
+        "ALTER TABLE a ALTER COLUMN b SET DEFAULT nextval('public.a_b_seq');",
+        "SELECT '\"public\".a'::regclass;",
         "DO $$ BEGIN UPDATE public.a SET b = 1; END $$;",
         "CREATE FUNCTION f() RETURNS int LANGUAGE sql SET search_path FROM CURRENT AS 'SELECT b FROM public.a';",
     ] {
@@ -160,12 +163,13 @@ fn names_with_a_schema_are_told_in_ddl_dml_and_bodies() {
 #[test]
 fn names_of_what_all_tenants_share_and_of_columns_are_no_schemas() {
     for sql in [
-        "SELECT pg_catalog.now(), extensions.digest('a', 'md5') FROM information_schema.tables;",
+        "SELECT pg_catalog.now(), extensions.digest('a', 'md5') FROM information_schema.schemata;",
         "SELECT a.public FROM a AS a WHERE a.public.b IS DISTINCT FROM a.c;",
         "SELECT extract(epoch FROM flights.departed) FROM flights JOIN airports ON airports.code = flights.origin;",
         "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$ BEGIN \
          SELECT 1 INTO NEW.b; RETURN NEW; END $$;",
         "COMMENT ON COLUMN a.b IS 'public.a';",
+        "SELECT b FROM a WHERE c = 'public' OR c IN ('public.a', 'public');",
         "CREATE TYPE public AS ENUM ('a');",
     ] {
         assert_eq!(rules(sql), [""; 0], "{sql}");
@@ -223,6 +227,73 @@ fn extensions_are_the_control_planes() {
     let mut policy = LintPolicy::default();
     policy.set_extensions(["uuid-ossp".to_owned()]);
     assert_eq!(told(&[("V1__a.sql", "CREATE EXTENSION IF NOT EXISTS \"uuid-ossp\";")], &policy), [""; 0]);
+}
+
+#[test]
+fn what_no_home_s_owner_may_do_refuses_on_every_isolation() {
+    for sql in ["CREATE SCHEMA app;", "CREATE SCHEMA IF NOT EXISTS public;"] {
+        assert_eq!(rules(sql), ["schema-statement"], "{sql}");
+    }
+    for sql in [
+        "ALTER TABLE a OWNER TO app;",
+        "ALTER FUNCTION f() OWNER TO \"App\";",
+        "GRANT SELECT (b, c) ON a TO reporting;",
+        "REVOKE ALL ON a FROM reporting;",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE app GRANT SELECT ON TABLES TO PUBLIC;",
+        "CREATE POLICY p ON a TO app USING (b = 1);",
+    ] {
+        assert_eq!(rules(sql), ["role-name"], "{sql}");
+    }
+    for sql in [
+        "CREATE EVENT TRIGGER t ON ddl_command_end EXECUTE FUNCTION f();",
+        "CREATE PUBLICATION p FOR TABLE a;",
+        "COMMENT ON EXTENSION citext IS 'text';",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE c AS 'lib', 'f';",
+        "CREATE FUNCTION f() RETURNS int AS $$ return 1 $$ LANGUAGE plpython3u;",
+        "ALTER TABLE a DISABLE TRIGGER ALL;",
+        "SET session_replication_role = replica;",
+    ] {
+        assert_eq!(rules(sql), ["needs-superuser"], "{sql}");
+    }
+    for sql in [
+        "ALTER TABLE a OWNER TO CURRENT_USER; GRANT SELECT ON a TO PUBLIC; REVOKE ALL ON a FROM CURRENT_ROLE;",
+        "-- phase: contract\nCREATE POLICY p ON a USING ((SELECT b FROM c) = 1); ALTER POLICY p ON a RENAME TO q;",
+        "ALTER TABLE a DISABLE TRIGGER USER; SELECT 1 AS owner;",
+        "CREATE FUNCTION f() RETURNS int LANGUAGE plv8 AS 'return 1';",
+    ] {
+        assert_eq!(rules(sql), [""; 0], "{sql}");
+    }
+}
+
+#[test]
+fn a_lookup_that_finds_neighbours_is_told_and_one_that_says_whose_is_not() {
+    for condition in
+        ["FROM pg_constraint WHERE conname = 'c'", "FROM information_schema.columns WHERE table_name = 'a'"]
+    {
+        let sql = format!("DO $$\nBEGIN\n  IF NOT EXISTS (SELECT {condition}) THEN SELECT 1; END IF;\nEND $$;");
+        assert_eq!(told(&[("V1__a.sql", &sql)], &LintPolicy::default()), ["V1__a.sql:3 warning unscoped-lookup"]);
+        assert_eq!(rules(&format!("SELECT 1 {condition};")), ["unscoped-lookup"]);
+    }
+    for sql in [
+        "SELECT FROM pg_constraint WHERE conname = 'c' AND conrelid = 'a'::regclass;",
+        "SELECT FROM pg_catalog.pg_type WHERE typname = 't' AND typnamespace = current_schema()::regnamespace;",
+        "SELECT FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = 'a';",
+        "SELECT FROM pg_class WHERE relname = 'a' AND pg_table_is_visible(oid);",
+        "SELECT pg_class FROM a;",
+        "SELECT FROM information_schema.schemata;",
+    ] {
+        assert_eq!(rules(sql), [""; 0], "{sql}");
+    }
+}
+
+#[test]
+fn a_history_that_no_tenant_has_begun_locks_nobody_and_breaks_nobody() {
+    let files = [
+        ("V1__a.sql", "CREATE TABLE a (b int);"),
+        ("V2__b.sql", "ALTER TABLE a RENAME TO c;\nCREATE INDEX i ON c (b);\nDROP INDEX i;\nDROP VIEW v;"),
+    ];
+    assert_eq!(told(&files, &applied_up_to(0)), [""; 0]);
+    assert!(!told(&files, &applied_up_to(1)).is_empty());
 }
 
 #[test]
