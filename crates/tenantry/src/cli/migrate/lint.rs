@@ -5,8 +5,10 @@ use std::path::Path;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
-use tenantry_api::{Client, ClientError, Code, ListQuery, MigrationFile, Page, PageLimit, PushMigrationSet};
-use tenantry_domain::DisplayName;
+use tenantry_api::{
+    Client, ClientError, Code, CommaSeparated, ListQuery, ListTenants, MigrationFile, Page, PageLimit, PushMigrationSet,
+};
+use tenantry_domain::{DisplayName, Isolation, TenantStatus};
 use tenantry_migration_set::{Level, LintPolicy, LintReport, MigrationSet, MigrationSetError, Rule, Severity};
 
 use super::RulesArguments;
@@ -124,6 +126,9 @@ pub(super) async fn judged(
     if let Some(files) = registered_files(client).await? {
         policy.set_applied_files(files);
     }
+    if shares_databases(client).await? {
+        policy.expect_shared_databases();
+    }
     let LintReport { set, findings, .. } = LintReport::read(folder, &policy)?;
     let (refused, warned): (Vec<_>, Vec<_>) = findings.into_iter().partition(|one| one.severity == Severity::Error);
     if !context.output.is_json() {
@@ -150,7 +155,6 @@ fn request(set: &MigrationSet, name: Option<DisplayName>) -> Result<PushMigratio
 /// Version and checksum of the files in the newest set and in the newest promoted one; nothing for a token that may push
 /// and not look.
 async fn registered_files(client: &Client) -> Result<Option<Vec<(i64, u64)>>, CliError> {
-    let may_not_look = |error: &ClientError| error.code() == Some(Code::Forbidden);
     let list = ListQuery { limit: PageLimit::new(SETS_LOOKED_AT).ok(), cursor: None };
     let sets = match client.list_migration_sets(&list).await {
         Ok(page) => page.items,
@@ -169,6 +173,26 @@ async fn registered_files(client: &Client) -> Result<Option<Vec<(i64, u64)>>, Cl
         );
     }
     Ok(Some(files))
+}
+
+/// Whether any live tenant has a schema of a shared database; no for a token that may push and not look.
+async fn shares_databases(client: &Client) -> Result<bool, CliError> {
+    let live = [TenantStatus::Provisioning, TenantStatus::Active, TenantStatus::Suspended, TenantStatus::Moving];
+    let list = ListTenants {
+        status: CommaSeparated(live.to_vec()),
+        isolation: Some(Isolation::Schema),
+        limit: PageLimit::new(1).ok(),
+        ..ListTenants::default()
+    };
+    match client.list_tenants(&list).await {
+        Ok(page) => Ok(!page.items.is_empty()),
+        Err(error) if may_not_look(&error) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn may_not_look(error: &ClientError) -> bool {
+    error.code() == Some(Code::Forbidden)
 }
 
 /// A rule, as it is listed.
