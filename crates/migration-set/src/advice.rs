@@ -8,11 +8,12 @@ mod ignores;
 mod lookups;
 mod names;
 mod privileges;
+mod repeatable;
 mod search_path;
 mod tables;
 
 use crate::finding::Finding;
-use crate::migration::Migration;
+use crate::migration::{Migration, MigrationKind};
 use crate::policy::LintPolicy;
 use crate::rule::Rule;
 use crate::script::Script;
@@ -135,6 +136,9 @@ impl<'p> Advisor<'p> {
                 raised.extend(question.ask());
             }
             None => raised.push(Raised::new(0, Rule::Syntax, "squawk cannot run here: the file was not judged by it")),
+        }
+        if migration.kind == MigrationKind::Repeatable {
+            raised.extend(repeatable::check(script));
         }
         for tokens in &script.statements {
             raised.extend(names::check(tokens));

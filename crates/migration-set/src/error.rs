@@ -11,11 +11,11 @@ pub enum MigrationSetError {
     /// The files were read and are refused; every reason is listed, in the order of the files.
     #[error("the migration set is refused, mend the files and try again: {}", summary(.0))]
     Refused(Vec<Finding>),
-    /// Nothing to migrate with.
-    #[error("there is no migration in the set: add files named V<version>__<name>.sql")]
+    /// Nothing to migrate with; repeatable files alone give a home no version.
+    #[error("there is no migration with a version in the set: add files named V<version>__<name>.sql")]
     Empty,
     /// More files than a set may hold.
-    #[error("the set has more than {limit} files: squash old migrations into one")]
+    #[error("the set has more than {limit} files: keep other SQL out of the folder")]
     TooManyFiles {
         /// How many a set may hold.
         limit: usize,

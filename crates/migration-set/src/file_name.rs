@@ -1,4 +1,4 @@
-//! What a file's name says: `[UV]<version>__<name>.sql`.
+//! What a file's name says: `[UV]<version>__<name>.sql` or `R__<name>.sql`.
 
 use crate::migration::MigrationKind;
 
@@ -6,6 +6,7 @@ use crate::migration::MigrationKind;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct FileName {
     pub(crate) kind: MigrationKind,
+    /// 0 for a repeatable one.
     pub(crate) version: i64,
     pub(crate) name: String,
 }
@@ -14,21 +15,15 @@ impl FileName {
     /// Reads a name; the error says what is wrong with it and what to do. The name part is ASCII although refinery takes
     /// any letter: file systems spell accented letters in two ways, and the checksum would differ with them.
     pub(crate) fn parse(file: &str) -> Result<Self, String> {
-        let (kind, rest) = match (file.strip_prefix('V'), file.strip_prefix('U')) {
-            (Some(rest), _) => (MigrationKind::Versioned, rest),
-            (_, Some(rest)) => (MigrationKind::Unversioned, rest),
-            _ => return Err(malformed("it starts with neither V nor U")),
-        };
+        let kinds = [MigrationKind::Versioned, MigrationKind::Unversioned, MigrationKind::Repeatable];
+        let (kind, rest) = kinds
+            .into_iter()
+            .find_map(|kind| Some((kind, file.strip_prefix(kind.prefix())?)))
+            .ok_or_else(|| malformed("it starts with none of V, U and R"))?;
         let stem = rest.strip_suffix(".sql").ok_or_else(|| malformed("it does not end in .sql, in lower case"))?;
         let (digits, name) =
             stem.split_once("__").ok_or_else(|| malformed("there are no two underscores after the version"))?;
-        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(malformed("the version is not a whole number"));
-        }
-        let version: i64 = digits.parse().map_err(|_| malformed("the version does not fit into 64 bits"))?;
-        if version == 0 {
-            return Err(malformed("versions start at 1, for 0 stands for a home without any migration"));
-        }
+        let version = if kind == MigrationKind::Repeatable { repeatable(digits) } else { version(digits) }?;
         let is_name_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         if name.is_empty() || !name.bytes().all(is_name_part) {
             return Err(malformed("the name may hold ASCII letters, digits and underscores only"));
@@ -37,9 +32,25 @@ impl FileName {
     }
 }
 
+fn version(digits: &str) -> Result<i64, String> {
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(malformed("the version is not a whole number"));
+    }
+    let version: i64 = digits.parse().map_err(|_| malformed("the version does not fit into 64 bits"))?;
+    if version == 0 {
+        return Err(malformed("versions start at 1, for 0 stands for a home without any migration"));
+    }
+    Ok(version)
+}
+
+fn repeatable(digits: &str) -> Result<i64, String> {
+    if digits.is_empty() { Ok(0) } else { Err(malformed("a repeatable file has no version")) }
+}
+
 fn malformed(reason: &str) -> String {
     format!(
-        "the file name is wrong: {reason}; name it V<version>__<name>.sql or U<version>__<name>.sql, or move it away"
+        "the file name is wrong: {reason}; name it V<version>__<name>.sql, U<version>__<name>.sql or R__<name>.sql, or \
+         move it away"
     )
 }
 
@@ -57,6 +68,8 @@ mod tests {
         let unversioned = FileName::parse("U007___x.sql").unwrap();
         assert_eq!(unversioned.kind, MigrationKind::Unversioned);
         assert_eq!((unversioned.version, unversioned.name.as_str()), (7, "_x"));
+        let repeatable = FileName::parse("R__views.sql").unwrap();
+        assert_eq!((repeatable.kind, repeatable.version), (MigrationKind::Repeatable, 0));
     }
 
     #[test]
@@ -76,6 +89,8 @@ mod tests {
             "V1__é.sql",
             "V1__a.SQL",
             "|1__a.sql",
+            "R1__a.sql",
+            "R_a.sql",
             "",
         ] {
             assert!(FileName::parse(file).is_err(), "{file}");

@@ -97,7 +97,7 @@ pub struct Import {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ImportedFile {
-    /// `V<version>__<name>.sql`.
+    /// `V<version>__<name>.sql` or `R__<name>.sql`.
     pub file: String,
     /// The file that it was.
     pub source: String,
@@ -189,6 +189,8 @@ struct Candidate<'a> {
 struct Found<'a> {
     /// In the order in which the tool runs them.
     candidates: Vec<Candidate<'a>>,
+    /// What runs after those, and again whenever it changes.
+    repeatables: Vec<Candidate<'a>>,
     left_out: Vec<SourceRemark>,
     refused: Vec<SourceRemark>,
 }
@@ -217,9 +219,18 @@ impl<'a> Found<'a> {
     fn finish(mut self) -> Result<Import, ImportError> {
         let mut notes = Vec::new();
         let mut prepared = Vec::new();
-        for candidate in std::mem::take(&mut self.candidates) {
+        let versioned = self.candidates.len();
+        let mut repeatables = Vec::new();
+        let all = std::mem::take(&mut self.candidates).into_iter().chain(std::mem::take(&mut self.repeatables));
+        for (at, candidate) in all.enumerate() {
             match prepare(&candidate) {
-                Ok(Some((content, changes))) => prepared.push((candidate, content, changes)),
+                Ok(Some((content, changes))) if at < versioned => prepared.push((candidate, content, changes)),
+                Ok(Some((content, changes))) => repeatables.push(ImportedFile {
+                    file: format!("R__{}.sql", name(&candidate.description)),
+                    source: candidate.source.path.clone(),
+                    changes,
+                    content,
+                }),
                 Ok(None) => self.leave_out(candidate.source, "there is no statement in it"),
                 Err(refusal) => self.refused.push(refusal),
             }
@@ -229,7 +240,7 @@ impl<'a> Found<'a> {
         }
         let numbers: Vec<Option<i64>> = prepared.iter().map(|(candidate, ..)| candidate.number).collect();
         let versions = versions(&numbers, &mut notes);
-        let files: Vec<ImportedFile> = prepared
+        let mut files: Vec<ImportedFile> = prepared
             .into_iter()
             .zip(versions)
             .map(|((candidate, content, changes), version)| ImportedFile {
@@ -239,6 +250,8 @@ impl<'a> Found<'a> {
                 content,
             })
             .collect();
+        repeatables.sort_by(|one, other| one.file.cmp(&other.file));
+        files.extend(repeatables);
         self.refused.extend(judge(&files)?);
         if self.refused.is_empty() {
             self.left_out.sort_by(|one, other| one.source.cmp(&other.source));

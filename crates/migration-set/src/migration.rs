@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// How a migration is ordered against those already applied; refinery's two kinds.
+/// How a migration is ordered against those already applied: refinery's two kinds, and one that is Tenantry's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MigrationKind {
@@ -11,6 +11,8 @@ pub enum MigrationKind {
     Versioned,
     /// `U`: applied whenever it is missing, also below a home's version.
     Unversioned,
+    /// `R`: has no version; applied after all that have one, and again whenever its content changes.
+    Repeatable,
 }
 
 impl MigrationKind {
@@ -19,6 +21,7 @@ impl MigrationKind {
         match self {
             Self::Versioned => 'V',
             Self::Unversioned => 'U',
+            Self::Repeatable => 'R',
         }
     }
 }
@@ -46,15 +49,16 @@ impl fmt::Display for Phase {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Migration {
-    /// From 1 upwards, unique within its set; 14-digit time stamps fit.
+    /// From 1 upwards, unique within its set; 14-digit time stamps fit. 0 for a repeatable one.
     pub version: i64,
     /// What stands between `__` and `.sql`.
     pub name: String,
-    /// Versioned or unversioned.
+    /// Versioned, unversioned or repeatable.
     pub kind: MigrationKind,
     /// The file's content, byte by byte, line endings as they were.
     pub sql: String,
-    /// refinery's own checksum over name, version and content, as its history table holds it.
+    /// refinery's own checksum over name, version and content, as its history table holds it; of a repeatable one, the
+    /// first 64 bits of SHA-256 over name and content.
     pub checksum: u64,
     /// Whether it runs in one transaction with its history row; false under the header `-- no-transaction`.
     pub transactional: bool,
@@ -71,15 +75,19 @@ impl Migration {
         format!("{self}.sql")
     }
 
-    /// The same migration for refinery's planning: name, version, checksum and content agree with this one's.
+    /// The same migration for refinery's planning: name, version, checksum and content agree with this one's. refinery
+    /// knows no repeatable ones.
     pub fn to_refinery(&self) -> Result<refinery_core::Migration, refinery_core::Error> {
         refinery_core::Migration::unapplied(&self.to_string(), &self.sql)
     }
 }
 
-/// Prints as refinery prints it: `V7__delays`.
+/// Prints as refinery prints it, `V7__delays`, and a repeatable one as `R__delays`.
 impl fmt::Display for Migration {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.kind == MigrationKind::Repeatable {
+            return write!(formatter, "R__{}", self.name);
+        }
         write!(formatter, "{}{}__{}", self.kind.prefix(), self.version, self.name)
     }
 }

@@ -1,6 +1,6 @@
 //! What a team has decided about advice, and which files are applied already.
 
-use crate::migration::Migration;
+use crate::migration::{Migration, MigrationKind};
 use crate::rule::{Level, Rule, UnknownRule};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -149,7 +149,8 @@ impl LintPolicy {
         self.applied_up_to = Some(version);
     }
 
-    /// Takes the files of these versions and checksums for applied, besides those up to a version.
+    /// Takes the files of these versions and checksums for applied, besides those up to a version. Repeatable ones have
+    /// version 0.
     pub fn set_applied_files(&mut self, files: impl IntoIterator<Item = (i64, u64)>) {
         self.applied_files = Some(files.into_iter().collect());
     }
@@ -175,7 +176,9 @@ impl LintPolicy {
 
     /// Whether tenants have applied the file, so that advice on it comes too late.
     pub(crate) fn is_applied(&self, migration: &Migration) -> bool {
-        self.applied_up_to.is_some_and(|version| migration.version <= version)
+        // What has no version runs again, so it is judged again, until somebody has exactly this.
+        let has_version = migration.kind != MigrationKind::Repeatable;
+        self.applied_up_to.is_some_and(|version| has_version && migration.version <= version)
             || self.applied_files.as_ref().is_some_and(|files| files.contains(&(migration.version, migration.checksum)))
     }
 

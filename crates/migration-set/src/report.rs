@@ -33,16 +33,16 @@ impl LintReport {
         files: &[(F, C)],
         policy: &LintPolicy,
     ) -> Result<Self, MigrationSetError> {
-        let (by_version, mut findings) = set::read(files)?;
+        let mut read = set::read(files)?;
+        let mut findings = std::mem::take(&mut read.findings);
         findings.truncate(FINDINGS_MAX);
         let is_refused = !findings.is_empty();
-        let judged: Vec<_> = by_version.values().map(|(file, migration)| (file.as_str(), migration)).collect();
-        findings.extend(advice::advise(&judged, policy, FINDINGS_MAX - findings.len()));
+        findings.extend(advice::advise(&read.in_order(), policy, FINDINGS_MAX - findings.len()));
         let order: HashMap<&str, usize> = files.iter().enumerate().map(|(at, (file, _))| (file.as_ref(), at)).collect();
         // A name that was cut for printing is found nowhere; it goes to the end.
         let place = |finding: &Finding| order.get(finding.file.as_str()).copied().unwrap_or(usize::MAX);
         findings.sort_by_key(|finding| (place(finding), finding.line, finding.column));
-        let set = (!is_refused).then(|| MigrationSet::assemble(name, by_version));
+        let set = (!is_refused).then(|| MigrationSet::assemble(name, read));
         Ok(Self { set, findings })
     }
 

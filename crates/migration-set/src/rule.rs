@@ -16,9 +16,9 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rule {
-    /// A `.sql` file that is not named `V<version>__<name>.sql` or `U<version>__<name>.sql`.
+    /// A `.sql` file that is not named `V<version>__<name>.sql`, `U<version>__<name>.sql` or `R__<name>.sql`.
     FileName,
-    /// Two files with one version.
+    /// Two files with one version, or two repeatable ones with one name.
     DuplicateVersion,
     /// No statement in the file.
     EmptyFile,
@@ -68,6 +68,8 @@ pub enum Rule {
     /// Advice, a warning: a question to PostgreSQL's own tables that finds neighbours' objects too, where tenants share a
     /// database.
     UnscopedLookup,
+    /// Advice, a warning: a repeatable file that fails when it runs again, for what it creates is there.
+    NotRepeatable,
     /// Advice, a warning: a statement that the linter cannot read, and so does not judge.
     Syntax,
     /// Advice of squawk.
@@ -99,7 +101,7 @@ impl Level {
 
 impl Rule {
     /// Those that are named here rather than by squawk.
-    const OWN: [Self; 26] = [
+    const OWN: [Self; 27] = [
         Self::FileName,
         Self::DuplicateVersion,
         Self::EmptyFile,
@@ -125,6 +127,7 @@ impl Rule {
         Self::RoleName,
         Self::NeedsSuperuser,
         Self::UnscopedLookup,
+        Self::NotRepeatable,
         Self::Syntax,
     ];
 
@@ -141,6 +144,7 @@ impl Rule {
             | Self::FunctionSearchPath
             | Self::ExtensionSchema
             | Self::UnscopedLookup
+            | Self::NotRepeatable
             | Self::Syntax => Level::Warning,
             Self::Squawk(rule) => rule.default_level(),
             _ => Level::Error,
@@ -160,6 +164,7 @@ impl Rule {
             | Self::RoleName
             | Self::NeedsSuperuser
             | Self::UnscopedLookup
+            | Self::NotRepeatable
             | Self::Syntax
             | Self::Squawk(_) => false,
             Self::FileName
@@ -209,6 +214,7 @@ impl fmt::Display for Rule {
             Self::RoleName => "role-name",
             Self::NeedsSuperuser => "needs-superuser",
             Self::UnscopedLookup => "unscoped-lookup",
+            Self::NotRepeatable => "not-repeatable",
             Self::Syntax => "syntax",
             Self::Squawk(rule) => return rule.fmt(formatter),
         })

@@ -5,7 +5,7 @@ use crate::error::MigrationSetError;
 use crate::finding::Finding;
 use crate::folder;
 use crate::lint;
-use crate::migration::Migration;
+use crate::migration::{Migration, MigrationKind};
 use crate::rule::Rule;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,12 +20,14 @@ pub const SET_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How many findings are listed; reading stops once there are this many.
 pub const FINDINGS_MAX: usize = 1_000;
 
-/// An immutable list of migrations that passed every rule, ordered by version, under a name and a content address.
+/// An immutable list of migrations that passed every rule, ordered by version, and of repeatable ones, ordered by name,
+/// under a name and a content address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MigrationSet {
     id: MigrationSetId,
     name: String,
     migrations: Vec<Migration>,
+    repeatables: Vec<Migration>,
 }
 
 impl MigrationSet {
@@ -41,17 +43,18 @@ impl MigrationSet {
     /// Makes a set from file names and contents, for instance uploaded ones. Everything is checked as if no one had
     /// checked it before. The order in which the files are given does not matter.
     pub fn from_files<F: AsRef<str>, C: AsRef<[u8]>>(name: &str, files: &[(F, C)]) -> Result<Self, MigrationSetError> {
-        let (by_version, mut findings) = read(files)?;
-        if !findings.is_empty() {
-            findings.truncate(FINDINGS_MAX);
-            return Err(MigrationSetError::Refused(findings));
+        let mut read = read(files)?;
+        if !read.findings.is_empty() {
+            read.findings.truncate(FINDINGS_MAX);
+            return Err(MigrationSetError::Refused(read.findings));
         }
-        Ok(Self::assemble(name, by_version))
+        Ok(Self::assemble(name, read))
     }
 
-    pub(crate) fn assemble(name: &str, by_version: BTreeMap<i64, (String, Migration)>) -> Self {
-        let migrations: Vec<Migration> = by_version.into_values().map(|(_, migration)| migration).collect();
-        Self { id: digest::identity(&migrations), name: name.to_owned(), migrations }
+    pub(crate) fn assemble(name: &str, read: Read) -> Self {
+        let migrations: Vec<Migration> = read.by_version.into_values().map(|(_, migration)| migration).collect();
+        let repeatables: Vec<Migration> = read.repeatables.into_values().map(|(_, migration)| migration).collect();
+        Self { id: digest::identity(&migrations, &repeatables), name: name.to_owned(), migrations, repeatables }
     }
 
     /// The content address: equal sets have equal ids, whatever they are named.
@@ -69,6 +72,16 @@ impl MigrationSet {
         &self.migrations
     }
 
+    /// The repeatable migrations, by name: applied in this order after the others, and again whenever they change.
+    pub fn repeatables(&self) -> &[Migration] {
+        &self.repeatables
+    }
+
+    /// What tells these repeatable migrations from others: 64 hexadecimal digits, or nothing where there are none.
+    pub fn repeatables_digest(&self) -> String {
+        digest::of_repeatables(&self.repeatables)
+    }
+
     /// The migration of a version.
     pub fn migration(&self, version: i64) -> Option<&Migration> {
         let at = self.migrations.binary_search_by_key(&version, |migration| migration.version);
@@ -82,17 +95,31 @@ impl MigrationSet {
 
     /// The set as file names and contents, which [`MigrationSet::from_files`] reads back into the same set.
     pub fn files(&self) -> Vec<(String, &str)> {
-        self.migrations.iter().map(|migration| (migration.file_name(), migration.sql.as_str())).collect()
+        let all = self.migrations.iter().chain(&self.repeatables);
+        all.map(|migration| (migration.file_name(), migration.sql.as_str())).collect()
     }
 }
 
-/// The migrations by version, each with its file's name as given, and everything for which the set is refused.
-pub(crate) type Read = (BTreeMap<i64, (String, Migration)>, Vec<Finding>);
+/// The migrations by version and the repeatable ones by name, each with its file's name as given, and everything for which
+/// the set is refused.
+#[derive(Default)]
+pub(crate) struct Read {
+    by_version: BTreeMap<i64, (String, Migration)>,
+    repeatables: BTreeMap<String, (String, Migration)>,
+    pub(crate) findings: Vec<Finding>,
+}
+
+impl Read {
+    /// File and migration in the order in which they are applied.
+    pub(crate) fn in_order(&self) -> Vec<(&str, &Migration)> {
+        let all = self.by_version.values().chain(self.repeatables.values());
+        all.map(|(file, migration)| (file.as_str(), migration)).collect()
+    }
+}
 
 pub(crate) fn read<F: AsRef<str>, C: AsRef<[u8]>>(files: &[(F, C)]) -> Result<Read, MigrationSetError> {
     check_limits(files)?;
-    let mut findings = Vec::new();
-    let mut by_version: BTreeMap<i64, (String, Migration)> = BTreeMap::new();
+    let Read { mut by_version, mut repeatables, mut findings } = Read::default();
     for (file, content) in files {
         let file = file.as_ref();
         // Judged even when the name is wrong, so that all reasons come in one answer.
@@ -114,6 +141,17 @@ pub(crate) fn read<F: AsRef<str>, C: AsRef<[u8]>>(files: &[(F, C)]) -> Result<Re
             phase: checked.header.phase,
             requires_app: checked.header.requires_app,
         };
+        if migration.kind == MigrationKind::Repeatable {
+            migration.checksum = digest::checksum(&migration.name, &migration.sql);
+            if let Some((other, _)) = repeatables.get(&migration.name) {
+                let message =
+                    format!("{other} has the same name, and only one of them would be told apart: rename one");
+                findings.push(Finding::whole_file(file, Rule::DuplicateVersion, message));
+            } else {
+                repeatables.insert(migration.name.clone(), (file.to_owned(), migration));
+            }
+            continue;
+        }
         match migration.to_refinery() {
             Ok(refinery) => migration.checksum = refinery.checksum(),
             Err(error) => {
@@ -132,7 +170,10 @@ pub(crate) fn read<F: AsRef<str>, C: AsRef<[u8]>>(files: &[(F, C)]) -> Result<Re
             by_version.insert(migration.version, (file.to_owned(), migration));
         }
     }
-    Ok((by_version, findings))
+    if by_version.is_empty() && findings.is_empty() {
+        return Err(MigrationSetError::Empty);
+    }
+    Ok(Read { by_version, repeatables, findings })
 }
 
 fn check_limits<F: AsRef<str>, C: AsRef<[u8]>>(files: &[(F, C)]) -> Result<(), MigrationSetError> {
@@ -233,7 +274,39 @@ mod tests {
         assert_eq!(required.migrations()[0].requires_app.as_deref(), Some(">= 2"));
         let mut without = required.migrations().to_vec();
         without[0].requires_app = None;
-        assert_ne!(&crate::digest::identity(&without), required.id());
+        assert_ne!(&crate::digest::identity(&without, &[]), required.id());
+    }
+
+    #[test]
+    fn repeatable_files_come_last_by_name_and_are_part_of_the_identity() {
+        let files =
+            [("R__b.sql", "SELECT 2;"), GOOD[0], ("R__a.sql", "-- no-transaction\nSELECT 1;"), GOOD[1], GOOD[2]];
+        let set = set(&files);
+        let names: Vec<String> = set.repeatables().iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["R__a", "R__b"]);
+        assert_eq!((set.migrations().len(), set.latest_version().0), (3, 10));
+        assert!(!set.repeatables()[0].transactional && set.repeatables()[1].transactional);
+        assert_eq!(MigrationSet::from_files("set", &set.files()).unwrap(), set);
+        let mut others = vec![MigrationSet::from_files("set", &GOOD).unwrap()];
+        for changed in
+            [("R__b.sql", "SELECT 3;"), ("R__c.sql", "SELECT 2;"), ("R__b.sql", "-- no-transaction\nSELECT 2;")]
+        {
+            let mut files = files;
+            files[0] = changed;
+            others.push(MigrationSet::from_files("set", &files).unwrap());
+        }
+        for other in others {
+            assert_ne!((other.id(), other.repeatables_digest()), (set.id(), set.repeatables_digest()));
+        }
+        assert_eq!(MigrationSet::from_files("set", &GOOD).unwrap().repeatables_digest(), "");
+    }
+
+    #[test]
+    fn repeatable_files_alone_and_two_of_one_name_are_refused() {
+        let alone = MigrationSet::from_files("set", &[("R__a.sql", "SELECT 1;")]);
+        assert!(matches!(alone, Err(MigrationSetError::Empty)));
+        let twice = [GOOD[0], ("R__a.sql", "SELECT 1;"), ("R__a.sql", "SELECT 2;")];
+        assert_eq!(refusal(&twice), [Rule::DuplicateVersion]);
     }
 
     #[test]

@@ -297,6 +297,20 @@ fn a_history_that_no_tenant_has_begun_locks_nobody_and_breaks_nobody() {
 }
 
 #[test]
+fn what_a_repeatable_file_creates_must_bear_being_there() {
+    let sql = "CREATE VIEW v AS SELECT 1;\nCREATE OR REPLACE VIEW w AS SELECT 1;\nDROP FUNCTION IF EXISTS f();\n\
+               CREATE FUNCTION f() RETURNS int RETURN 1;\nCREATE INDEX IF NOT EXISTS i ON notes (body);";
+    let files = [NOTES, ("R__v.sql", sql)];
+    let mut policy = applied_up_to(1);
+    policy.set("squawk/require-concurrent-index-creation".parse().unwrap(), Level::Off).unwrap();
+    policy.set("squawk/ban-drop-function".parse().unwrap(), Level::Off).unwrap();
+    assert_eq!(told(&files, &policy), ["R__v.sql:1 warning not-repeatable"]);
+    let checksum = report(&files, &policy).set.unwrap().repeatables()[0].checksum;
+    policy.set_applied_files([(0, checksum)]);
+    assert_eq!(told(&files, &policy), [""; 0]);
+}
+
+#[test]
 fn what_is_ignored_with_a_reason_is_not_told() {
     for sql in [
         "-- lint-ignore squawk/require-concurrent-index-creation: ten rows at most\nCREATE INDEX i ON notes (body);",

@@ -4,7 +4,7 @@
 //! pages on repeatable, undo and baseline migrations, script configuration, callbacks and placeholders beside it): a
 //! version is numbers with dots or underscores between them, compared number by number, zeros at the end not counting.
 //! Statements that PostgreSQL runs outside a transaction only are found by Flyway itself; `V….sql.conf` may say
-//! `executeInTransaction=false`. `R__` files run again whenever they change, `${…}` is replaced in every file, `U` files
+//! `executeInTransaction=false`. `R__` files run again whenever they change, here too, `${…}` is replaced in every file, `U` files
 //! undo, `B` files stand for all versions up to theirs where nothing was applied yet.
 
 use super::{Candidate, Found, SourceFile, Transaction, UNDOES, is_sql, parts, remark};
@@ -28,15 +28,7 @@ pub(super) fn find<'a>(files: &'a [SourceFile], found: &mut Found<'a>) {
         }
         match Name::parse(name) {
             Some(Name::Versioned(version, description)) => {
-                placeholders(file, found);
-                let transaction = match configured.get(file.path.as_str()).map(|file| runs_in_transaction(file)) {
-                    None | Some(Some(true)) => Transaction::AsNeeded,
-                    Some(Some(false)) => Transaction::Without,
-                    Some(None) => {
-                        found.refuse(configured[file.path.as_str()], "only executeInTransaction has a meaning here");
-                        continue;
-                    }
-                };
+                let Some(transaction) = transaction(file, &configured, found) else { continue };
                 let number = match version.as_slice() {
                     [] => Some(0),
                     [number] => i64::try_from(*number).ok(),
@@ -47,10 +39,10 @@ pub(super) fn find<'a>(files: &'a [SourceFile], found: &mut Found<'a>) {
             }
             Some(Name::Baseline(version)) => baselines.push((version, file)),
             Some(Name::Undo) => found.leave_out(file, UNDOES),
-            Some(Name::Repeatable) => {
-                let reason = "Flyway runs it again whenever it changes, and Tenantry runs a file once: \
-                              make it a versioned one, and write a new version for each change";
-                found.refuse(file, reason);
+            Some(Name::Repeatable(description)) => {
+                let Some(transaction) = transaction(file, &configured, found) else { continue };
+                let description = description.to_owned();
+                found.repeatables.push(Candidate { source: file, number: None, description, transaction });
             }
             None => {
                 let reason = "it is not named V<version>__<description>.sql: rename it, or move it away \
@@ -69,11 +61,29 @@ pub(super) fn find<'a>(files: &'a [SourceFile], found: &mut Found<'a>) {
     found.take(keyed);
 }
 
+/// How a file runs, or nothing where it cannot be taken over.
+fn transaction<'a>(
+    file: &SourceFile,
+    configured: &HashMap<&str, &'a SourceFile>,
+    found: &mut Found<'a>,
+) -> Option<Transaction> {
+    placeholders(file, found);
+    let configuration = configured.get(file.path.as_str());
+    match configuration.map(|configuration| runs_in_transaction(configuration)) {
+        None | Some(Some(true)) => Some(Transaction::AsNeeded),
+        Some(Some(false)) => Some(Transaction::Without),
+        Some(None) => {
+            found.refuse(configured[file.path.as_str()], "only executeInTransaction has a meaning here");
+            None
+        }
+    }
+}
+
 enum Name<'a> {
     Versioned(Version, &'a str),
     Baseline(Version),
     Undo,
-    Repeatable,
+    Repeatable(&'a str),
 }
 
 impl<'a> Name<'a> {
@@ -83,7 +93,7 @@ impl<'a> Name<'a> {
             ("V", version) => Some(Self::Versioned(parse_version(version)?, description)),
             ("B", version) => Some(Self::Baseline(parse_version(version)?)),
             ("U", version) => parse_version(version).map(|_| Self::Undo),
-            ("R", "") => Some(Self::Repeatable),
+            ("R", "") => Some(Self::Repeatable(description)),
             _ => None,
         }
     }

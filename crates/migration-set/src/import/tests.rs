@@ -230,6 +230,8 @@ fn flyways_versions_are_compared_number_by_number() {
             ("V3__said.sql.conf", "# why\nexecuteInTransaction=false\n"),
             ("U1__first.sql", "SELECT 0;"),
             ("B1.9__all.sql", "SELECT 9;"),
+            ("R__b views.sql", "CREATE OR REPLACE VIEW v AS SELECT 1;"),
+            ("R__a_functions.sql", "SELECT 1;"),
         ],
     )
     .unwrap();
@@ -242,10 +244,16 @@ fn flyways_versions_are_compared_number_by_number() {
             "V4__ten.sql < V1.10__ten.sql",
             "V5__index.sql < V2__index.sql",
             "V6__said.sql < V3__said.sql",
+            "R__a_functions.sql < R__a_functions.sql",
+            "R__b_views.sql < R__b views.sql",
         ]
     );
-    assert_eq!(is_transactional(&import), [true, true, true, true, false, false]);
     assert_eq!(left_out(&import), ["B1.9__all.sql", "U1__first.sql"]);
+    let files: Vec<_> = import.files.iter().map(|one| (one.file.as_str(), one.content.as_str())).collect();
+    let set = MigrationSet::from_files("set", &files).unwrap();
+    let transactional: Vec<bool> = set.migrations().iter().map(|one| one.transactional).collect();
+    assert_eq!(transactional, [true, true, true, true, false, false]);
+    assert_eq!(set.repeatables().len(), 2);
 }
 
 #[test]
@@ -267,7 +275,7 @@ fn what_flyway_does_and_tenantry_does_not_is_refused() {
             ("V2__place.sql", "SELECT 1;\nSELECT '${schema}';"),
             ("V3__mixed.sql.conf", "encoding=UTF-16\n"),
             ("V3__mixed.sql", "SELECT 1;"),
-            ("R__views.sql", "SELECT 1;"),
+            ("R__views.sql", "SELECT '${schema}';"),
             ("V4__code.java", ""),
             ("afterMigrate.sql", "SELECT 1;"),
             ("v5__small.sql", "SELECT 1;"),

@@ -58,7 +58,7 @@ pub(crate) enum MigrateCommand {
         "tenantry migrate import --from flyway --dir src/main/resources/db/migration --to tenant-migrations",
         "",
         "Files that undo are left out, and said. What Tenantry cannot keep (two files of one version, names that the tool",
-        "would not read, Flyway's R__ files and placeholders) is refused with the reason, and the command exits with 2.",
+        "would not read, Flyway's placeholders) is refused with the reason, and the command exits with 2.",
     ))]
     Import(ImportArguments),
     /// Register a folder of SQL files as a migration set, without applying it
