@@ -200,7 +200,7 @@ fn is_about_tls(error: &tokio_postgres::Error) -> bool {
 /// Which file failed, where, and PostgreSQL's own words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MigrationFailure {
-    /// The migration's version.
+    /// The migration's version; 0 of a repeatable one.
     pub version: i64,
     /// Its name.
     pub name: String,

@@ -1,6 +1,6 @@
 //! Bringing a home to a migration set.
 //!
-//! refinery decides what is pending and what diverges; the connection is ours ([`ledger`]): it plans in one round trip
+//! refinery decides what is pending and what diverges, repeatable files apart ([`repeatables`]); the connection is ours ([`ledger`]): it plans in one round trip
 //! and applies each file in one more, leaves `-- no-transaction` files outside a transaction ([`statements`]), and tells
 //! file, line and PostgreSQL's own words when one fails ([`failure`]).
 
@@ -8,6 +8,7 @@ mod baseline;
 mod failure;
 mod guard;
 mod ledger;
+mod repeatables;
 mod seed;
 mod statements;
 
@@ -33,10 +34,12 @@ const PROGRESS: &str = "tenantry_migration_progress";
 /// A migrator's session asks one thing after the other. One that falls silent belongs to a worker that is stopped: its
 /// socket stays open, and the session's lock would keep every successor out for as long as that lasts.
 const IDLE_MAX: Duration = Duration::from_secs(5);
+/// Which repeatable files the home has, by their checksums.
+const REPEATABLE: &str = "tenantry_repeatable";
 /// What the home was filled with.
 const SEED: &str = "tenantry_seed";
 /// What tenants may read but not write.
-pub(crate) const HISTORY_TABLES: [&str; 3] = [HISTORY, PROGRESS, SEED];
+pub(crate) const HISTORY_TABLES: [&str; 4] = [HISTORY, PROGRESS, REPEATABLE, SEED];
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy)]
@@ -129,8 +132,9 @@ impl Workplace {
 }
 
 impl Fleet {
-    /// Applies what the home's history lacks of the set, in order, as the home's migrator acting as its owner. Files run
-    /// in one transaction with their history row, or statement by statement where they say `-- no-transaction`.
+    /// Applies what the home's history lacks of the set, in order, and after that its repeatable files that are new or have
+    /// changed, by name, as the home's migrator acting as its owner. Files run in one transaction with their history row,
+    /// or statement by statement where they say `-- no-transaction`.
     pub async fn apply(
         &self,
         target: &ClusterTarget,
@@ -233,7 +237,8 @@ async fn run(
             let count = report.applied_migrations().len();
             let newest = report.applied_migrations().iter().map(refinery_core::Migration::version).max();
             let from = ledger.found();
-            Ok((from, from.max(SchemaVersion(newest.unwrap_or(0))), count))
+            let repeated = ledger.repeat().await?;
+            Ok((from, from.max(SchemaVersion(newest.unwrap_or(0))), count + repeated))
         }
         Err(error) => Err(ledger.failure().unwrap_or_else(|| diverged(&error))),
     }

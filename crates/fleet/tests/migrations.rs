@@ -264,3 +264,65 @@ async fn versions_may_be_time_stamps() {
     let stamped = set(&[("V20260131120000__a.sql", "CREATE TABLE a (b int);")]);
     assert_eq!(site.apply(&stamped).await.unwrap().to, SchemaVersion(20_260_131_120_000));
 }
+
+const REPEATED: [(&str, &str); 3] = [
+    ("V1__seats.sql", "CREATE TABLE seats (row int4); CREATE TABLE runs (file text);"),
+    (
+        "R__b_count.sql",
+        "CREATE OR REPLACE VIEW counted AS SELECT count(*) FROM visible; INSERT INTO runs VALUES ('b');",
+    ),
+    ("R__a_visible.sql", "CREATE OR REPLACE VIEW visible AS SELECT row FROM seats; INSERT INTO runs VALUES ('a');"),
+];
+
+#[tokio::test]
+async fn repeatable_files_run_last_by_name_and_again_when_they_change() {
+    let site = Site::new().await;
+    let applied = site.apply(&set(&REPEATED)).await.unwrap();
+    assert_eq!((applied.to, applied.count), (SchemaVersion(1), 3));
+    assert_eq!(site.apply(&set(&REPEATED)).await.unwrap().count, 0);
+    let mut changed = REPEATED;
+    changed[2].1 =
+        "CREATE OR REPLACE VIEW visible AS SELECT row FROM seats WHERE row > 1; INSERT INTO runs VALUES ('A');";
+    assert_eq!(site.apply(&set(&changed)).await.unwrap().count, 1);
+    // With a file less: what it made stays, and it does not run when it comes back as it was.
+    assert_eq!(site.apply(&set(&changed[..1])).await.unwrap().count, 0);
+    assert_eq!(site.apply(&set(&changed)).await.unwrap().count, 0);
+    let app = site.arena.app(&site.tenant).await;
+    let rows = app.query("SELECT file FROM runs", &[]).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<&str>>(), ["a", "b", "A"]);
+    assert_eq!(count(&app, "SELECT count(*) FROM tenantry_repeatable").await, 2);
+    assert_eq!(refusal(&app, "DELETE FROM tenantry_repeatable").await, "42501");
+    assert_eq!(site.versions().await, [1], "stock refinery reads nothing of them");
+}
+
+#[tokio::test]
+async fn a_repeatable_file_that_fails_leaves_nothing_and_is_taken_up_again() {
+    let site = Site::new().await;
+    let mut files = REPEATED;
+    files[1].1 = "INSERT INTO runs VALUES ('b');\nSELECT nowhere FROM seats;";
+    let failure = site.failure(&set(&files)).await;
+    assert_eq!((failure.file.as_str(), failure.version, failure.line), ("R__b_count.sql", 0, Some(2)));
+    assert_eq!(site.versions().await, [1]);
+    let app = site.arena.app(&site.tenant).await;
+    assert_eq!(count(&app, "SELECT count(*) FROM runs").await, 1);
+    // The guards are those of every file.
+    files[1].1 = "DO $$ BEGIN EXECUTE 'reset' || ' role'; END $$;";
+    assert_eq!(site.failure(&set(&files)).await.sqlstate, "TN004");
+    assert_eq!(site.apply(&set(&REPEATED)).await.unwrap().count, 1);
+}
+
+#[tokio::test]
+async fn a_repeatable_file_outside_a_transaction_begins_anew_once_it_has_changed() {
+    let site = Site::new().await;
+    let with = |sql| set(&[REPEATED[0], ("R__index.sql", sql)]);
+    let first = "-- no-transaction\nINSERT INTO runs VALUES ('one');\nSELECT nowhere FROM seats;";
+    assert_eq!(site.failure(&with(first)).await.line, Some(3));
+    assert_eq!(site.failure(&with(first)).await.line, Some(3));
+    let app = site.arena.app(&site.tenant).await;
+    assert_eq!(count(&app, "SELECT count(*) FROM runs").await, 1, "the first statement is done and stays so");
+    let second = "-- no-transaction\nINSERT INTO runs VALUES ('two');\n\
+                  CREATE INDEX CONCURRENTLY IF NOT EXISTS by_row ON seats (row);";
+    assert_eq!(site.apply(&with(second)).await.unwrap().count, 1);
+    assert_eq!(count(&app, "SELECT count(*) FROM runs").await, 2);
+    assert_eq!(count(&app, "SELECT count(*) FROM tenantry_migration_progress").await, 0);
+}

@@ -11,7 +11,7 @@ use tokio_postgres::SimpleQueryRow;
 use tokio_postgres::error::SqlState;
 
 use super::guard::{check, reserve};
-use super::{AppliedMigration, HISTORY, Workplace, failure, statements};
+use super::{AppliedMigration, HISTORY, Workplace, failure, repeatables, statements};
 use crate::error::FleetError;
 use crate::quote::{do_block, literal};
 use crate::session::{Session, rows_of};
@@ -21,6 +21,7 @@ pub(super) struct Ledger<'a> {
     session: Session,
     workplace: &'a Workplace,
     pending: VecDeque<&'a Migration>,
+    repeatables: Vec<&'a Migration>,
     found: SchemaVersion,
     /// refinery hides what it is given behind a box; the sorted error waits here.
     failure: Option<FleetError>,
@@ -29,7 +30,8 @@ pub(super) struct Ledger<'a> {
 impl<'a> Ledger<'a> {
     pub(super) fn new(session: Session, workplace: &'a Workplace, set: &'a MigrationSet) -> Self {
         let pending = set.migrations().iter().collect();
-        Self { session, workplace, pending, found: SchemaVersion::default(), failure: None }
+        let repeatables = set.repeatables().iter().collect();
+        Self { session, workplace, pending, repeatables, found: SchemaVersion::default(), failure: None }
     }
 
     /// The home's version before anything was applied.
@@ -44,15 +46,24 @@ impl<'a> Ledger<'a> {
     async fn plan(&mut self, select: &str) -> Result<Vec<Planned>, FleetError> {
         let what = "read the home's history";
         let (settle_in, lock) = (self.workplace.settle_in(), self.workplace.lock());
+        let (select, make_repeatables) = if self.repeatables.is_empty() {
+            (select.to_owned(), String::new())
+        } else {
+            // Asked in the same breath; homes that have no such file are not asked, nor given a table.
+            let end = if select.trim_end().ends_with(';') { "" } else { ";" };
+            (format!("{select}{end}\n{}", repeatables::select(self.workplace)), repeatables::table(self.workplace))
+        };
         let rows = match self.session.messages(&format!("{settle_in}{lock}{select}")).await {
             Ok(messages) => rows_of(messages),
             // The first time. To ask each time would cost every home a block of PL/pgSQL.
             Err(failure) if failure.code() == Some(&SqlState::UNDEFINED_TABLE) => {
                 let make = history_table(self.workplace);
-                self.session.rows(what, &format!("{settle_in}{make}{select}")).await?
+                self.session.rows(what, &format!("{settle_in}{make}{make_repeatables}{select}")).await?
             }
             Err(failure) => return Err(failure.sorted(what)),
         };
+        let present = repeatables::present(&rows);
+        self.repeatables.retain(|migration| !present.contains(&(migration.name.as_str(), migration.checksum)));
         // Rows of the settings that come before have other columns.
         let rows = rows.iter().filter(|row| row.columns().first().is_some_and(|column| column.name() == "version"));
         let applied = rows.map(applied_migration).collect::<Result<Vec<_>, _>>()?;
@@ -64,21 +75,33 @@ impl<'a> Ledger<'a> {
         Ok(applied.into_iter().map(planned).collect())
     }
 
+    /// Applies the repeatable files that the home lacks as they are; says how many. To be called once nothing else is
+    /// pending.
+    pub(super) async fn repeat(&mut self) -> Result<usize, FleetError> {
+        let repeatables = std::mem::take(&mut self.repeatables);
+        for (at, migration) in repeatables.iter().enumerate() {
+            let row = repeatables::row(self.workplace, migration);
+            let is_last = at + 1 == repeatables.len();
+            self.run_file(migration, &row, is_last).await?;
+        }
+        Ok(repeatables.len())
+    }
+
     async fn run(&mut self, sql: &str, history_row: &str) -> Result<(), FleetError> {
         let at = self.pending.iter().position(|migration| migration.sql == sql);
         let Some(migration) = at.and_then(|at| self.pending.remove(at)) else {
             return Err(FleetError::refused("the migration to apply is not in the set; register the set again"));
         };
-        if migration.transactional {
-            self.run_in_transaction(migration, history_row).await
-        } else {
-            statements::run(&mut self.session, self.workplace, migration, history_row).await
-        }
+        let is_last = self.pending.is_empty() && self.repeatables.is_empty();
+        self.run_file(migration, history_row, is_last).await
     }
 
-    async fn run_in_transaction(&mut self, migration: &Migration, history_row: &str) -> Result<(), FleetError> {
+    async fn run_file(&mut self, migration: &Migration, history_row: &str, is_last: bool) -> Result<(), FleetError> {
+        if !migration.transactional {
+            return statements::run(&mut self.session, self.workplace, migration, history_row).await;
+        }
         // The line break ends a comment on the file's last line, the semicolon its last statement.
-        let before = format!("BEGIN;\n{}", mark(migration, self.pending.is_empty()));
+        let before = format!("BEGIN;\n{}", mark(migration, is_last));
         let sql =
             format!("{before}{}\n;\n{}{history_row};\nCOMMIT;\n", migration.sql, check(self.workplace, migration));
         let statements_before = 2;

@@ -4,7 +4,7 @@
 //! on behind the last statement known to be done. The statement that was running may or may not have taken effect: an
 //! index left invalid by it is dropped first, and "already there" or "already gone" then counts as done.
 
-use tenantry_migration_set::{Migration, Statement, statements};
+use tenantry_migration_set::{Migration, MigrationKind, Statement, statements};
 use tokio_postgres::error::SqlState;
 
 use super::guard::{check, reserve};
@@ -23,7 +23,7 @@ pub(super) async fn run(
     let Progress { done, was_running } = begin(session, workplace, migration, &table).await?;
     drop_invalid_indexes(session, workplace).await?;
     for (index, statement) in statements(&migration.sql).iter().enumerate().skip(done) {
-        let moved = format!("UPDATE {table} SET done = {index}, running = true WHERE version = {};", migration.version);
+        let moved = format!("UPDATE {table} SET done = {index}, running = true WHERE version = {};", key(migration));
         session.batch("record the progress of a migration", &moved).await?;
         let may_have_run = was_running && index == done;
         match session.counted(statement.text).await {
@@ -33,11 +33,25 @@ pub(super) async fn run(
         }
     }
     let sql = format!(
-        "BEGIN;\n{}{history_row};\nDELETE FROM {table} WHERE version = {};\nCOMMIT;\n",
+        "BEGIN;\n{}{history_row};\nDELETE FROM {table} WHERE {};\nCOMMIT;\n",
         check(workplace, migration),
-        migration.version
+        // Of a repeatable file, what was begun and has changed since is forgotten too.
+        if migration.kind == MigrationKind::Repeatable {
+            "version < 0".to_owned()
+        } else {
+            format!("version = {}", key(migration))
+        }
     );
     session.counted(&sql).await.map_err(|(_, cause)| failure::of(cause, migration, "", None))
+}
+
+/// Under which number a file's progress is kept. A repeatable one has no version: its content stands for it, below zero, so
+/// that it begins anew once it has changed.
+fn key(migration: &Migration) -> i64 {
+    match migration.kind {
+        MigrationKind::Versioned | MigrationKind::Unversioned => migration.version,
+        MigrationKind::Repeatable => i64::MIN | (migration.checksum >> 1).cast_signed(),
+    }
 }
 
 /// How far a file came before.
@@ -54,7 +68,7 @@ async fn begin(
     migration: &Migration,
     table: &str,
 ) -> Result<Progress, FleetError> {
-    let version = migration.version;
+    let version = key(migration);
     let make = do_block(&format!(
         "IF pg_catalog.to_regclass({}) IS NULL THEN
 CREATE TABLE {table} (version int8 PRIMARY KEY, done int4 NOT NULL, running bool NOT NULL);\n{}END IF;",
@@ -99,7 +113,7 @@ async fn record_failure(
     let answered = matches!(&cause, StatementFailure::Answered(error) if error.as_db_error().is_some());
     let failure = failure::of_statement(cause, migration, statement);
     if answered {
-        let sql = format!("UPDATE {table} SET running = false WHERE version = {};", migration.version);
+        let sql = format!("UPDATE {table} SET running = false WHERE version = {};", key(migration));
         if let Err(error) = session.batch("record the failure of a migration", &sql).await {
             tracing::debug!(error = &error as &dyn std::error::Error, "the failure of a statement was not recorded");
         }
