@@ -54,7 +54,7 @@ pub use doctor::{DoctorFinding, DoctorQuery, DoctorReport};
 pub use explain::Explanation;
 pub use feed::{FeedCluster, FeedEvent, FeedQuery};
 pub use health::Readiness;
-pub use migration_set::{Migration, MigrationFile, MigrationSet, PushMigrationSet};
+pub use migration_set::{Migration, MigrationFile, MigrationSet, PushMigrationSet, Repeatable};
 pub use operation::{DecideOperation, ListOperationEvents, ListOperations, Operation, OperationEvent};
 pub use orphan::{ListOrphans, Orphan};
 pub use page::{ListQuery, Page};

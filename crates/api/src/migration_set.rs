@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tenantry_domain::{DisplayName, MigrationSetId, SchemaVersion};
 use utoipa::ToSchema;
 
-/// An immutable, content-addressed list of versioned SQL files.
+/// An immutable, content-addressed list of versioned SQL files, and of repeatable ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MigrationSet {
     /// Its digest: 64 hexadecimal digits (SHA-256).
@@ -24,6 +24,9 @@ pub struct MigrationSet {
     /// Its migrations in order. Absent in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrations: Option<Vec<Migration>>,
+    /// Its repeatable migrations, by name: applied after the others, and again whenever they change. Absent in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeatables: Option<Vec<Repeatable>>,
 }
 
 /// One file of a set.
@@ -46,6 +49,21 @@ pub struct Migration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = ">= 2.4")]
     pub requires_app: Option<String>,
+}
+
+/// One file of a set that has no version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Repeatable {
+    /// Its name, without prefix and ending.
+    #[schema(example = "views")]
+    pub name: String,
+    /// The checksum by which a home knows whether it has the file as it is, as 16 hexadecimal digits.
+    #[schema(example = "00c0ffee00c0ffee")]
+    pub checksum: String,
+    /// Whether it runs in one transaction with the row that bears its checksum.
+    pub transactional: bool,
+    /// `expand` or `contract`, if the file says so.
+    pub phase: Option<String>,
 }
 
 impl Migration {
@@ -71,7 +89,7 @@ pub struct PushMigrationSet {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MigrationFile {
-    /// `V<version>__<name>.sql` or `U<version>__<name>.sql`.
+    /// `V<version>__<name>.sql`, `U<version>__<name>.sql` or `R__<name>.sql`.
     #[schema(example = "V1__airports.sql")]
     pub name: String,
     /// Its content, byte by byte.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tenantry_domain::{Access, MigrationSetId, Scope};
 use tenantry_fleet::MigrationFailure;
 use tenantry_migration_set::{FINDINGS_MAX, Finding, MigrationSet, MigrationSetError, Rule, Severity};
-use tenantry_store::{AuditEntry, MigrationSetRecord, Page, PageRequest, StoredMigration};
+use tenantry_store::{AuditEntry, MigrationSetRecord, NewRepeatables, Page, PageRequest, StoredMigration};
 
 use crate::caller::Caller;
 use crate::control::Control;
@@ -17,14 +17,16 @@ use crate::error::ControlError;
 pub struct MigrationSetDetail {
     /// The set.
     pub set: MigrationSetRecord,
-    /// Its migrations in order.
+    /// Its migrations with a version, in order.
     pub migrations: Vec<StoredMigration>,
+    /// Its repeatable ones, by name.
+    pub repeatables: Vec<StoredMigration>,
 }
 
 /// Registers a set of files (name, content), or finds the same set again. The answer says whether it is new.
 ///
 /// Refused with every finding when a file breaks a rule, and when a version that the promoted set has would change or
-/// go missing: tenants have applied it.
+/// go missing: tenants have applied it. Repeatable files may change and go.
 pub async fn push(
     control: &Control,
     caller: &Caller,
@@ -34,23 +36,27 @@ pub async fn push(
     caller.require_fleet_wide(Scope::Migrations(Access::Write))?;
     let set = MigrationSet::from_files(name, files).map_err(|error| refused(name, &error))?;
     let stored: Vec<StoredMigration> = set.migrations().iter().map(to_stored).collect();
+    let repeatables: Vec<StoredMigration> = set.repeatables().iter().map(to_stored).collect();
+    let new_repeatables = NewRepeatables { files: &repeatables, digest: &set.repeatables_digest() };
     let tx = control.store().begin().await?;
     if let Some(promoted) = tx.promoted().await?
         && promoted.id != *set.id()
     {
         check_history(&promoted, &tx.migrations_of(&promoted.id).await?, &set)?;
     }
-    let is_new = tx.insert_migration_set(set.id(), set.name(), &stored).await?;
+    let is_new = tx.insert_migration_set(set.id(), set.name(), &stored, new_repeatables).await?;
     if is_new {
         tx.audit(&AuditEntry {
-            after: Some(json!({ "name": set.name(), "latest_version": set.latest_version(), "files": stored.len() })),
+            after: Some(json!({
+                "name": set.name(), "latest_version": set.latest_version(), "files": stored.len() + repeatables.len(),
+            })),
             ..caller.does("migration_set.push", format!("migration_set/{}", set.id()))
         })
         .await?;
     }
     tx.commit().await?;
     let set = control.store().migration_set(set.id()).await?;
-    Ok((MigrationSetDetail { set, migrations: stored }, is_new))
+    Ok((MigrationSetDetail { set, migrations: stored, repeatables }, is_new))
 }
 
 /// A page of sets, newest first.
@@ -66,8 +72,10 @@ pub async fn list(
 /// One set with its migrations.
 pub async fn show(control: &Control, caller: &Caller, id: &MigrationSetId) -> Result<MigrationSetDetail, ControlError> {
     caller.require_fleet_wide(Scope::Migrations(Access::Read))?;
-    let (set, migrations) = tokio::try_join!(control.store().migration_set(id), control.store().migrations_of(id))?;
-    Ok(MigrationSetDetail { set, migrations })
+    let store = control.store();
+    let (set, migrations, repeatables) =
+        tokio::try_join!(store.migration_set(id), store.migrations_of(id), store.repeatables_of(id))?;
+    Ok(MigrationSetDetail { set, migrations, repeatables })
 }
 
 /// The set as the fleet applies it. Parsed once and kept: sets never change.
@@ -75,12 +83,13 @@ pub(crate) async fn load(control: &Control, id: &MigrationSetId) -> Result<Arc<M
     if let Some(set) = control.cached_set(id) {
         return Ok(set);
     }
-    let (record, migrations) = tokio::try_join!(control.store().migration_set(id), control.store().migrations_of(id))?;
+    let store = control.store();
+    let (record, migrations, repeatables) =
+        tokio::try_join!(store.migration_set(id), store.migrations_of(id), store.repeatables_of(id))?;
     let files: Vec<(String, &str)> = migrations
         .iter()
-        .map(|migration| {
-            (format!("{}{}__{}.sql", migration.kind, migration.version, migration.name), migration.sql.as_str())
-        })
+        .chain(&repeatables)
+        .map(|migration| (migration.file_name(), migration.sql.as_str()))
         .collect();
     let set = MigrationSet::from_files(&record.name, &files).map_err(ControlError::internal)?;
     let set = Arc::new(set);
@@ -104,7 +113,7 @@ fn check_history(
     set: &MigrationSet,
 ) -> Result<(), ControlError> {
     let broken = |old: &StoredMigration| {
-        let file = format!("{}{}__{}.sql", old.kind, old.version, old.name);
+        let file = old.file_name();
         let (file, message) = match set.migration(old.version) {
             None => (file, "tenants have applied this file, and it is missing; put it back".to_owned()),
             Some(new) if new.checksum != old.checksum => (
@@ -142,7 +151,7 @@ fn to_stored(migration: &tenantry_migration_set::Migration) -> StoredMigration {
 pub(crate) fn failure_json(failure: &MigrationFailure) -> Value {
     json!({
         "message": failure.message,
-        "version": failure.version,
+        "version": (failure.version > 0).then_some(failure.version),
         "file": failure.file,
         "line": failure.line,
         "column": failure.column,

@@ -209,9 +209,13 @@ impl Tx {
         planned
     }
 
-    /// The home is there, at this version.
+    /// The home is there, at this version. One that was made has its set's repeatable files; nobody knows what an adopted
+    /// one has.
     pub async fn home_ready(&self, id: HomeId, version: SchemaVersion) -> Result<(), StoreError> {
-        let sql = "UPDATE home SET state = 'ready', schema_version = $2 WHERE id = $1";
+        let sql = "UPDATE home SET state = 'ready', schema_version = $2, repeatables = coalesce(
+                       (SELECT made_of.repeatables FROM migration_set AS made_of
+                         WHERE made_of.id = home.migration_set AND NOT home.is_adopted), '')
+                    WHERE id = $1";
         execute(self.client()?, sql, &[&id.as_uuid(), &version.0]).await?;
         Ok(())
     }

@@ -80,7 +80,7 @@ pub use leases::{Claimed, Guarded, Lease};
 pub use listener::{Listener, Notice};
 pub use master_keys::{MasterKeyRecord, Moved, ReplicaRecord};
 pub use migrate::MigrationReport;
-pub use migration_sets::{MigrationSetRecord, StoredMigration};
+pub use migration_sets::{MigrationSetRecord, NewRepeatables, StoredMigration};
 pub use operations::{NewOperation, Operation, OperationEvent, OperationFilter};
 pub use orphans::{CatalogInventory, MadeObject, OrphanFilter, OrphanFinding, OrphanRecord, Standing};
 pub use placement::{PlacementCandidate, Resident};

@@ -1,4 +1,4 @@
-//! The tables `migration_set`, `migration` and `promotion`.
+//! The tables `migration_set`, `migration`, `repeatable` and `promotion`.
 
 use jiff::Timestamp;
 use tenantry_domain::{MigrationSetId, SchemaVersion};
@@ -10,6 +10,9 @@ use crate::error::StoreError;
 use crate::row::{execute, get, parsed, query, query_opt};
 use crate::store::Store;
 use crate::transaction::Tx;
+
+/// How the file names of repeatable migrations begin.
+const REPEATABLE: char = 'R';
 
 /// A registered set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,13 +32,13 @@ pub struct MigrationSetRecord {
 /// One file of a set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredMigration {
-    /// Its version.
+    /// Its version; 0 of a repeatable one.
     pub version: i64,
     /// The rest of its file name.
     pub name: String,
-    /// `V` or `U`, as the file name begins.
+    /// `V`, `U` or `R`, as the file name begins.
     pub kind: char,
-    /// refinery's checksum.
+    /// The checksum that homes write down.
     pub checksum: u64,
     /// Whether it runs inside a transaction.
     pub transactional: bool,
@@ -43,6 +46,25 @@ pub struct StoredMigration {
     pub phase: Option<String>,
     /// Its text.
     pub sql: String,
+}
+
+impl StoredMigration {
+    /// The name of its file.
+    pub fn file_name(&self) -> String {
+        match self.kind {
+            REPEATABLE => format!("{REPEATABLE}__{}.sql", self.name),
+            kind => format!("{kind}{}__{}.sql", self.version, self.name),
+        }
+    }
+}
+
+/// The repeatable files of a set that is being registered, and what tells them from others.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NewRepeatables<'a> {
+    /// The files.
+    pub files: &'a [StoredMigration],
+    /// Their digest; empty for none.
+    pub digest: &'a str,
 }
 
 impl Tx {
@@ -53,13 +75,15 @@ impl Tx {
         id: &MigrationSetId,
         name: &str,
         migrations: &[StoredMigration],
+        repeatables: NewRepeatables<'_>,
     ) -> Result<bool, StoreError> {
         let client = self.client()?;
         let latest = migrations.iter().map(|migration| migration.version).max().unwrap_or_default();
         let inserted = execute(
             client,
-            "INSERT INTO migration_set (id, name, latest_version) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING",
-            &[&id.as_str(), &name, &latest],
+            "INSERT INTO migration_set (id, name, latest_version, repeatables) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (id) DO NOTHING",
+            &[&id.as_str(), &name, &latest, &repeatables.digest],
         )
         .await?;
         if inserted == 0 {
@@ -82,6 +106,9 @@ impl Tx {
             &[&id.as_str(), &versions, &names, &kinds, &checksums, &transactional, &phases, &texts],
         )
         .await?;
+        if !repeatables.files.is_empty() {
+            insert_repeatables(client, id, repeatables.files).await?;
+        }
         Ok(true)
     }
 
@@ -90,7 +117,7 @@ impl Tx {
         migration_set(self.client()?, id).await
     }
 
-    /// The files of a set in their order.
+    /// The files of a set that have a version, in their order.
     pub async fn migrations_of(&self, id: &MigrationSetId) -> Result<Vec<StoredMigration>, StoreError> {
         migrations_of(self.client()?, id).await
     }
@@ -134,9 +161,21 @@ impl Store {
         migration_set(&*self.client().await?, id).await
     }
 
-    /// The files of a set in their order.
+    /// The files of a set that have a version, in their order.
     pub async fn migrations_of(&self, id: &MigrationSetId) -> Result<Vec<StoredMigration>, StoreError> {
         migrations_of(&*self.client().await?, id).await
+    }
+
+    /// The repeatable files of a set, by name.
+    pub async fn repeatables_of(&self, id: &MigrationSetId) -> Result<Vec<StoredMigration>, StoreError> {
+        let rows = query(
+            &*self.client().await?,
+            "SELECT 0::bigint AS version, name, 'R' AS kind, checksum::text AS checksum, transactional, phase, sql
+               FROM repeatable WHERE migration_set = $1 ORDER BY name",
+            &[&id.as_str()],
+        )
+        .await?;
+        rows.iter().map(read_migration).collect()
     }
 
     /// The set that new tenants start with now.
@@ -162,6 +201,28 @@ impl Store {
         let sets = rows.iter().map(read).collect::<Result<_, _>>()?;
         Ok(page.page(sets, |set: &MigrationSetRecord| set.id.to_string()))
     }
+}
+
+async fn insert_repeatables(
+    client: &Connection,
+    id: &MigrationSetId,
+    files: &[StoredMigration],
+) -> Result<(), StoreError> {
+    let names: Vec<&str> = files.iter().map(|it| it.name.as_str()).collect();
+    let checksums: Vec<String> = files.iter().map(|it| it.checksum.to_string()).collect();
+    let transactional: Vec<bool> = files.iter().map(|it| it.transactional).collect();
+    let phases: Vec<Option<&str>> = files.iter().map(|it| it.phase.as_deref()).collect();
+    let texts: Vec<&str> = files.iter().map(|it| it.sql.as_str()).collect();
+    execute(
+        client,
+        "INSERT INTO repeatable (migration_set, name, checksum, transactional, phase, sql)
+         SELECT $1, name, checksum::numeric, transactional, phase, sql
+           FROM unnest($2::text[], $3::text[], $4::boolean[], $5::text[], $6::text[])
+                AS file (name, checksum, transactional, phase, sql)",
+        &[&id.as_str(), &names, &checksums, &transactional, &phases, &texts],
+    )
+    .await?;
+    Ok(())
 }
 
 async fn migration_set(client: &Connection, id: &MigrationSetId) -> Result<MigrationSetRecord, StoreError> {

@@ -67,6 +67,8 @@ pub struct TargetResult {
     pub retry_in: Option<Duration>,
     /// The version that it has now, where that is known.
     pub to_version: Option<SchemaVersion>,
+    /// The digest of the repeatable files that it has now, where it was brought to others.
+    pub repeatables: Option<String>,
     /// Attempts in this claim.
     pub attempts: u32,
     /// Why it failed.
@@ -223,8 +225,8 @@ impl Tx {
         Ok(taken.into_iter().map(TenantId::new).collect())
     }
 
-    /// Makes every tenant that lives in a home and is below the version a target, unless it is one already; says how many
-    /// are new. Those that have the version are only counted, by [`Tx::count_already`], unless the rollout verifies. One
+    /// Makes every tenant that lives in a home and is behind the set a target, unless it is one already; says how many are
+    /// new. Those that have the set are only counted, by [`Tx::count_already`], unless the rollout verifies. One
     /// that was skipped because it was going away, and was restored since, is a target again. New ones are in the last wave.
     pub async fn add_targets(&self, rollout: RolloutId) -> Result<u64, StoreError> {
         let back = execute(
@@ -233,7 +235,7 @@ impl Tx {
                FROM rollout JOIN migration_set ON migration_set.id = rollout.migration_set, tenant
               WHERE rollout_target.rollout = $1 AND rollout.id = $1 AND rollout_target.state = 'skipped'
                 AND tenant.id = rollout_target.tenant AND tenant.status IN ('active', 'suspended', 'moving')
-                AND tenant.schema_version < latest_version",
+                AND is_behind(tenant.schema_version, tenant.repeatables, latest_version, migration_set.repeatables)",
             &[&rollout.as_uuid()],
         )
         .await?;
@@ -246,7 +248,8 @@ impl Tx {
                JOIN placement ON placement.tenant = tenant.id AND placement.until IS NULL
                JOIN home ON home.id = placement.home
               WHERE rollout.id = $1 AND tenant.status IN ('active', 'suspended', 'moving')
-                AND (tenant.schema_version < latest_version OR rollout.verify)
+                AND (is_behind(tenant.schema_version, tenant.repeatables, latest_version, migration_set.repeatables)
+                     OR rollout.verify)
                 AND NOT EXISTS (SELECT FROM rollout_target known WHERE known.rollout = $1 AND known.tenant = tenant.id)
              ON CONFLICT (rollout, tenant) DO NOTHING",
             &[&rollout.as_uuid()],
@@ -262,7 +265,8 @@ impl Tx {
             "UPDATE rollout SET already = (
                     SELECT count(*) FROM tenant
                      WHERE tenant.status IN ('active', 'suspended', 'moving')
-                       AND tenant.schema_version >= migration_set.latest_version
+                       AND NOT is_behind(tenant.schema_version, tenant.repeatables,
+                                         migration_set.latest_version, migration_set.repeatables)
                        AND NOT EXISTS (SELECT FROM rollout_target known
                                         WHERE known.rollout = rollout.id AND known.tenant = tenant.id))
                FROM migration_set WHERE rollout.id = $1 AND migration_set.id = rollout.migration_set",
@@ -314,13 +318,14 @@ pub(crate) async fn raise_versions(
     results: &[TargetResult],
     taken: &[Uuid],
 ) -> Result<Vec<TenantId>, StoreError> {
-    let (mut homes, mut versions) = (Vec::new(), Vec::new());
+    let (mut homes, mut versions, mut repeatables) = (Vec::new(), Vec::new(), Vec::new());
     for result in results {
         if let Some(version) = result.to_version
             && taken.contains(&result.tenant.as_uuid())
         {
             homes.push(result.home.as_uuid());
             versions.push(version.0);
+            repeatables.push(result.repeatables.as_deref());
         }
     }
     if homes.is_empty() {
@@ -328,14 +333,15 @@ pub(crate) async fn raise_versions(
     }
     let rows = query(
         client,
-        "WITH reached AS (SELECT * FROM unnest($1::uuid[], $2::bigint[]) AS reached (home, version)),
-              raised AS (UPDATE home SET schema_version = version FROM reached
-                          WHERE home.id = reached.home AND schema_version < version)
-         UPDATE tenant SET schema_version = version, updated_at = clock_timestamp()
+        "WITH reached AS (SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS reached (home, version, files)),
+              raised AS (UPDATE home SET schema_version = version, repeatables = coalesce(files, repeatables) FROM reached
+                          WHERE home.id = reached.home AND is_behind(schema_version, repeatables, version, coalesce(files, '')))
+         UPDATE tenant SET schema_version = version, repeatables = coalesce(files, repeatables),
+                           updated_at = clock_timestamp()
            FROM reached JOIN placement ON placement.home = reached.home AND placement.until IS NULL
-          WHERE tenant.id = placement.tenant AND schema_version < version
+          WHERE tenant.id = placement.tenant AND is_behind(schema_version, repeatables, version, coalesce(files, ''))
          RETURNING tenant.id",
-        &[&homes, &versions],
+        &[&homes, &versions, &repeatables],
     )
     .await?;
     rows.iter().map(|row| get(row, "id").map(TenantId::new)).collect()

@@ -291,7 +291,8 @@ impl Tx {
                                  JOIN home ON home.tenant = tenant.id AND home.state IN ('planned', 'claimed')
                                  LEFT JOIN migration_set AS its ON its.id = home.migration_set
                                 WHERE tenant.status = 'provisioning'
-                                  AND coalesce(its.latest_version, 0) < target.latest_version) AS is_open,
+                                  AND is_behind(coalesce(its.latest_version, 0), coalesce(its.repeatables, ''),
+                                                target.latest_version, target.repeatables)) AS is_open,
                     EXISTS (SELECT FROM rollout_target WHERE rollout = $1 AND state IN ('failed', 'parked')) AS has_failed
                FROM rollout JOIN migration_set AS target ON target.id = rollout.migration_set
               WHERE rollout.id = $1",

@@ -20,6 +20,7 @@ const GRANTS: &str = "
     REVOKE DELETE ON audit_chain FROM {role};
     REVOKE UPDATE ON operation_event FROM {role};
     REVOKE UPDATE ON migration FROM {role};
+    REVOKE UPDATE ON repeatable FROM {role};
     REVOKE INSERT, UPDATE, DELETE ON refinery_schema_history FROM {role};";
 
 /// The role that this program logged in as.

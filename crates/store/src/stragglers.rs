@@ -34,9 +34,12 @@ impl Tx {
     /// same transaction: a rollout that ends meanwhile waits and finds the tenant, or has ended, and this finds its set.
     pub async fn note_straggler(&self, tenant: TenantId) -> Result<(), StoreError> {
         let Some(promoted) = self.promoted().await? else { return Ok(()) };
-        let sql = "INSERT INTO straggler (tenant) SELECT id FROM tenant WHERE id = $1 AND schema_version < $2
+        let sql = "INSERT INTO straggler (tenant)
+                   SELECT tenant.id FROM tenant, migration_set AS promoted
+                    WHERE tenant.id = $1 AND promoted.id = $2
+                      AND is_behind(tenant.schema_version, tenant.repeatables, latest_version, promoted.repeatables)
                    ON CONFLICT (tenant) DO UPDATE SET attempts = 0, error = NULL, due_at = now()";
-        execute(self.client()?, sql, &[&tenant.as_uuid(), &promoted.latest_version.0]).await?;
+        execute(self.client()?, sql, &[&tenant.as_uuid(), &promoted.id.as_str()]).await?;
         Ok(())
     }
 }
@@ -47,7 +50,8 @@ impl Store {
         let sql = "SELECT straggler.*, tenant.schema_version, promoted.latest_version
                      FROM straggler JOIN tenant ON tenant.id = straggler.tenant
                      CROSS JOIN promotion JOIN migration_set AS promoted ON promoted.id = promotion.migration_set
-                    WHERE straggler.tenant = $1 AND tenant.schema_version < promoted.latest_version";
+                    WHERE straggler.tenant = $1
+                      AND is_behind(tenant.schema_version, tenant.repeatables, latest_version, promoted.repeatables)";
         let row = query_opt(&*self.client().await?, sql, &[&tenant.as_uuid()]).await?;
         row.map(|row| {
             Ok(Straggler {
@@ -66,8 +70,8 @@ impl Store {
         let sql = "DELETE FROM straggler USING tenant
                     WHERE tenant.id = straggler.tenant
                       AND (tenant.status IN ('deleted', 'failed')
-                           OR tenant.schema_version >= (SELECT latest_version FROM promotion
-                                                          JOIN migration_set ON migration_set.id = promotion.migration_set))";
+                           OR NOT (SELECT is_behind(tenant.schema_version, tenant.repeatables, latest_version, promoted.repeatables)
+                                     FROM promotion JOIN migration_set AS promoted ON promoted.id = promotion.migration_set))";
         execute(&*self.client().await?, sql, &[]).await
     }
 
@@ -87,7 +91,8 @@ impl Store {
                    JOIN placement ON placement.tenant = tenant.id AND placement.until IS NULL
                    JOIN home ON home.id = placement.home
                    CROSS JOIN promotion JOIN migration_set AS promoted ON promoted.id = promotion.migration_set
-                  WHERE tenant.status IN ('active', 'suspended') AND tenant.schema_version < promoted.latest_version
+                  WHERE tenant.status IN ('active', 'suspended')
+                    AND is_behind(tenant.schema_version, tenant.repeatables, latest_version, promoted.repeatables)
                     AND straggler.due_at <= now() AND (straggler.lease_until IS NULL OR straggler.lease_until < now())
                     AND NOT EXISTS (SELECT FROM rollout JOIN rollout_target AS target ON target.rollout = rollout.id
                                      WHERE rollout.finished_at IS NULL AND target.tenant = tenant.id

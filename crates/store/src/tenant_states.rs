@@ -90,7 +90,7 @@ impl Tx {
         self.set_tenant_state(id, &TenantState::Provisioning { operation }).await
     }
 
-    /// Served from now on.
+    /// Served from now on, in the home where it was placed before.
     pub async fn set_tenant_active(
         &self,
         id: TenantId,
@@ -100,7 +100,9 @@ impl Tx {
         let changed = execute(
             self.client()?,
             "UPDATE tenant SET status = 'active', status_reason = NULL, operation = NULL, generation = $2,
-                    schema_version = $3, updated_at = clock_timestamp()
+                    schema_version = $3, updated_at = clock_timestamp(),
+                    repeatables = coalesce((SELECT home.repeatables FROM placement JOIN home ON home.id = placement.home
+                                             WHERE placement.tenant = $1 AND placement.until IS NULL), '')
              WHERE id = $1",
             &[&id.as_uuid(), &generation.0, &version.0],
         )

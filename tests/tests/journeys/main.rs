@@ -20,6 +20,7 @@ mod operations;
 mod orphans;
 mod placement;
 mod plans;
+mod repeatables;
 mod rollout_queue;
 mod rollout_waves;
 mod rollouts;

@@ -186,6 +186,7 @@ async fn begin(
         state: TargetState::Failed,
         retry_in: None,
         to_version: None,
+        repeatables: None,
         attempts: 1,
         error: Some(json!({ "message": "something failed inside; the log has the details" })),
         duration: Duration::ZERO,

@@ -84,12 +84,14 @@ pub(crate) async fn migrate(
             (TargetState::Failed, Some(reached(set, target, failure.version)), Some(failure_json(&failure)))
         }
     };
+    let is_whole = matches!(state, TargetState::Applied | TargetState::Already);
     TargetResult {
         tenant: target.tenant,
         home: target.home,
         state,
         retry_in,
         to_version,
+        repeatables: Some(set.repeatables_digest()).filter(|digest| is_whole && !digest.is_empty()),
         attempts: 1,
         error,
         duration: began.elapsed(),
@@ -143,8 +145,12 @@ async fn look_up(control: &Control, target: &ClaimedTarget) -> Result<Place, Tro
     }
 }
 
-/// The version at which a home stands whose migration failed: files run in order, and those before it stay.
+/// The version at which a home stands whose migration failed: files run in order, and those before it stay. Repeatable
+/// ones come after all that have a version.
 fn reached(set: &MigrationSet, target: &ClaimedTarget, failed: i64) -> SchemaVersion {
+    if failed == 0 {
+        return target.from_version.max(set.latest_version());
+    }
     let before = set.migrations().iter().map(|migration| migration.version).filter(|version| *version < failed).max();
     target.from_version.max(SchemaVersion(before.unwrap_or_default()))
 }

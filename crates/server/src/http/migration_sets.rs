@@ -4,7 +4,7 @@ use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
-use tenantry_api::{ListQuery, Migration, MigrationSet, Page, PushMigrationSet};
+use tenantry_api::{ListQuery, Migration, MigrationSet, Page, PushMigrationSet, Repeatable};
 use tenantry_control::migration_sets::MigrationSetDetail;
 use tenantry_control::records::{MigrationSetRecord, StoredMigration, requires_app};
 use tenantry_control::{Caller, Control, migration_sets};
@@ -65,8 +65,12 @@ pub(crate) async fn list(
 ) -> Result<Json<Page<MigrationSet>>, Refusal> {
     let page = convert::page_request(query.limit, query.cursor);
     let sets = migration_sets::list(&control, &caller, &page).await?;
-    let items =
-        sets.items.into_iter().map(|set| shown(set, None)).collect::<Result<_, _>>().map_err(Refusal::internal)?;
+    let items = sets
+        .items
+        .into_iter()
+        .map(|set| shown(set, None, None))
+        .collect::<Result<_, _>>()
+        .map_err(Refusal::internal)?;
     Ok(Json(Page { items, next: sets.next }))
 }
 
@@ -89,11 +93,16 @@ pub(crate) async fn show(
 
 fn detailed(detail: MigrationSetDetail) -> Result<MigrationSet, Refusal> {
     let migrations = detail.migrations.into_iter().map(migration).collect();
-    shown(detail.set, Some(migrations)).map_err(Refusal::internal)
+    let repeatables = detail.repeatables.into_iter().map(repeatable).collect();
+    shown(detail.set, Some(migrations), Some(repeatables)).map_err(Refusal::internal)
 }
 
 /// The name came in as a display name, so it is one; if it is not, somebody else wrote the catalog.
-fn shown(set: MigrationSetRecord, migrations: Option<Vec<Migration>>) -> Result<MigrationSet, InvalidName> {
+fn shown(
+    set: MigrationSetRecord,
+    migrations: Option<Vec<Migration>>,
+    repeatables: Option<Vec<Repeatable>>,
+) -> Result<MigrationSet, InvalidName> {
     Ok(MigrationSet {
         id: set.id,
         name: DisplayName::parse(&set.name)?,
@@ -101,7 +110,17 @@ fn shown(set: MigrationSetRecord, migrations: Option<Vec<Migration>>) -> Result<
         created_at: set.created_at,
         promoted_at: set.promoted_at,
         migrations,
+        repeatables,
     })
+}
+
+fn repeatable(file: StoredMigration) -> Repeatable {
+    Repeatable {
+        name: file.name,
+        checksum: Migration::checksum_text(file.checksum),
+        transactional: file.transactional,
+        phase: file.phase,
+    }
 }
 
 fn migration(migration: StoredMigration) -> Migration {

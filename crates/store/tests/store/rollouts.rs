@@ -7,8 +7,8 @@ use tenantry_domain::{
     ErrorBudget, MigrationSetId, RolloutId, RolloutState, SchemaVersion, TargetState, Tenancy, TenantId, Waves,
 };
 use tenantry_store::{
-    ClaimedTarget, NewRollout, PageRequest, RolloutLimits, RolloutRest, RouteRef, StoreError, StoredMigration,
-    TargetResult, TenantRef,
+    ClaimedTarget, NewRepeatables, NewRollout, PageRequest, RolloutLimits, RolloutRest, RouteRef, StoreError,
+    StoredMigration, TargetResult, TenantRef,
 };
 use uuid::Uuid;
 
@@ -30,8 +30,9 @@ pub(crate) async fn register(catalog: &Catalog, mark: u8, versions: i64) -> Migr
         })
         .collect();
     let tx = catalog.begin().await;
-    assert!(tx.insert_migration_set(&id, "sample", &migrations).await.unwrap());
-    assert!(!tx.insert_migration_set(&id, "sample", &migrations).await.unwrap(), "twice is as once");
+    let none = NewRepeatables::default();
+    assert!(tx.insert_migration_set(&id, "sample", &migrations, none).await.unwrap());
+    assert!(!tx.insert_migration_set(&id, "sample", &migrations, none).await.unwrap(), "twice is as once");
     tx.commit().await.unwrap();
     assert_eq!(catalog.store.migrations_of(&id).await.unwrap(), migrations);
     id
@@ -101,6 +102,7 @@ pub(crate) fn applied(target: &ClaimedTarget, version: i64) -> TargetResult {
         retry_in: None,
         state: TargetState::Applied,
         to_version: Some(SchemaVersion(version)),
+        repeatables: None,
         attempts: 1,
         error: None,
         duration: Duration::from_millis(5),

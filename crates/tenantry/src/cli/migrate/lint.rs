@@ -88,6 +88,7 @@ pub(super) fn lint(context: &Context, folder: &Path, options: &LintOptions) -> R
         let count = set.migrations().len();
         json["id"] = json!(set.id());
         json["migrations"] = json!(count);
+        json["repeatables"] = json!(set.repeatables().len());
         json["latest_version"] = json!(set.latest_version());
         if errors == 0 {
             let version = set.latest_version();
@@ -166,6 +167,8 @@ async fn registered_files(client: &Client) -> Result<Option<Vec<(i64, u64)>>, Cl
     let mut files = Vec::new();
     for id in newest.into_iter().chain(promoted.filter(|set| newest.is_none_or(|newest| newest.id != set.id))) {
         let set = client.show_migration_set(&id.id).await?;
+        let repeatables = set.repeatables.unwrap_or_default();
+        files.extend(repeatables.iter().filter_map(|file| Some((0, u64::from_str_radix(&file.checksum, 16).ok()?))));
         files.extend(
             set.migrations.unwrap_or_default().into_iter().filter_map(|migration| {
                 Some((migration.version.0, u64::from_str_radix(&migration.checksum, 16).ok()?))

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use tenantry_api::{Client, ListQuery, Migration, MigrationSet, PageLimit};
+use tenantry_api::{Client, ListQuery, Migration, MigrationSet, PageLimit, Repeatable};
 use tenantry_domain::MigrationSetId;
 
 use super::{PushArguments, lint};
@@ -84,6 +84,9 @@ pub(super) async fn show(context: &Context, set: &SetPrefix) -> Result<(), CliEr
     context.output.composed(&set, |composition| {
         composition.object(&set);
         composition.list(set.migrations.as_deref().unwrap_or_default());
+        if let Some(repeatables) = set.repeatables.as_deref().filter(|repeatables| !repeatables.is_empty()) {
+            composition.list(repeatables);
+        }
     })
 }
 
@@ -106,6 +109,7 @@ impl Tabular for MigrationSet {
             ("name", Cell::new(&self.name)),
             ("latest version", Cell::new(self.latest_version)),
             ("migrations", Cell::optional(self.migrations.as_ref().map(Vec::len))),
+            ("repeatables", Cell::optional(self.repeatables.as_ref().map(Vec::len))),
             ("created", Cell::time(self.created_at)),
             ("promoted", Cell::optional_time(self.promoted_at)),
         ]
@@ -126,6 +130,23 @@ impl Tabular for Migration {
             ("transactional", Cell::new(if self.transactional { "yes" } else { "no" })),
             ("phase", Cell::optional(self.phase.as_ref())),
             ("requires app", Cell::optional(self.requires_app.as_ref())),
+            ("checksum", Cell::new(&self.checksum)),
+        ]
+    }
+}
+
+impl Tabular for Repeatable {
+    const COLUMNS: &'static [&'static str] = &["repeatable", "transactional", "phase", "checksum"];
+
+    fn row(&self) -> Vec<Cell> {
+        self.fields().into_iter().map(|(_, cell)| cell).collect()
+    }
+
+    fn fields(&self) -> Vec<(&'static str, Cell)> {
+        vec![
+            ("repeatable", Cell::new(&self.name)),
+            ("transactional", Cell::new(if self.transactional { "yes" } else { "no" })),
+            ("phase", Cell::optional(self.phase.as_ref())),
             ("checksum", Cell::new(&self.checksum)),
         ]
     }
