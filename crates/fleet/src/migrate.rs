@@ -124,10 +124,11 @@ impl Workplace {
         format!("{}.{}", ident(self.schema.as_str()), ident(name))
     }
 
-    /// Held by the session while it works, so that a set is never applied by two at once.
+    /// Held by the session while it works, so that a set is never applied by two at once. In a database that homes share,
+    /// each has a number of its own.
     fn lock(&self) -> String {
-        let key = format!("tenantry migrations {} {}", self.database, self.schema);
-        format!("SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended({}, 0));\n", literal(&key))
+        let (high, low) = self.home.map_or((0, 0), |home| home.as_uuid().as_u64_pair());
+        format!("SELECT pg_catalog.pg_advisory_lock({});\n", (high ^ low).cast_signed())
     }
 }
 

@@ -46,7 +46,8 @@ pub(crate) async fn run(control: &Control, stop: &CancellationToken) {
         let worked = match control.store().open_rollout().await {
             Ok(Some(rollout)) => {
                 let span = info_span!("rollout", rollout_id = %rollout.id);
-                match carry_out(control, &rollout, stop).instrument(span).await {
+                // On the heap: it is large, and there is one.
+                match Box::pin(carry_out(control, &rollout, stop).instrument(span)).await {
                     Ok(()) => true,
                     Err(error) => {
                         warn!(%error, rollout_id = %rollout.id, "a rollout did not get on; trying again");

@@ -3,7 +3,8 @@
 use tenantry_migration_set::Migration;
 use tokio_postgres::error::{DbError, SqlState};
 
-use super::Workplace;
+use super::{HISTORY_TABLES, Workplace};
+use crate::error::FleetError;
 use crate::quote::{ident, literal};
 
 /// Takes writing from the app, on a table of ours in a home.
@@ -13,35 +14,31 @@ pub(super) fn reserve(workplace: &Workplace, table: &str) -> String {
     })
 }
 
-/// Begins what [`check`] says, so that it is told from a file that casts some other text to a number.
-const CHANGED: &str = "tenantry: the file changed its role or ended its transaction";
-
-/// Fails a file that became someone else or left its transaction.
+/// The statement that writes a file's row, which fails where the file became someone else or left its transaction.
 ///
-/// A plain query: a block would load PL/pgSQL into a session that lives for a few milliseconds, which costs one of them.
-/// It fails by casting a text to a number that is none; only then is the cast evaluated, since the text tells who it is.
-pub(super) fn check(workplace: &Workplace, migration: &Migration) -> String {
+/// `row` inserts one row, and begins its values with what must not be null: then that is what it becomes. A question of its
+/// own would cost a session that lives for a few milliseconds one of them, and a block of PL/pgSQL another.
+pub(super) fn witnessed(workplace: &Workplace, migration: &Migration, row: &str) -> Result<String, FleetError> {
     let transaction = if migration.transactional {
-        format!(
-            " OR pg_catalog.current_setting('tenantry.migration', true) IS DISTINCT FROM '{}'::pg_catalog.text",
-            migration.version
-        )
+        format!(" AND pg_catalog.current_setting('tenantry.migration', true) = '{}'", migration.version)
     } else {
         String::new()
     };
-    format!(
-        "SELECT CASE WHEN current_user IS DISTINCT FROM {}::pg_catalog.name \
-         OR session_user IS DISTINCT FROM {}::pg_catalog.name{transaction} \
-         THEN CAST(pg_catalog.concat({}, ' (', current_user, ')') AS pg_catalog.int4) END;\n",
+    let parts = row.split_once("VALUES (").and_then(|(before, after)| Some((before, after.split_once(", ")?)));
+    let Some((before, (key, values))) = parts else {
+        return Err(FleetError::refused("the row of a migration is not written as it should be"));
+    };
+    Ok(format!(
+        "{before}VALUES (CASE WHEN current_user = {} AND session_user = {}{transaction} THEN {key} END, {values};\n",
         literal(workplace.owner.as_str()),
         literal(workplace.migrator.as_str()),
-        literal(CHANGED),
-    )
+    ))
 }
 
-/// What a file that [`check`] has failed is told: SQLSTATE, message and hint.
+/// What a file is told whose row was not written: SQLSTATE, message and hint.
 pub(super) fn verdict(said: &DbError) -> Option<(&'static str, &'static str, &'static str)> {
-    let is_ours = said.code() == &SqlState::INVALID_TEXT_REPRESENTATION && said.message().contains(CHANGED);
+    let is_ours = said.code() == &SqlState::NOT_NULL_VIOLATION
+        && said.table().is_some_and(|table| HISTORY_TABLES.contains(&table));
     is_ours.then_some((
         "TN004",
         "the file changed its role or ended its transaction",

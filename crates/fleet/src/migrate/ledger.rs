@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use tokio_postgres::SimpleQueryRow;
 use tokio_postgres::error::SqlState;
 
-use super::guard::{check, reserve};
+use super::guard::{reserve, witnessed};
 use super::{AppliedMigration, HISTORY, Workplace, failure, repeatables, statements};
 use crate::error::FleetError;
 use crate::quote::{do_block, literal};
@@ -102,9 +102,9 @@ impl<'a> Ledger<'a> {
         }
         // The line break ends a comment on the file's last line, the semicolon its last statement.
         let before = format!("BEGIN;\n{}", mark(migration, is_last));
-        let sql =
-            format!("{before}{}\n;\n{}{history_row};\nCOMMIT;\n", migration.sql, check(self.workplace, migration));
-        let statements_before = 2;
+        let row = witnessed(self.workplace, migration, history_row)?;
+        let sql = format!("{before}{}\n;\n{row}COMMIT;\n", migration.sql);
+        let statements_before = if is_last { 2 } else { 3 };
         self.session.counted(&sql).await.map_err(|(answered, cause)| {
             failure::of(cause, migration, &before, answered.checked_sub(statements_before))
         })
@@ -170,8 +170,8 @@ CREATE TABLE {table} (version int8 PRIMARY KEY, name varchar(255), applied_on va
 /// Only the last of several files waits for the disk: write-ahead log is flushed in order, so that commit makes those
 /// before it durable too. After a crash in between, file and history row are missing together.
 pub(super) fn mark(migration: &Migration, is_last: bool) -> String {
-    let hurry = if is_last { "" } else { ", pg_catalog.set_config('synchronous_commit', 'off', true)" };
-    format!("SELECT pg_catalog.set_config('tenantry.migration', '{}', true){hurry};\n", migration.version)
+    let hurry = if is_last { "" } else { "SET LOCAL synchronous_commit = off;\n" };
+    format!("SET LOCAL tenantry.migration = '{}';\n{hurry}", migration.version)
 }
 
 pub(crate) fn applied_migration(row: &SimpleQueryRow) -> Result<AppliedMigration, FleetError> {

@@ -3,7 +3,7 @@
 use tenantry_domain::{Home, Secret};
 use tenantry_migration_set::Migration;
 
-use super::guard::{check, reserve};
+use super::guard::{reserve, witnessed};
 use super::ledger::mark;
 use super::{ApplyOptions, SEED, Workplace, failure};
 use crate::error::FleetError;
@@ -60,13 +60,10 @@ CREATE TABLE {table} (digest text PRIMARY KEY, file text NOT NULL, applied_at ti
             }
             let before = format!("BEGIN;\n{}", mark(seed.checked, true));
             // The line break ends a comment on the file's last line, the semicolon its last statement.
-            let sql = format!(
-                "{before}{}\n;\n{}INSERT INTO {table} (digest, file) VALUES ({}, {});\nCOMMIT;\n",
-                seed.checked.sql,
-                check(&workplace, seed.checked),
-                literal(seed.digest),
-                literal(seed.file),
-            );
+            let row =
+                format!("INSERT INTO {table} (digest, file) VALUES ({}, {})", literal(seed.digest), literal(seed.file));
+            let row = witnessed(&workplace, seed.checked, &row)?;
+            let sql = format!("{before}{}\n;\n{row}COMMIT;\n", seed.checked.sql);
             let statements_before = 2;
             session.counted(&sql).await.map_err(|(answered, cause)| {
                 failure::of(cause, seed.checked, &before, answered.checked_sub(statements_before))

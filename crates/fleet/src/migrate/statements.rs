@@ -7,7 +7,7 @@
 use tenantry_migration_set::{Migration, MigrationKind, Statement, statements};
 use tokio_postgres::error::SqlState;
 
-use super::guard::{check, reserve};
+use super::guard::{reserve, witnessed};
 use super::{PROGRESS, Workplace, failure};
 use crate::error::FleetError;
 use crate::quote::{do_block, literal};
@@ -33,8 +33,8 @@ pub(super) async fn run(
         }
     }
     let sql = format!(
-        "BEGIN;\n{}{history_row};\nDELETE FROM {table} WHERE {};\nCOMMIT;\n",
-        check(workplace, migration),
+        "BEGIN;\n{}DELETE FROM {table} WHERE {};\nCOMMIT;\n",
+        witnessed(workplace, migration, history_row)?,
         // Of a repeatable file, what was begun and has changed since is forgotten too.
         if migration.kind == MigrationKind::Repeatable {
             "version < 0".to_owned()
