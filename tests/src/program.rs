@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tenantry_domain::Secret;
 use tenantry_testkit::eventually;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 pub use binary::tenantry;
 pub use dev::{Dev, processes_of};
@@ -62,6 +62,12 @@ impl Program {
     pub async fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Ended {
         let output = self.command(arguments).output();
         Ended::of(tokio::time::timeout(LIMIT, output).await.expect("a command that ends"))
+    }
+
+    /// Starts a command, and lets it be; killed when it is dropped.
+    pub fn start<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Child {
+        let child = self.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        child.expect("a command that starts")
     }
 
     /// Runs a command, and sends it a signal once something has come about and the command listens to that signal.

@@ -68,6 +68,7 @@ async fn databases() {
     let [rollout, bare, refinery] = in_turn("database", &servers, &mut fleet, ROUNDS, [true, true, true]).await;
     figure("database_over_bare", ratio(&bare, &rollout), "x");
     figure("database_over_refinery", ratio(&refinery, &rollout), "x");
+    servers.end().await;
 }
 
 async fn databases_far_away() {
@@ -80,6 +81,7 @@ async fn databases_far_away() {
     let [rollout, _, refinery] = sides;
     line.delay(Duration::ZERO, Duration::ZERO);
     figure("database_over_refinery_10ms", ratio(&refinery, &rollout), "x");
+    servers.end().await;
 }
 
 async fn schemas() {
@@ -89,9 +91,10 @@ async fn schemas() {
     let [rollout, bare, refinery] = in_turn("schema", &servers, &mut fleet, ROUNDS, [true, true, true]).await;
     figure("schema_over_bare", ratio(&bare, &rollout), "x");
     figure("schema_over_refinery", ratio(&refinery, &rollout), "x");
+    servers.end().await;
 }
 
-/// Servers for one part alone. They go with everything on them, so that nobody waits for five hundred deletions.
+/// Servers for one part alone, so that nobody waits for five hundred deletions.
 struct Servers {
     catalog: Server,
     homes: Server,
@@ -110,6 +113,13 @@ impl Servers {
             .migrations(files::notes())
             .start()
             .await
+    }
+
+    /// With everything that is on them, which the world then need not take down.
+    async fn end(&self) {
+        for server in [&self.catalog, &self.homes] {
+            server.cluster().kill().await.expect("a server that is killed");
+        }
     }
 }
 

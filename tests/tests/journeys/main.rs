@@ -21,6 +21,7 @@ mod orphans;
 mod placement;
 mod plans;
 mod repeatables;
+mod rollout_fleet;
 mod rollout_queue;
 mod rollout_waves;
 mod rollouts;
