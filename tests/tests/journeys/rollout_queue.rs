@@ -38,7 +38,7 @@ async fn one_waits_for_the_other_and_one_that_was_overtaken_ends() {
     let two = sets[1].id.to_string();
     let refused = program.run(["migrate", "apply", "--set", &two, "--no-wait"]).await;
     assert_eq!(refused.status.code(), Some(1), "{}", refused.stderr);
-    assert!(refused.stderr.contains("another rollout is under way"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("Another rollout is under way"), "{}", refused.stderr);
     let queue = ["migrate", "apply", "--set", &two, "--no-wait", "--queue", "--wave", "all"];
     let urgent: Rollout =
         serde_json::from_value(program.json(queue.into_iter().chain(["--priority", "10"])).await).unwrap();
