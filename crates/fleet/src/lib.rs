@@ -16,6 +16,7 @@ mod checks;
 mod claim;
 mod config;
 mod database;
+mod drift;
 mod drop_database;
 mod error;
 #[cfg(feature = "failpoints")]
@@ -49,6 +50,10 @@ pub use activity::{Stop, TenantSession};
 pub use adopt::{Belongings, Found, Survey, SurveyedHistory, SurveyedOwner};
 pub use checks::tls_check;
 pub use config::FleetConfig;
+pub use drift::{
+    AppliedRepeatable, EMPTY_SCHEMA, FoundSchema, ObjectDifference, ReferenceSchema, SCHEMA_FORMAT, SchemaObject,
+    schema_differences, schema_divergence,
+};
 pub use error::{FleetError, MigrationFailure};
 pub use fence::Fence;
 pub use fleet::Fleet;

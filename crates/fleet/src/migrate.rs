@@ -8,7 +8,7 @@ mod baseline;
 mod failure;
 mod guard;
 mod ledger;
-mod repeatables;
+pub(crate) mod repeatables;
 mod seed;
 mod statements;
 
@@ -23,6 +23,7 @@ use crate::fleet::Fleet;
 use crate::quote::{ident, literal};
 use crate::session::{Login, Session};
 use crate::target::ClusterTarget;
+use crate::template::template_roles;
 use ledger::Ledger;
 pub(crate) use ledger::applied_migration;
 pub use seed::SeedFile;
@@ -35,7 +36,7 @@ const PROGRESS: &str = "tenantry_migration_progress";
 /// socket stays open, and the session's lock would keep every successor out for as long as that lasts.
 const IDLE_MAX: Duration = Duration::from_secs(5);
 /// Which repeatable files the home has, by their checksums.
-const REPEATABLE: &str = "tenantry_repeatable";
+pub(crate) const REPEATABLE: &str = "tenantry_repeatable";
 /// What the home was filled with.
 const SEED: &str = "tenantry_seed";
 /// What tenants may read but not write.
@@ -99,7 +100,7 @@ pub(crate) struct Workplace {
 }
 
 impl Workplace {
-    fn of(home: &Home) -> Self {
+    pub(crate) fn of(home: &Home) -> Self {
         let names = home.names();
         Self {
             home: Some(home.id),
@@ -111,6 +112,11 @@ impl Workplace {
         }
     }
 
+    pub(crate) fn of_template(template: &DatabaseName) -> Self {
+        let [owner, migrator] = template_roles(template);
+        Self { home: None, database: template.clone(), schema: SchemaName::public(), owner, migrator, app: None }
+    }
+
     /// What a session of the migrator begins with. `SET ROLE` applies no settings of the role, so all is said here.
     fn settle_in(&self) -> String {
         format!(
@@ -120,15 +126,20 @@ impl Workplace {
         )
     }
 
-    fn table(&self, name: &str) -> String {
+    pub(crate) fn table(&self, name: &str) -> String {
         format!("{}.{}", ident(self.schema.as_str()), ident(name))
     }
 
     /// Held by the session while it works, so that a set is never applied by two at once. In a database that homes share,
     /// each has a number of its own.
     fn lock(&self) -> String {
+        format!("SELECT pg_catalog.pg_advisory_lock({});\n", self.lock_key())
+    }
+
+    /// The number of that lock.
+    pub(crate) fn lock_key(&self) -> i64 {
         let (high, low) = self.home.map_or((0, 0), |home| home.as_uuid().as_u64_pair());
-        format!("SELECT pg_catalog.pg_advisory_lock({});\n", (high ^ low).cast_signed())
+        (high ^ low).cast_signed()
     }
 }
 
@@ -193,7 +204,7 @@ impl Fleet {
         }
     }
 
-    async fn migrator(
+    pub(crate) async fn migrator(
         &self,
         target: &ClusterTarget,
         workplace: &Workplace,

@@ -1,6 +1,6 @@
 //! Golden templates: a database per migration set, closed, to be cloned.
 
-use tenantry_domain::{DatabaseName, RoleName, SchemaName, SchemaVersion};
+use tenantry_domain::{DatabaseName, RoleName, SchemaVersion, Secret};
 use tenantry_migration_set::MigrationSet;
 
 use crate::database::{create_database, from_template0};
@@ -36,8 +36,40 @@ impl Fleet {
         if let Some(version) = finished(&mut builder, template).await? {
             return Ok(version);
         }
-        let source = from_template0(&builder, target)?;
-        create_database(self, target, &mut builder, template, &source).await?;
+        let password = self.open_template(target, &mut builder, template).await?;
+        let version = match set {
+            None => SchemaVersion::default(),
+            Some(set) => {
+                let workplace = Workplace::of_template(template);
+                self.apply_at(target, &workplace, &password, set, &ApplyOptions::default()).await?.to
+            }
+        };
+        let [owner, migrator] = template_roles(template);
+        let database = ident(template.as_str());
+        let (owner, migrator_name) = (ident(owner.as_str()), ident(migrator.as_str()));
+        let sql = format!(
+            "BEGIN;\nREVOKE ALL ON DATABASE {database} FROM {owner}, {migrator_name};\n\
+             ALTER DATABASE {database} ALLOW_CONNECTIONS false;\nCOMMIT;\n"
+        );
+        builder.batch("close the template", &sql).await?;
+        // Whoever is still in there would make clones wait.
+        end_sessions(&mut builder, None, &[&migrator]).await?;
+        let comment = literal(&format!("{FINISHED}{version}"));
+        let sql =
+            format!("BEGIN;\nCOMMENT ON DATABASE {database} IS {comment};\nDROP ROLE {migrator_name};\nCOMMIT;\n");
+        builder.batch("finish the template", &sql).await?;
+        Ok(version)
+    }
+
+    /// Makes the database and its roles, or finds them, and lets the migrator in; returns the migrator's new password.
+    pub(crate) async fn open_template(
+        &self,
+        target: &ClusterTarget,
+        builder: &mut Session,
+        template: &DatabaseName,
+    ) -> Result<Secret, FleetError> {
+        let source = from_template0(builder, target)?;
+        create_database(self, target, builder, template, &source).await?;
         let [owner, migrator] = template_roles(template);
         let password = random_password();
         let [verifier] = verifiers([(&password, Reader::Ourselves)]).await?;
@@ -57,33 +89,7 @@ impl Fleet {
         ));
         builder.batch("open the template to its migrator", &format!("BEGIN;\n{sql}COMMIT;\n")).await?;
         self.furnish(target, template, &owner).await?;
-        let version = match set {
-            None => SchemaVersion::default(),
-            Some(set) => {
-                let workplace = Workplace {
-                    home: None,
-                    database: template.clone(),
-                    schema: SchemaName::public(),
-                    owner: owner.clone(),
-                    migrator: migrator.clone(),
-                    app: None,
-                };
-                self.apply_at(target, &workplace, &password, set, &ApplyOptions::default()).await?.to
-            }
-        };
-        let (owner, migrator_name) = (ident(owner.as_str()), ident(migrator.as_str()));
-        let sql = format!(
-            "BEGIN;\nREVOKE ALL ON DATABASE {database} FROM {owner}, {migrator_name};\n\
-             ALTER DATABASE {database} ALLOW_CONNECTIONS false;\nCOMMIT;\n"
-        );
-        builder.batch("close the template", &sql).await?;
-        // Whoever is still in there would make clones wait.
-        end_sessions(&mut builder, None, &[&migrator]).await?;
-        let comment = literal(&format!("{FINISHED}{version}"));
-        let sql =
-            format!("BEGIN;\nCOMMENT ON DATABASE {database} IS {comment};\nDROP ROLE {migrator_name};\nCOMMIT;\n");
-        builder.batch("finish the template", &sql).await?;
-        Ok(version)
+        Ok(password)
     }
 
     async fn furnish(

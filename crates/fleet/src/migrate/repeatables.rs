@@ -24,12 +24,12 @@ CREATE TABLE {table} (name text PRIMARY KEY, checksum text NOT NULL, applied_at 
 }
 
 /// What the home has.
-pub(super) fn select(workplace: &Workplace) -> String {
+pub(crate) fn select(workplace: &Workplace) -> String {
     format!("SELECT name AS repeatable, checksum FROM {};\n", workplace.table(REPEATABLE))
 }
 
 /// Names and checksums among the rows of an answer.
-pub(super) fn present(rows: &[SimpleQueryRow]) -> HashSet<(&str, u64)> {
+pub(crate) fn present(rows: &[SimpleQueryRow]) -> HashSet<(&str, u64)> {
     let ours = rows.iter().filter(|row| row.columns().first().is_some_and(|column| column.name() == "repeatable"));
     // What is unreadable is not what the set has, and is written anew.
     ours.filter_map(|row| Some((row.get(0)?, row.get(1)?.parse().ok()?))).collect()
