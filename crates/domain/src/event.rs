@@ -48,6 +48,10 @@ events! {
     TenantMoved => "tenant.moved",
     /// A rollout has raised a tenant's schema version.
     TenantMigrated => "tenant.migrated",
+    /// A tenant's schema is not what its migrations make.
+    TenantDrifted => "tenant.drifted",
+    /// A tenant's schema is what its migrations make again.
+    TenantDriftEnded => "tenant.drift_ended",
     /// A tenant's passwords changed.
     TenantCredentialsRotated => "tenant.credentials_rotated",
     /// An existing database or schema became a tenant.

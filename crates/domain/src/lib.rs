@@ -12,6 +12,7 @@ pub mod affinity;
 pub mod audit;
 pub mod cluster;
 pub mod cluster_health;
+pub mod drift;
 pub mod event;
 pub mod hierarchy;
 pub mod home;
@@ -43,6 +44,7 @@ pub use cluster::{
     Cluster, ClusterLimits, ClusterLocale, ClusterState, ClusterUsage, Endpoint, ProviderKind, Tenancy, TlsMode,
 };
 pub use cluster_health::{Check, ClusterHealth, ClusterObservation, HealthState, Verdict};
+pub use drift::{DriftFilter, DriftState};
 pub use event::{DeliveryState, EventKind};
 pub use hierarchy::{DEPTH_MAX, HierarchyError, check_line};
 pub use home::{DatabaseName, Generation, Home, HomeNames, LoginSlot, Placement, RoleName, SchemaName};

@@ -1,5 +1,7 @@
 //! The tables `shared_database` and `template`: what homes are made from.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use tenantry_domain::{ClusterId, DatabaseName, HomeId, MigrationSetId, SchemaVersion};
 use tokio_postgres::Row;
@@ -10,6 +12,10 @@ use crate::error::StoreError;
 use crate::row::{execute, get, query, query_one, query_opt};
 use crate::store::Store;
 use crate::transaction::Tx;
+
+/// How long a reference may be in the making.
+pub const SCRATCH_KEPT: Duration = Duration::from_hours(1);
+
 /// Where a thing that homes are made from stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BaseState {
@@ -158,20 +164,37 @@ impl Tx {
         Ok(())
     }
 
+    /// Records a database in which a reference will be made, before it exists. Whoever makes it retires it afterwards.
+    pub async fn plan_scratch(&self, cluster: ClusterId, new_id: Uuid) -> Result<DatabaseName, StoreError> {
+        let name = DatabaseName::template(new_id);
+        let sql = "INSERT INTO template (id, cluster, name, state) VALUES ($1, $2, $3, 'scratch')";
+        execute(self.client()?, sql, &[&new_id, &cluster.as_uuid(), &name.as_str()]).await?;
+        Ok(name)
+    }
+
+    /// The reference is made, or could not be: its database is to be dropped, as other retired templates are.
+    pub async fn retire_scratch(&self, id: Uuid) -> Result<(), StoreError> {
+        let sql = "UPDATE template SET state = 'retired', retired_at = now() WHERE id = $1 AND state = 'scratch'";
+        execute(self.client()?, sql, &[&id]).await?;
+        Ok(())
+    }
+
     /// Retires, for good, every template that nothing needs: not of the set that new tenants start with (`promoted`, as
-    /// this transaction has read it), and no home of its set is in the making on its cluster. Returns how many.
+    /// this transaction has read it), and no home of its set is in the making on its cluster; and what whoever made a
+    /// reference has left. Returns how many.
     pub async fn retire_templates(&self, promoted: Option<&MigrationSetId>) -> Result<u64, StoreError> {
         // New homes start with the promoted set, which stays promoted until this transaction ends: a set that no home is
         // in the making for now needs no template any more.
         execute(
             self.client()?,
             "UPDATE template t SET state = 'retired', retired_at = now()
-              WHERE state <> 'retired' AND migration_set IS DISTINCT FROM $1
+              WHERE state IN ('planned', 'ready') AND migration_set IS DISTINCT FROM $1
                 AND NOT EXISTS (SELECT FROM home h
                                  WHERE h.cluster = t.cluster AND h.state IN ('planned', 'claimed')
                                    AND h.isolation = 'database'
-                                   AND h.migration_set IS NOT DISTINCT FROM t.migration_set)",
-            &[&promoted.map(MigrationSetId::as_str)],
+                                   AND h.migration_set IS NOT DISTINCT FROM t.migration_set)
+                 OR state = 'scratch' AND created_at < now() - make_interval(secs => $2)",
+            &[&promoted.map(MigrationSetId::as_str), &SCRATCH_KEPT.as_secs_f64()],
         )
         .await
     }
@@ -210,7 +233,7 @@ pub(crate) async fn has_base(client: &Connection, home: HomeId) -> Result<bool, 
 /// The template that a home is made from, if it is recorded.
 pub(crate) async fn template_of(client: &Connection, home: HomeId) -> Result<Option<Template>, StoreError> {
     let sql = "SELECT t.* FROM home h JOIN template t ON t.cluster = h.cluster
-                   AND t.migration_set IS NOT DISTINCT FROM h.migration_set AND t.state <> 'retired'
+                   AND t.migration_set IS NOT DISTINCT FROM h.migration_set AND t.state IN ('planned', 'ready')
                 WHERE h.id = $1";
     query_opt(client, sql, &[&home.as_uuid()]).await?.as_ref().map(read_template).transpose()
 }
@@ -221,7 +244,7 @@ async fn template(
     set: Option<&MigrationSetId>,
 ) -> Result<Option<Template>, StoreError> {
     let sql = "SELECT * FROM template
-               WHERE cluster = $1 AND migration_set IS NOT DISTINCT FROM $2 AND state <> 'retired'";
+               WHERE cluster = $1 AND migration_set IS NOT DISTINCT FROM $2 AND state IN ('planned', 'ready')";
     let row = query_opt(client, sql, &[&cluster.as_uuid(), &set.map(MigrationSetId::as_str)]).await?;
     row.as_ref().map(read_template).transpose()
 }

@@ -178,6 +178,18 @@ impl Store {
         rows.iter().map(read_migration).collect()
     }
 
+    /// The repeatable file of this name and checksum, of whatever set.
+    pub async fn repeatable(&self, name: &str, checksum: u64) -> Result<Option<StoredMigration>, StoreError> {
+        let row = query_opt(
+            &*self.client().await?,
+            "SELECT 0::bigint AS version, name, 'R' AS kind, checksum::text AS checksum, transactional, phase, sql
+               FROM repeatable WHERE name = $1 AND checksum::text = $2 LIMIT 1",
+            &[&name, &checksum.to_string()],
+        )
+        .await?;
+        row.as_ref().map(read_migration).transpose()
+    }
+
     /// The set that new tenants start with now.
     pub async fn promoted(&self) -> Result<Option<MigrationSetRecord>, StoreError> {
         let sql =

@@ -160,6 +160,16 @@ impl Store {
         Ok(page.page(tenants, |tenant: &Tenant| tenant.id.to_string()))
     }
 
+    /// How many tenants a list has from the page on.
+    pub async fn count_tenants(&self, filter: &TenantFilter, page: &PageRequest) -> Result<u64, StoreError> {
+        let mut conditions = conditions(filter);
+        if let Some(after) = page.after_id()? {
+            conditions.and("id > ?", after, Type::UUID);
+        }
+        let rows = conditions.query(&*self.client().await?, "SELECT count(*) AS number FROM tenant", "", 1).await?;
+        rows.first().map_or(Ok(0), |row| Ok(get::<i64>(row, "number")?.unsigned_abs()))
+    }
+
     /// Whether the tenant lives in a home now.
     pub async fn is_live(&self, tenant: TenantId) -> Result<bool, StoreError> {
         let sql = "SELECT status IN ('active', 'suspended') AS live FROM tenant WHERE id = $1";
