@@ -5,6 +5,7 @@ use std::time::Duration;
 use tenantry_domain::{OperationKind, Region};
 use uuid::Uuid;
 
+use crate::drift::DriftConfig;
 use crate::webhooks::WebhookConfig;
 
 /// Settings of one replica.
@@ -35,6 +36,8 @@ pub struct ControlConfig {
     pub default_region: Option<Region>,
     /// Whether tenants may be placed on the server that holds the catalog. Only `dev` and `demo` say yes.
     pub place_on_catalog_server: bool,
+    /// How often tenants' schemas are looked at.
+    pub drift: DriftConfig,
     /// How webhooks are told of events.
     pub webhooks: WebhookConfig,
     /// How long something on a cluster that is ours and should be gone is reported before it is removed.
@@ -87,6 +90,7 @@ impl ControlConfig {
             default_region: None,
             place_on_catalog_server: false,
             orphan_delay: Duration::from_hours(24),
+            drift: DriftConfig::OFF,
             webhooks: WebhookConfig::default(),
             #[cfg(feature = "failpoints")]
             failpoints: tenantry_fleet::failpoints::Failpoints::from_environment(),

@@ -39,6 +39,8 @@ struct Inner {
     keep_off: Option<String>,
     /// The set that was used last: nearly all work at one time uses one set.
     last_set: ArcSwapOption<MigrationSet>,
+    /// Whoever makes a reference for schemas has it.
+    reference_turn: tokio::sync::Mutex<()>,
 }
 
 impl Control {
@@ -65,6 +67,7 @@ impl Control {
             token_use: TokenUse::default(),
             keep_off,
             last_set: ArcSwapOption::empty(),
+            reference_turn: tokio::sync::Mutex::new(()),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -111,6 +114,11 @@ impl Control {
 
     pub(crate) fn cache_set(&self, set: Arc<MigrationSet>) {
         self.inner.last_set.store(Some(set));
+    }
+
+    /// A turn at making a reference for schemas: one at a time, so that those who need the same one find it made.
+    pub(crate) async fn reference_turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.inner.reference_turn.lock().await
     }
 
     /// The system identifier of the server that holds the catalog, where tenants are to be kept off that.

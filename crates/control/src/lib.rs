@@ -19,6 +19,7 @@ pub mod config;
 pub mod control;
 pub mod credentials;
 pub mod doctor;
+pub mod drift;
 mod engine;
 pub mod error;
 pub mod explain;

@@ -4,6 +4,7 @@
 //! each, under a lease in the catalog; a pass is bounded in time and in how much it does, and the next one goes on.
 
 mod cluster_health;
+mod drift;
 mod idempotency_keys;
 mod lifecycle;
 pub(crate) mod master_keys;
@@ -55,6 +56,7 @@ pub const ROLE_CHANGES: &str = "role_changes";
 /// All of them.
 const RECONCILERS: &[Reconciler] = &[
     cluster_health::RECONCILER,
+    drift::RECONCILER,
     idempotency_keys::RECONCILER,
     lifecycle::RECONCILER,
     master_keys::RECONCILER,
