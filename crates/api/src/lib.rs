@@ -15,6 +15,7 @@ pub mod bulk;
 pub mod client;
 pub mod cluster;
 pub mod doctor;
+pub mod drift;
 pub mod explain;
 pub mod feed;
 pub mod health;
@@ -51,6 +52,7 @@ pub use cluster::{
     Cluster, ClusterPreview, DrainMove, DrainPlan, DrainQuery, ListClusters, RegisterCluster, UpdateCluster,
 };
 pub use doctor::{DoctorFinding, DoctorQuery, DoctorReport};
+pub use drift::{CheckDrift, CheckLimit, CheckedDrift, Drift, DriftDifference, DriftObjects, ListDrift, SampleSize};
 pub use explain::Explanation;
 pub use feed::{FeedCluster, FeedEvent, FeedQuery};
 pub use health::Readiness;

@@ -1,9 +1,9 @@
 //! OpenAPI schemas of domain types, which know nothing of OpenAPI.
 
 use tenantry_domain::{
-    ClusterState, DeliveryState, EventKind, HealthState, Isolation, Limits, OperationKind, OperationState, Origin,
-    OrphanKind, OrphanVerdict, Pooling, ProviderKind, RolloutState, RouteState, Scope, SuspensionReason, TargetState,
-    Tenancy, TenantStatus, TlsMode, Verdict,
+    ClusterState, DeliveryState, DriftFilter, DriftState, EventKind, HealthState, Isolation, Limits, OperationKind,
+    OperationState, Origin, OrphanKind, OrphanVerdict, Pooling, ProviderKind, RolloutState, RouteState, Scope,
+    SuspensionReason, TargetState, Tenancy, TenantStatus, TlsMode, Verdict,
 };
 use utoipa::openapi::schema::{
     AdditionalProperties, ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat, Type,
@@ -21,6 +21,7 @@ macro_rules! words {
 words! {
     cluster_state => ClusterState,
     delivery_state => DeliveryState,
+    drift_filter => DriftFilter,
     event => EventKind,
     health_state => HealthState,
     isolation => Isolation,
@@ -43,6 +44,15 @@ words! {
 
 fn enumeration<T: Into<serde_json::Value>>(words: impl Iterator<Item = T>) -> Object {
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words.map(Into::into))).build()
+}
+
+/// A drift state, or null.
+pub(crate) fn optional_drift_state() -> Object {
+    let words = DriftState::ALL.iter().map(|word| serde_json::Value::from(word.as_str()));
+    ObjectBuilder::new()
+        .schema_type(utoipa::openapi::schema::SchemaType::from_iter([Type::String, Type::Null]))
+        .enum_values(Some(words.chain([serde_json::Value::Null])))
+        .build()
 }
 
 /// A list of scopes.

@@ -43,6 +43,7 @@ mod webhooks;
 
 mod docs;
 mod doctor;
+mod drift;
 mod health;
 mod metrics;
 mod openapi;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use tenantry_api::SecretText;
+use tenantry_control::drift::DriftConfig;
 use tenantry_control::webhooks::WebhookConfig;
 use tenantry_control::{ControlConfig, WarmPoolConfig};
 use tenantry_domain::{OperationKind, Region, Secret};
@@ -118,6 +119,11 @@ pub(crate) struct ControlSection {
     /// How long a deletion can be taken back, where the request does not say; a year at most.
     #[serde(with = "duration")]
     delete_grace: Duration,
+    /// How long ago a tenant's schema was looked at until it is looked at again.
+    #[serde(with = "duration")]
+    drift_interval: Duration,
+    /// Tenants whose schema is looked at in each pass at most, four passes a minute; 0 turns that off.
+    drift_sample: u32,
     /// The region of a tenant that names none; the only one that has clusters unless given.
     default_region: Option<Region>,
     /// Homes kept ready on every shared cluster, so that a tenant with a database of its own finds one made.
@@ -246,6 +252,7 @@ impl Config {
                 size_max: section.warm_pool_max,
                 refill_concurrency: section.warm_pool_concurrency,
             },
+            drift: DriftConfig { interval: section.drift_interval, sample: section.drift_sample },
             webhooks: self.webhooks.slice(),
             ..ControlConfig::new(Uuid::now_v7())
         }
@@ -274,6 +281,7 @@ impl Config {
             ("control.attempts_max", section.attempts_max == 0),
             ("control.step_timeout", section.step_timeout.is_zero()),
             ("control.rollout_concurrency", section.rollout_concurrency == 0),
+            ("control.drift_interval", section.drift_sample > 0 && section.drift_interval.is_zero()),
             ("control.warm_pool_max", section.warm_pool_max > 0 && section.warm_pool_max < section.warm_pool_min),
             ("control.warm_pool_concurrency", section.warm_pool_max > 0 && section.warm_pool_concurrency == 0),
             ("webhooks.concurrency", self.webhooks.concurrency == 0),
@@ -453,6 +461,8 @@ impl Default for ControlSection {
             rollout_concurrency: control.rollout_concurrency,
             orphan_delay: control.orphan_delay,
             delete_grace: control.delete_grace,
+            drift_interval: DriftConfig::SOME.interval,
+            drift_sample: DriftConfig::SOME.sample,
             default_region: control.default_region,
             warm_pool_min: WarmPoolConfig::SMALL.size_min,
             warm_pool_max: WarmPoolConfig::SMALL.size_max,

@@ -43,6 +43,7 @@ impl Serve {
             .env("TENANTRY__CONTROL__ROTATION_OVERLAP", "0s")
             // Tests count what is on their servers.
             .env("TENANTRY__CONTROL__WARM_POOL_MAX", "0")
+            .env("TENANTRY__CONTROL__DRIFT_SAMPLE", "0")
             .env("TENANTRY__WEBHOOKS__ALLOW_LOOPBACK", "true")
             .env("TENANTRY__WEBHOOKS__TIMEOUT", "1s")
             .env("TENANTRY__TELEMETRY__LOG_FORMAT", "json")

@@ -64,6 +64,7 @@ const ROUTES: &[(&str, &str, &str, &str)] = &[
 
 /// Routes that change nothing that anybody could be asked about, and why.
 const EXEMPT: &[(&str, &str)] = &[
+    ("POST /v1/drift", "a look, whose answer is what was there before"),
     ("POST /v1/placement/explain", "a question, whose words do not fit into a query"),
     (
         "POST /v1/routers/{router}/report",

@@ -12,6 +12,7 @@ mod command_line;
 mod crashes;
 mod credentials;
 mod deletions;
+mod drift;
 mod explanations;
 mod fleet_of_clusters;
 mod isolation;

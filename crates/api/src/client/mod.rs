@@ -11,6 +11,7 @@ mod audit_log;
 mod bulk;
 mod clusters;
 mod config;
+mod drift;
 mod error;
 mod health;
 mod lines;

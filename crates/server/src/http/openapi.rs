@@ -166,6 +166,8 @@ mod tests {
         ("/v1/rollouts/{rollout}/retry", &["post"]),
         ("/v1/rollouts/{rollout}/targets", &["get"]),
         ("/v1/rollouts/{rollout}/events", &["get"]),
+        ("/v1/drift", &["get", "post"]),
+        ("/v1/drift/{tenant}", &["get"]),
         ("/v1/routes/feed", &["get"]),
         ("/v1/routes/resolve", &["get"]),
         ("/v1/routers", &["get"]),

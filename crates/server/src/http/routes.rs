@@ -20,7 +20,7 @@ use super::{
     auth, idempotency, limits, route_resolve, routers, routes_feed, secrets, seeds, tenant_health, tenants, tokens,
     webhooks,
 };
-use super::{doctor, orphans, tenant_lifecycle};
+use super::{doctor, drift, orphans, tenant_lifecycle};
 
 /// Bytes of one bulk call: ten thousand rows of a kilobyte and a half.
 const BULK_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -67,6 +67,8 @@ fn remembered() -> OpenApiRouter<Shared> {
         .routes(routes!(rollouts::resume))
         .routes(routes!(rollouts::abort))
         .routes(routes!(rollouts::retry))
+        .routes(routes!(drift::check, drift::list))
+        .routes(routes!(drift::show))
         .routes(routes!(tokens::create, tokens::list))
         .routes(routes!(tokens::delete))
         .routes(routes!(webhooks::create, webhooks::list))

@@ -74,6 +74,14 @@ pub(crate) enum CliError {
         /// How many.
         findings: usize,
     },
+    /// Tenants' schemas are not what their migrations make; which was printed.
+    #[error("tenants in drift: {in_drift}; their schemas are not what their migrations make")]
+    Drift {
+        /// How many.
+        in_drift: usize,
+        /// Whether every object was told.
+        is_explained: bool,
+    },
     /// The operation ended otherwise than wished, or waits for a person.
     #[error("operation {} ({}) {}{}", .0.id, .0.kind, ended(.0.state.as_str()), reason_after_colon(.0.error.as_ref()))]
     Operation(Box<Operation>),
@@ -152,7 +160,9 @@ impl CliError {
             Self::Client(error) if error.code() == Some(Code::MigrationRefused) => ExitStatus::Refused,
             Self::MigrationSet(error) if !error.findings().is_empty() => ExitStatus::Refused,
             Self::Linted { .. } | Self::ImportRefused { .. } => ExitStatus::Refused,
-            Self::Unwell { .. } | Self::Audit { .. } | Self::Rollout { diverged: true, .. } => ExitStatus::Unwell,
+            Self::Unwell { .. } | Self::Audit { .. } | Self::Drift { .. } | Self::Rollout { diverged: true, .. } => {
+                ExitStatus::Unwell
+            }
             Self::Bulk { .. } => ExitStatus::FailuresWithinBudget,
             Self::Rollout { rollout, .. } => rollout_status(rollout),
             Self::StillRunning { interrupted: true, .. } => ExitStatus::Interrupted,
@@ -202,6 +212,12 @@ impl CliError {
                 )),
                 _ => None,
             },
+            Self::Drift { is_explained: false, .. } => {
+                Some("--explain tells the objects; mend them by hand, or by a migration that suits both".to_owned())
+            }
+            Self::Drift { is_explained: true, .. } => {
+                Some("make the objects as expected by hand, or by a migration that suits both".to_owned())
+            }
             Self::StillRunning { resume, .. } => Some(format!("`{resume}` waits for it again")),
             Self::Linted { advice: true, .. } => Some(ADVICE_OVERRULED.to_owned()),
             Self::MigrationSet(refused) if refused.findings().iter().any(|finding| !finding.rule.is_fixed()) => {
@@ -287,6 +303,7 @@ impl CliError {
             Self::LintPolicy(_) => "lint_policy",
             Self::ImportRefused { .. } => "import_refused",
             Self::Unwell { .. } => "unwell",
+            Self::Drift { .. } => "drift",
             Self::Operation(_) => "operation_failed",
             Self::WouldFail { .. } => "would_fail",
             Self::Audit { .. } => "audit_broken",

@@ -179,6 +179,11 @@ impl Composition {
         self.part(&table::list(items, self.terminal));
     }
 
+    /// Text that is no table.
+    pub(crate) fn text(&mut self, text: &str) {
+        self.part(&printable(text));
+    }
+
     fn part(&mut self, part: &str) {
         if !self.text.is_empty() {
             self.text.push('\n');

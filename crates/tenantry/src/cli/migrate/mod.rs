@@ -1,9 +1,10 @@
 //! `tenantry migrate`: migration sets and the rollouts that bring the fleet to them.
 //!
 //! Exit statuses are part of the contract with CI: 0 done, 1 usage or failure, 2 the set or import is refused, 3 some tenants
-//! failed within the budget, 4 the budget is exceeded, 5 a tenant's own history is not the set's, 6 interrupted or paused,
-//! and resumable.
+//! failed within the budget, 4 the budget is exceeded, 5 a tenant's own history is not the set's or its schema drifted, 6
+//! interrupted or paused, and resumable.
 
+mod drift;
 mod failures;
 mod import;
 mod junit;
@@ -26,6 +27,7 @@ use super::error::CliError;
 use super::paging::ListOptions;
 use super::waiting::WaitOptions;
 use super::{Context, examples};
+use drift::DriftArguments;
 use import::ImportArguments;
 use lint::LintOptions;
 use set::SetPrefix;
@@ -100,6 +102,19 @@ pub(crate) enum MigrateCommand {
     /// Take up the failed tenants of a rollout, and only those, and wait for them
     #[command(after_help = examples!("tenantry migrate retry"))]
     Retry(WatchArguments),
+    /// Compare tenants' schemas with what their migrations make
+    #[command(after_help = examples!(
+        "tenantry migrate drift                       # what was found last, of those in drift",
+        "tenantry migrate drift --all                 # look at everybody now",
+        "tenantry migrate drift acme globex --explain # every object that differs",
+        "tenantry migrate drift --label tier=canary --output json",
+        "tenantry migrate drift --sample 100          # those that were not looked at for the longest time",
+        "",
+        "A tenant is drifted where objects of its schema are missing, unexpected or changed, and diverged where its home",
+        "has other migrations than the fleet. Comments, rights, data and storage parameters are not compared.",
+        "Exits with 0 where nobody is in drift, 5 where somebody is, 1 where somebody could not be looked at.",
+    ))]
+    Drift(DriftArguments),
     /// List rollouts, the newest first
     Rollouts(ListOptions),
     /// List migration sets
@@ -263,6 +278,7 @@ impl MigrateCommand {
             Self::Resume(arguments) => rollout::resume(context, &arguments).await,
             Self::Abort(arguments) => rollout::abort(context, &arguments).await,
             Self::Retry(arguments) => rollout::retry(context, &arguments).await,
+            Self::Drift(arguments) => drift::drift(context, arguments).await,
             Self::Rollouts(options) => rollout::list(context, &options).await,
             Self::Sets(options) => set::list(context, &options).await,
             Self::Set { set } => set::show(context, &set).await,

@@ -1,4 +1,4 @@
-//! How a rollout goes on, for whoever looks on.
+//! How work on many tenants goes on, for whoever looks on.
 
 use std::time::Duration;
 
@@ -36,14 +36,18 @@ impl Progress {
             0 | 1 => describe(counts),
             waves => format!("wave {} of {waves}: {}", rollout.wave + 1, describe(counts)),
         };
+        self.tell(counts.finished(), counts.total(), said);
+    }
+
+    /// So many of all tenants are done.
+    pub(super) fn tell(&mut self, done: u64, all: u64, said: String) {
         if !self.bar.is_hidden() {
-            self.bar.set_length(counts.total());
-            self.bar.set_position(counts.finished());
+            self.bar.set_length(all);
+            self.bar.set_position(done);
             self.bar.set_message(said);
         } else if Instant::now() >= self.line_due {
             self.line_due = Instant::now() + LINE_INTERVAL;
-            let (done, all) = (HumanCount(counts.finished()), HumanCount(counts.total()));
-            self.output.note(&format!("{done} of {all} tenants: {said}"));
+            self.output.note(&format!("{} of {} tenants: {said}", HumanCount(done), HumanCount(all)));
         }
     }
 
