@@ -93,6 +93,11 @@ impl<'a> Checker<'a> {
         if differences.is_empty() {
             return Ok(finding(DriftState::Clean, None));
         }
+        // Objects of another version than the history's would differ although all is well.
+        let after = in_time(fleet.find_schema(&target, &home.home, &home.secrets.migrator)).await?;
+        if (&after.history, &after.repeatables) != (&found.history, &found.repeatables) {
+            return Err("it was migrated while it was looked at; look again".to_owned());
+        }
         let number = |of: fn(&ObjectDifference) -> bool| {
             u32::try_from(differences.iter().filter(|it| of(it)).count()).unwrap_or(u32::MAX)
         };
@@ -144,9 +149,6 @@ impl<'a> Checker<'a> {
         version: i64,
         found: &FoundSchema,
     ) -> Result<Standing, ControlError> {
-        let has = |known: &Migration, applied: &AppliedRepeatable| {
-            known.name == applied.name && known.checksum == applied.checksum
-        };
         let is_whole = set.latest_version().0 == version
             && set.repeatables().len() == found.repeatables.len()
             && set.repeatables().iter().zip(&found.repeatables).all(|(known, applied)| has(known, applied));
@@ -156,25 +158,29 @@ impl<'a> Checker<'a> {
         let versioned = set.migrations().iter().take_while(|migration| migration.version <= version);
         let mut files: Vec<(String, String)> = versioned.map(|it| (it.file_name(), it.sql.clone())).collect();
         for applied in &found.repeatables {
-            let file = match set.repeatables().iter().find(|known| has(known, applied)) {
-                Some(known) => Some((known.file_name(), known.sql.clone())),
-                None => {
-                    let of_another_set = self.control.store().repeatable(&applied.name, applied.checksum).await?;
-                    of_another_set.map(|stored| (stored.file_name(), stored.sql))
-                }
+            let Some(file) = self.repeatable(set, applied).await? else {
+                return Ok(Standing::Diverged(format!(
+                    "the home has applied R__{} with content that no migration set has",
+                    applied.name
+                )));
             };
-            match file {
-                Some(file) => files.push(file),
-                None => {
-                    return Ok(Standing::Diverged(format!(
-                        "the home has applied R__{} with content that no migration set has",
-                        applied.name
-                    )));
-                }
-            }
+            files.push(file);
         }
         let files = MigrationSet::from_files(set.name(), &files).map_err(ControlError::internal)?;
         Ok(Standing::Files(Some(Arc::new(files))))
+    }
+
+    /// Name and content of a repeatable file that a home has, of this set or else of whatever set has it.
+    async fn repeatable(
+        &self,
+        set: &MigrationSet,
+        applied: &AppliedRepeatable,
+    ) -> Result<Option<(String, String)>, ControlError> {
+        if let Some(known) = set.repeatables().iter().find(|known| has(known, applied)) {
+            return Ok(Some((known.file_name(), known.sql.clone())));
+        }
+        let stored = self.control.store().repeatable(&applied.name, applied.checksum).await?;
+        Ok(stored.map(|stored| (stored.file_name(), stored.sql)))
     }
 
     async fn differences(
@@ -211,6 +217,10 @@ fn against_promoted(promoted: &MigrationSet, history: &[AppliedMigration]) -> Op
             first.version, first.name
         ))),
     }
+}
+
+fn has(known: &Migration, applied: &AppliedRepeatable) -> bool {
+    known.name == applied.name && known.checksum == applied.checksum
 }
 
 async fn in_time<T>(question: impl Future<Output = Result<T, FleetError>>) -> Result<T, String> {
