@@ -74,7 +74,7 @@ impl ServeArguments {
             assembled = assembled => assembled?,
             () = shutdown.wait() => return Ok(()),
         };
-        work(&control, server, telemetry, shutdown).await
+        Box::pin(work(&control, server, telemetry, shutdown)).await
     }
 }
 
