@@ -243,8 +243,9 @@ async fn a_home_that_cannot_be_looked_at_says_why_and_keeps_what_was_found() {
     let route = world.route(&acme).await;
     let database = route.database.expect("a database");
     let root = world.root(world.main_cluster(), database.as_str()).await;
-    let lock =
-        |verb: &str| format!("SELECT pg_advisory_{verb}(hashtextextended('tenantry migrations {database} public', 0))");
+    let home = world.client().show_drift(&acme.id.into()).await.unwrap().home.expect("a home");
+    let (high, low) = home.as_uuid().as_u64_pair();
+    let lock = |verb: &str| format!("SELECT pg_advisory_{verb}({})", (high ^ low).cast_signed());
     root.batch_execute(&lock("lock")).await.unwrap();
     let refused = program.run(["migrate", "drift", "--all"]).await;
     assert_eq!(refused.code(), Some(1), "{}", refused.stdout);
