@@ -21,6 +21,7 @@ pub mod isolation;
 pub mod label;
 pub mod lifecycle;
 pub mod limits;
+pub mod lock_mode;
 pub mod migration;
 pub mod name;
 pub mod operation;
@@ -56,6 +57,7 @@ pub use isolation::Isolation;
 pub use label::Labels;
 pub use lifecycle::{GRACE_MAX, LifecycleError};
 pub use limits::{ConnectionShares, LimitOutOfRange, LimitValue, Limits, Overrides};
+pub use lock_mode::LockMode;
 pub use migration::{MigrationSetId, SchemaVersion};
 pub use name::{ClusterName, DisplayName, HostName, InvalidName, PlanName, Region, SeedName};
 pub use operation::{OperationKind, OperationState};
@@ -64,7 +66,8 @@ pub use plan::{Effective, EffectivePlan, InvalidTerms, Origin, Plan, Price};
 pub use reason::Reason;
 pub use region_group::{GroupRegions, RegionGroup};
 pub use rollout::{
-    ErrorBudget, FailureStreak, Hours, RolloutState, RolloutStop, TargetState, Wave, WaveSelection, WaveTally, Waves,
+    ErrorBudget, FailureStreak, Hours, RolloutPlanDigest, RolloutState, RolloutStop, TargetState, Wave, WaveSelection,
+    WaveTally, Waves,
 };
 pub use route::{Credential, FeedVersion, Pooling, Route, RouteState, RouteTarget};
 pub use scope::{Access, Scope, ScopeSet};

@@ -2,10 +2,13 @@
 
 mod budget;
 mod hours;
+mod plan_digest;
+mod spread;
 mod wave;
 
 pub use budget::{ErrorBudget, FailureStreak, RolloutStop, WaveTally};
 pub use hours::Hours;
+pub use plan_digest::RolloutPlanDigest;
 pub use wave::{Wave, WaveSelection, Waves};
 
 use crate::word::words;

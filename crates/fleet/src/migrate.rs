@@ -5,6 +5,7 @@
 //! file, line and PostgreSQL's own words when one fails ([`failure`]).
 
 mod baseline;
+mod dry_run;
 mod failure;
 mod guard;
 mod ledger;
@@ -24,6 +25,7 @@ use crate::quote::{ident, literal};
 use crate::session::{Login, Session};
 use crate::target::ClusterTarget;
 use crate::template::template_roles;
+pub use dry_run::{DryRun, TakenLock, TrialOutcome, TriedFile};
 use ledger::Ledger;
 pub(crate) use ledger::applied_migration;
 pub use seed::SeedFile;
@@ -233,15 +235,7 @@ async fn run(
     workplace: &Workplace,
     set: &MigrationSet,
 ) -> Result<(SchemaVersion, SchemaVersion, usize), FleetError> {
-    let files = set
-        .migrations()
-        .iter()
-        .map(tenantry_migration_set::Migration::to_refinery)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|source| FleetError::Refused {
-            reason: "refinery does not take the migration set".into(),
-            source: Some(Box::new(source)),
-        })?;
+    let files = ledger::planned(set)?;
     let mut ledger = Ledger::new(session, workplace, set);
     let history = workplace.table(HISTORY);
     match ledger.migrate(&files, true, true, false, Target::Latest, &history).await {

@@ -48,27 +48,50 @@ fn sort(
     };
     match said {
         Some(said) if is_about_the_file(said.code()) => {
-            let verdict = guard::verdict(&said);
-            let (line, column) = if verdict.is_some() { (None, None) } else { place(&said).unzip() };
-            let (sqlstate, message, hint) = verdict.map_or_else(
-                || (said.code().code(), said.message(), said.hint()),
-                |(sqlstate, message, hint)| (sqlstate, message, Some(hint)),
-            );
-            FleetError::Migration(Box::new(MigrationFailure {
-                version: migration.version,
-                name: migration.name.clone(),
-                file: migration.file_name(),
-                line,
-                column,
-                sqlstate: sqlstate.to_owned(),
-                message: message.to_owned(),
-                detail: said.detail().map(str::to_owned),
-                hint: hint.map(str::to_owned),
-                context: said.where_().map(str::to_owned),
-            }))
+            let place = place(&said);
+            FleetError::Migration(Box::new(described(&said, migration, place)))
         }
         _ => cause.sorted(&what),
     }
+}
+
+/// PostgreSQL's words about a statement of a file, or about its end, whoever is to blame.
+pub(super) fn told(
+    said: &DbError,
+    migration: &Migration,
+    statement: Option<&tenantry_migration_set::Statement<'_>>,
+) -> MigrationFailure {
+    let place = statement.map(|statement| {
+        let place = position(said).map_or(statement.position, |position| statement.file_position(position));
+        (place.line, place.column)
+    });
+    described(said, migration, place)
+}
+
+fn described(said: &DbError, migration: &Migration, place: Option<(u32, u32)>) -> MigrationFailure {
+    let verdict = guard::verdict(said);
+    let (line, column) = if verdict.is_some() { (None, None) } else { place.unzip() };
+    let (sqlstate, message, hint) = verdict.map_or_else(
+        || (said.code().code(), said.message(), said.hint()),
+        |(sqlstate, message, hint)| (sqlstate, message, Some(hint)),
+    );
+    MigrationFailure {
+        version: migration.version,
+        name: migration.name.clone(),
+        file: migration.file_name(),
+        line,
+        column,
+        sqlstate: sqlstate.to_owned(),
+        message: message.to_owned(),
+        detail: said.detail().map(str::to_owned),
+        hint: hint.map(str::to_owned),
+        context: said.where_().map(str::to_owned),
+    }
+}
+
+/// Whether the server has ended the session, which says nothing of what it ran.
+pub(super) fn ends_the_session(code: &SqlState) -> bool {
+    [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW].contains(code)
 }
 
 /// Whether the file is to blame, and not the moment (a lock, a timeout, a full disk, a server that stops).

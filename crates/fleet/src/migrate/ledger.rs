@@ -69,10 +69,7 @@ impl<'a> Ledger<'a> {
         let applied = rows.map(applied_migration).collect::<Result<Vec<_>, _>>()?;
         self.pending.retain(|migration| !applied.iter().any(|row| row.version == migration.version));
         self.found = SchemaVersion(applied.iter().map(|row| row.version).max().unwrap_or(0));
-        // The time of application is no part of refinery's planning.
-        let planned =
-            |row: AppliedMigration| Planned::applied(row.version, row.name, OffsetDateTime::UNIX_EPOCH, row.checksum);
-        Ok(applied.into_iter().map(planned).collect())
+        Ok(as_refinery_has_it(applied))
     }
 
     /// Applies the repeatable files that the home lacks as they are; says how many. To be called once nothing else is
@@ -150,6 +147,22 @@ impl Ledger<'_> {
             FleetError::refused("see the error that was kept")
         })
     }
+}
+
+/// The time of application is no part of refinery's planning.
+pub(super) fn as_refinery_has_it(applied: Vec<AppliedMigration>) -> Vec<Planned> {
+    let planned =
+        |row: AppliedMigration| Planned::applied(row.version, row.name, OffsetDateTime::UNIX_EPOCH, row.checksum);
+    applied.into_iter().map(planned).collect()
+}
+
+/// The set as refinery takes it.
+pub(super) fn planned(set: &MigrationSet) -> Result<Vec<Planned>, FleetError> {
+    let files: Result<Vec<_>, _> = set.migrations().iter().map(Migration::to_refinery).collect();
+    files.map_err(|source| FleetError::Refused {
+        reason: "refinery does not take the migration set".into(),
+        source: Some(Box::new(source)),
+    })
 }
 
 /// Makes refinery's table where it is missing; the app must not write what is the truth about the schema.
