@@ -31,6 +31,7 @@ pub mod query;
 pub mod reference;
 pub mod region_group;
 pub mod rollout;
+pub mod rollout_plan;
 pub mod route;
 pub mod router;
 mod schema;
@@ -73,6 +74,11 @@ pub use region_group::{PutRegionGroup, RegionGroup};
 pub use rollout::{
     BreakerLength, Concurrency, CreateRollout, CreateWave, ErrorBudget, FleetVersion, FleetVersions, ListTargets,
     Rollout, RolloutCounts, RolloutLimits, RolloutTarget, RolloutWave,
+};
+pub use rollout_plan::{
+    DryRunFile, DryRunLine, DryRunLock, DryRunOutcome, DryRunSample, DryRunSeconds, DryRunSummary, DryRunTenant,
+    PlannedMigration, PlannedRepeatable, PlannedStart, PlannedTenant, PlannedWave, RolloutDryRun, RolloutPlan,
+    SampleSize, SampledTenant,
 };
 pub use route::{ResolveQuery, Route, RouteCredential};
 pub use router::{ClusterDemand, Router, RouterReport};

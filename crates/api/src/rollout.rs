@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tenantry_domain::{
-    Hours, MigrationSetId, RolloutId, RolloutState, RolloutStop, SchemaVersion, TargetState, TenantId, WaveSelection,
+    Hours, MigrationSetId, RolloutId, RolloutPlanDigest, RolloutState, RolloutStop, SchemaVersion, TargetState,
+    TenantId, WaveSelection,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -279,6 +280,11 @@ pub struct CreateRollout {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "mon-fri 22:00-05:00 Europe/Berlin")]
     pub hours: Option<Hours>,
+    /// The digest of a plan. Unless given, nothing was planned; given, the rollout begins only if it would still do just
+    /// that, and is refused with `conflict` otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, min_length = 64, max_length = 64)]
+    pub plan: Option<RolloutPlanDigest>,
 }
 
 impl CreateRollout {
@@ -297,6 +303,7 @@ impl CreateRollout {
             priority: 0,
             not_before: None,
             hours: None,
+            plan: None,
         }
     }
 

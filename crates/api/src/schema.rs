@@ -1,7 +1,7 @@
 //! OpenAPI schemas of domain types, which know nothing of OpenAPI.
 
 use tenantry_domain::{
-    ClusterState, DeliveryState, DriftFilter, DriftState, EventKind, HealthState, Isolation, Limits, OperationKind,
+    ClusterState, DeliveryState, DriftFilter, DriftState, EventKind, HealthState, Isolation, Limits, LockMode, OperationKind,
     OperationState, Origin, OrphanKind, OrphanVerdict, Pooling, ProviderKind, RolloutState, RouteState, Scope,
     SuspensionReason, TargetState, Tenancy, TenantStatus, TlsMode, Verdict,
 };
@@ -25,6 +25,7 @@ words! {
     event => EventKind,
     health_state => HealthState,
     isolation => Isolation,
+    lock_mode => LockMode,
     operation_kind => OperationKind,
     operation_state => OperationState,
     origin => Origin,

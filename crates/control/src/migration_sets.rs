@@ -148,7 +148,7 @@ fn to_stored(migration: &tenantry_migration_set::Migration) -> StoredMigration {
 }
 
 /// A failed migration as operations and rollout targets keep it.
-pub(crate) fn failure_json(failure: &MigrationFailure) -> Value {
+pub fn failure_json(failure: &MigrationFailure) -> Value {
     json!({
         "message": failure.message,
         "version": (failure.version > 0).then_some(failure.version),

@@ -1,5 +1,7 @@
 //! Rollouts as admins and CI see them.
 
+mod dry_run;
+mod plan;
 mod progress;
 mod queue;
 pub(crate) mod runner;
@@ -13,10 +15,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tenantry_domain::{
-    Access, ErrorBudget, Hours, MigrationSetId, RolloutId, RolloutState, Scope, TargetState, Wave, Waves,
+    Access, ErrorBudget, Hours, MigrationSetId, RolloutId, RolloutPlanDigest, RolloutState, Scope, TargetState, Wave,
+    Waves,
 };
 use tenantry_store::{
-    AuditEntry, FleetVersion, NewRollout, Page, PageRequest, RolloutLimits, RolloutRecord, RolloutTarget, Tx,
+    AuditEntry, FleetVersion, MigrationSetRecord, NewRollout, Page, PageRequest, RolloutLimits, RolloutRecord,
+    RolloutTarget, Tx,
 };
 use tokio::time::Instant;
 
@@ -25,6 +29,12 @@ use crate::control::{Control, new_id};
 use crate::error::ControlError;
 use crate::operations::WAIT_MAX;
 use crate::signals::{News, Signals};
+
+pub use tenantry_fleet::{TakenLock, TrialOutcome, TriedFile};
+
+pub use crate::migration_sets::failure_json;
+pub use dry_run::{DryRunSample, DryRunWish, SAMPLE_MAX, SampledTenant, TIME_LIMIT_MAX, TenantTrial, dry_run};
+pub use plan::{PlannedStart, PlannedTenant, PlannedWave, RolloutPlan, plan};
 
 /// Most tenants that one rollout migrates at the same time.
 pub const CONCURRENCY_MAX: u32 = 256;
@@ -61,6 +71,8 @@ pub struct CreateRollout {
     pub not_before: Option<Timestamp>,
     /// Within which hours it begins targets; absent means at any time.
     pub hours: Option<Hours>,
+    /// Begin only where the plan with this digest is still what would be done.
+    pub plan: Option<RolloutPlanDigest>,
 }
 
 impl CreateRollout {
@@ -79,62 +91,29 @@ impl CreateRollout {
             priority: 0,
             not_before: None,
             hours: None,
+            plan: None,
         }
     }
 }
 
-/// Begins a rollout over all live tenants, or lets it wait. One is under way at a time.
+/// Begins a rollout over all live tenants, or lets it wait. One is under way at a time. `Conflict` where it was planned and
+/// would do something else by now.
 pub async fn create(control: &Control, caller: &Caller, wish: CreateRollout) -> Result<RolloutRecord, ControlError> {
     caller.require_fleet_wide(Scope::Migrations(Access::Write))?;
-    let concurrency = wish.concurrency.unwrap_or(control.config().rollout_concurrency);
-    if !(1..=CONCURRENCY_MAX).contains(&concurrency) {
-        return Err(ControlError::invalid("/concurrency", format!("use 1 to {CONCURRENCY_MAX}")));
-    }
-    for (field, limit) in [("/per_cluster", wish.per_cluster), ("/per_database", wish.per_database)] {
-        if limit.is_some_and(|limit| !(1..=CONCURRENCY_MAX).contains(&limit)) {
-            return Err(ControlError::invalid(field, format!("use 1 to {CONCURRENCY_MAX}")));
-        }
-    }
-    if !(PRIORITY_MIN..=PRIORITY_MAX).contains(&wish.priority) {
-        return Err(ControlError::invalid("/priority", format!("use {PRIORITY_MIN} to {PRIORITY_MAX}")));
-    }
-    wish.hours.as_ref().map_or(Ok(()), queue::check)?;
     let waits = wish.queue || wish.not_before.is_some_and(|moment| moment > Timestamp::now());
-    let waves = match wish.waves {
-        Some(waves) => Waves::new(waves).map_err(|error| ControlError::invalid("/waves", error.to_string()))?,
-        None => Waves::standard(),
-    };
-    let id = RolloutId::new(new_id());
+    let planned = wish.plan.clone();
     let mut tx = control.store().begin().await?;
-    let set = tx.migration_set(&wish.migration_set).await.map_err(|error| match error {
-        tenantry_store::StoreError::NotFound { .. } => ControlError::invalid(
-            "/migration_set",
-            format!("there is no migration set `{}`; push it first with `tenantry migrate push`", wish.migration_set),
-        ),
-        other => other.into(),
-    })?;
-    if let Some(promoted) = tx.promoted().await?
-        && promoted.latest_version > set.latest_version
-    {
-        return Err(ControlError::InvalidState {
-            reason: format!(
-                "the fleet is at version {} already, and a rollout never goes back; this set ends at {}",
-                promoted.latest_version, set.latest_version
-            ),
-        });
+    let (rollout, _) = intended(control, &tx, wish).await?;
+    if let Some(planned) = planned {
+        if waits {
+            let reason =
+                "what was planned begins at once, or the fleet would be another; leave out `queue` and `not_before`";
+            return Err(ControlError::invalid("/plan", reason));
+        }
+        let prospect = tx.rollout_prospect(&rollout.migration_set, &rollout.waves, rollout.verify).await?;
+        plan::check(&planned, &rollout, &prospect)?;
     }
-    let rollout = NewRollout {
-        id,
-        migration_set: set.id,
-        waves,
-        limits: RolloutLimits { concurrency, per_cluster: wish.per_cluster, per_database: wish.per_database },
-        error_budget: wish.error_budget,
-        breaker: wish.breaker,
-        verify: wish.verify,
-        priority: wish.priority,
-        not_before: wish.not_before,
-        hours: wish.hours,
-    };
+    let id = rollout.id;
     tx.insert_rollout(&rollout).await?;
     if waits {
         queue::enqueue(&tx).await?;
@@ -150,6 +129,67 @@ pub async fn create(control: &Control, caller: &Caller, wish: CreateRollout) -> 
     tx.commit().await?;
     control.signals().wake_rollouts();
     Ok(control.store().rollout(id).await?)
+}
+
+/// The rollout that is wished for, with every default, and its set; refused where it may not be.
+async fn intended(
+    control: &Control,
+    tx: &Tx,
+    wish: CreateRollout,
+) -> Result<(NewRollout, MigrationSetRecord), ControlError> {
+    let concurrency = wish.concurrency.unwrap_or(control.config().rollout_concurrency);
+    if !(1..=CONCURRENCY_MAX).contains(&concurrency) {
+        return Err(ControlError::invalid("/concurrency", format!("use 1 to {CONCURRENCY_MAX}")));
+    }
+    for (field, limit) in [("/per_cluster", wish.per_cluster), ("/per_database", wish.per_database)] {
+        if limit.is_some_and(|limit| !(1..=CONCURRENCY_MAX).contains(&limit)) {
+            return Err(ControlError::invalid(field, format!("use 1 to {CONCURRENCY_MAX}")));
+        }
+    }
+    if !(PRIORITY_MIN..=PRIORITY_MAX).contains(&wish.priority) {
+        return Err(ControlError::invalid("/priority", format!("use {PRIORITY_MIN} to {PRIORITY_MAX}")));
+    }
+    wish.hours.as_ref().map_or(Ok(()), queue::check)?;
+    let waves = match wish.waves {
+        Some(waves) => Waves::new(waves).map_err(|error| ControlError::invalid("/waves", error.to_string()))?,
+        None => Waves::standard(),
+    };
+    let set = set_to_reach(tx, &wish.migration_set).await?;
+    let rollout = NewRollout {
+        id: RolloutId::new(new_id()),
+        migration_set: set.id.clone(),
+        waves,
+        limits: RolloutLimits { concurrency, per_cluster: wish.per_cluster, per_database: wish.per_database },
+        error_budget: wish.error_budget,
+        breaker: wish.breaker,
+        verify: wish.verify,
+        priority: wish.priority,
+        not_before: wish.not_before,
+        hours: wish.hours,
+    };
+    Ok((rollout, set))
+}
+
+/// The set, if the fleet may be brought to it.
+async fn set_to_reach(tx: &Tx, id: &MigrationSetId) -> Result<MigrationSetRecord, ControlError> {
+    let set = tx.migration_set(id).await.map_err(|error| match error {
+        tenantry_store::StoreError::NotFound { .. } => ControlError::invalid(
+            "/migration_set",
+            format!("there is no migration set `{id}`; push it first with `tenantry migrate push`"),
+        ),
+        other => other.into(),
+    })?;
+    if let Some(promoted) = tx.promoted().await?
+        && promoted.latest_version > set.latest_version
+    {
+        return Err(ControlError::InvalidState {
+            reason: format!(
+                "the fleet is at version {} already, and a rollout never goes back; this set ends at {}",
+                promoted.latest_version, set.latest_version
+            ),
+        });
+    }
+    Ok(set)
 }
 
 /// A page of rollouts, newest first.

@@ -29,6 +29,7 @@ mod operations;
 mod orphans;
 mod placement;
 mod plans;
+mod rollout_plans;
 mod rollouts;
 mod route_resolve;
 mod routers;

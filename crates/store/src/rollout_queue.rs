@@ -68,10 +68,11 @@ impl Tx {
         if execute(client, sql, &[&id.as_uuid()]).await? == 0 {
             return Err(StoreError::internal("a rollout that was to begin has begun before"));
         }
-        let waves = rollout(client, id).await?.waves;
+        let RolloutRecord { migration_set, waves, verify, .. } = rollout(client, id).await?;
+        let prospect = self.rollout_prospect(&migration_set, &waves, verify).await?;
         self.add_targets(id).await?;
         self.count_already(id).await?;
-        self.assign_waves(id, &waves).await?;
+        self.assign_waves(id, &prospect.tenants).await?;
         announce(client, id).await
     }
 }

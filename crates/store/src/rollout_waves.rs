@@ -1,51 +1,25 @@
 //! The waves of a rollout: who is in which, and how they stand.
 
-use tenantry_domain::{RolloutId, TargetState, WaveSelection, Waves};
+use tenantry_domain::{RolloutId, TargetState};
 use uuid::Uuid;
 
 use crate::connection::Connection;
 use crate::error::StoreError;
+use crate::rollout_plans::ProspectiveTarget;
 use crate::rollouts::{RolloutCounts, RolloutRecord, announce};
 use crate::row::{count, execute, get, parsed, query, query_one};
 use crate::transaction::Tx;
 
 impl Tx {
-    /// Spreads the pending targets, which must all be in the last wave, over the waves. Who comes first where a wave takes
-    /// a number or a share is drawn by the hash of tenant and rollout: spread over the fleet, and others in each rollout.
-    pub async fn assign_waves(&self, id: RolloutId, waves: &Waves) -> Result<(), StoreError> {
-        let client = self.client()?;
-        let last = number(waves.last())?;
-        let pending = "SELECT count(*) AS pending FROM rollout_target WHERE rollout = $1 AND state = 'pending'";
-        let total: i64 = get(&query_one(client, pending, &[&id.as_uuid()]).await?, "pending")?;
-        let mut assigned = 0;
-        for (wave, selection) in waves.as_slice()[..waves.last()].iter().map(|wave| &wave.select).enumerate() {
-            let (most, label, plan, region) = match selection {
-                WaveSelection::Tenants(tenants) => (i64::from(*tenants), None, None, None),
-                WaveSelection::Percent(percent) => {
-                    let share = (total * i64::from(*percent) + 99) / 100;
-                    ((share - assigned).max(0), None, None, None)
-                }
-                WaveSelection::Label { key, value } => {
-                    (i64::MAX, Some(serde_json::json!({ key.as_str(): value })), None, None)
-                }
-                WaveSelection::Plan(plan) => (i64::MAX, None, Some(plan.as_str()), None),
-                WaveSelection::Region(region) => (i64::MAX, None, None, Some(region.as_str())),
-                WaveSelection::All => (i64::MAX, None, None, None),
-            };
-            let moved = execute(
-                client,
-                "UPDATE rollout_target SET wave = $3
-                   FROM (SELECT target.tenant FROM rollout_target AS target JOIN tenant ON tenant.id = target.tenant
-                          WHERE target.rollout = $1 AND target.wave = $2 AND target.state = 'pending'
-                            AND ($5::jsonb IS NULL OR tenant.labels @> $5) AND ($6::text IS NULL OR tenant.plan = $6)
-                            AND ($7::text IS NULL OR tenant.region = $7)
-                          ORDER BY md5(target.rollout::text || target.tenant::text) LIMIT $4) AS chosen
-                  WHERE rollout_target.rollout = $1 AND rollout_target.tenant = chosen.tenant",
-                &[&id.as_uuid(), &last, &number(wave)?, &most, &label, &plan, &region],
-            )
-            .await?;
-            assigned += i64::try_from(moved).map_err(StoreError::internal)?;
-        }
+    /// Puts the pending targets, which must all be in the last wave, into the waves that [`Tx::rollout_prospect`] has found.
+    pub async fn assign_waves(&self, id: RolloutId, targets: &[ProspectiveTarget]) -> Result<(), StoreError> {
+        let tenants: Vec<Uuid> = targets.iter().map(|target| target.tenant.as_uuid()).collect();
+        let waves = targets.iter().map(|target| number(target.wave)).collect::<Result<Vec<i32>, _>>()?;
+        let sql = "UPDATE rollout_target AS target SET wave = assigned.wave
+                     FROM unnest($2::uuid[], $3::integer[]) AS assigned (tenant, wave)
+                    WHERE target.rollout = $1 AND target.state = 'pending' AND target.tenant = assigned.tenant
+                      AND target.wave <> assigned.wave";
+        execute(self.client()?, sql, &[&id.as_uuid(), &tenants, &waves]).await?;
         Ok(())
     }
 

@@ -44,6 +44,8 @@ const ROUTES: &[(&str, &str, &str, &str)] = &[
     ("POST /v1/seeds", "seed.push", "seed/", "after"),
     ("DELETE /v1/seeds/{seed}", "seed.retire", "seed/", "before"),
     ("POST /v1/rollouts", "rollout.create", "rollout/", "after"),
+    // It undoes all that it does, and keeps programs waiting meanwhile.
+    ("POST /v1/rollouts/dry-run", "rollout.dry_run", "migration_set/", "after"),
     ("POST /v1/rollouts/{rollout}/pause", "rollout.pause", "rollout/", "before after"),
     ("POST /v1/rollouts/{rollout}/resume", "rollout.resume", "rollout/", "before after"),
     ("POST /v1/rollouts/{rollout}/abort", "rollout.abort", "rollout/", "before after"),
@@ -66,6 +68,7 @@ const ROUTES: &[(&str, &str, &str, &str)] = &[
 const EXEMPT: &[(&str, &str)] = &[
     ("POST /v1/drift", "a look, whose answer is what was there before"),
     ("POST /v1/placement/explain", "a question, whose words do not fit into a query"),
+    ("POST /v1/rollouts/plan", "a question, whose words do not fit into a query"),
     (
         "POST /v1/routers/{router}/report",
         "what a router says of itself every few seconds; each takes the last one's place",
@@ -309,6 +312,7 @@ async fn operations(calls: &mut Calls) -> OperationId {
 /// One rollout that is aborted, and one that is tried again, which is answered with.
 async fn rollouts(calls: &mut Calls, set: &str) -> String {
     let wish = json!({ "migration_set": set });
+    calls.call("POST /v1/rollouts/dry-run", &[], "", &json!({ "migration_set": set, "tenants": 1 })).await;
     let first = id(&calls.call("POST /v1/rollouts", &[], "", &wish).await);
     for action in ["pause", "resume", "abort"] {
         calls.call(&format!("POST /v1/rollouts/{{rollout}}/{action}"), &[&first], "", &json!({})).await;

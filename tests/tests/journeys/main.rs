@@ -23,6 +23,7 @@ mod placement;
 mod plans;
 mod repeatables;
 mod rollout_fleet;
+mod rollout_plans;
 mod rollout_queue;
 mod rollout_waves;
 mod rollouts;

@@ -1,28 +1,13 @@
 //! Many tenants in one call.
 
+use super::json_lines::JsonLines;
 use super::lines::Lines;
 use super::request::Call;
 use super::{Client, ClientError};
 use crate::{BulkChange, BulkLine, BulkQuery};
 
 /// The lines of a bulk answer, as they come.
-pub struct BulkStream {
-    lines: Lines,
-}
-
-impl BulkStream {
-    /// The next line; `None` once the server has closed the stream. One that ends without a summary broke off.
-    pub async fn next(&mut self) -> Result<Option<BulkLine>, ClientError> {
-        loop {
-            let Some(line) = self.lines.next().await? else { return Ok(None) };
-            if line.is_empty() {
-                continue;
-            }
-            let read = serde_json::from_slice(&line);
-            return read.map(Some).map_err(|error| self.lines.unexpected(&error.to_string()));
-        }
-    }
-}
+pub type BulkStream = JsonLines<BulkLine>;
 
 impl Client {
     /// `POST /v1/tenants/bulk` with rows of tenants to create. Sent again under the same key, it makes no tenant twice.
@@ -34,12 +19,12 @@ impl Client {
         query: &BulkQuery,
     ) -> Result<BulkStream, ClientError> {
         let call = Call::post(&[&"tenants", &"bulk"]).query(query)?.body(media_type, rows).key(key);
-        Ok(BulkStream { lines: Lines::new(self.clone(), self.open(call).await?) })
+        Ok(JsonLines::new(Lines::new(self.clone(), self.open(call).await?)))
     }
 
     /// `POST /v1/tenants/bulk` with a change of every tenant that a filter finds.
     pub async fn change_tenants(&self, change: &BulkChange, query: &BulkQuery) -> Result<BulkStream, ClientError> {
         let call = Call::post(&[&"tenants", &"bulk"]).query(query)?.json(change)?;
-        Ok(BulkStream { lines: Lines::new(self.clone(), self.open(call).await?) })
+        Ok(JsonLines::new(Lines::new(self.clone(), self.open(call).await?)))
     }
 }

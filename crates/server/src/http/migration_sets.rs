@@ -114,7 +114,7 @@ fn shown(
     })
 }
 
-fn repeatable(file: StoredMigration) -> Repeatable {
+pub(super) fn repeatable(file: StoredMigration) -> Repeatable {
     Repeatable {
         name: file.name,
         checksum: Migration::checksum_text(file.checksum),
@@ -123,7 +123,7 @@ fn repeatable(file: StoredMigration) -> Repeatable {
     }
 }
 
-fn migration(migration: StoredMigration) -> Migration {
+pub(super) fn migration(migration: StoredMigration) -> Migration {
     Migration {
         version: SchemaVersion(migration.version),
         name: migration.name,

@@ -159,6 +159,8 @@ mod tests {
         ("/v1/seeds", &["get", "post"]),
         ("/v1/seeds/{seed}", &["delete", "get"]),
         ("/v1/rollouts", &["get", "post"]),
+        ("/v1/rollouts/plan", &["post"]),
+        ("/v1/rollouts/dry-run", &["post"]),
         ("/v1/rollouts/{rollout}", &["get"]),
         ("/v1/rollouts/{rollout}/pause", &["post"]),
         ("/v1/rollouts/{rollout}/resume", &["post"]),

@@ -40,6 +40,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// waits its turn. The set is promoted, so that new
 /// tenants begin with it, once all waves before the last are through. Where more fails than an error budget bears, or the
 /// breaker opens, no more targets are begun, those that run are finished, and the rollout has failed; a retry goes on.
+/// With the digest of a `plan`, it begins only if it would do just what was planned.
 #[utoipa::path(
     post,
     path = "/v1/rollouts",
@@ -296,7 +297,7 @@ fn follow(control: Control, caller: Caller, id: RolloutId) -> impl Stream<Item =
     }
 }
 
-fn wish(body: CreateRollout) -> rollouts::CreateRollout {
+pub(super) fn wish(body: CreateRollout) -> rollouts::CreateRollout {
     let number = |limit: Concurrency| u32::from(limit.get());
     let wave = |wave: CreateWave| Wave {
         select: wave.select,
@@ -316,11 +317,11 @@ fn wish(body: CreateRollout) -> rollouts::CreateRollout {
         priority: body.priority,
         not_before: body.not_before,
         hours: body.hours,
+        plan: body.plan,
     }
 }
 
 fn shown(rollout: RolloutRecord) -> Rollout {
-    let limit = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
     let bakes_until = rollout.bakes_until();
     let opens_at = if rollout.state.is_finished() { None } else { rollouts::opens_at(&rollout, Timestamp::now()) };
     let waves = rollout.waves.as_slice().iter().zip(&rollout.wave_counts);
@@ -338,11 +339,7 @@ fn shown(rollout: RolloutRecord) -> Rollout {
             .collect(),
         wave: rollout.wave,
         bakes_until,
-        limits: RolloutLimits {
-            concurrency: limit(rollout.limits.concurrency),
-            per_cluster: rollout.limits.per_cluster.map(limit),
-            per_database: rollout.limits.per_database.map(limit),
-        },
+        limits: shown_limits(rollout.limits),
         error_budget: rollout.error_budget.into(),
         breaker: rollout.breaker,
         verify: rollout.verify,
@@ -355,6 +352,15 @@ fn shown(rollout: RolloutRecord) -> Rollout {
         counts: shown_counts(&rollout.counts),
         created_at: rollout.created_at,
         finished_at: rollout.finished_at,
+    }
+}
+
+pub(super) fn shown_limits(limits: records::RolloutLimits) -> RolloutLimits {
+    let limit = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
+    RolloutLimits {
+        concurrency: limit(limits.concurrency),
+        per_cluster: limits.per_cluster.map(limit),
+        per_database: limits.per_database.map(limit),
     }
 }
 

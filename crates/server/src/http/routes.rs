@@ -14,7 +14,7 @@ use super::security_headers::guard;
 use super::state::Shared;
 use super::{
     adoption, audit_log, bulk, clusters, docs, explain, health, metrics, migration_sets, operations, placement, plans,
-    region_groups, rollouts,
+    region_groups, rollout_plans, rollouts,
 };
 use super::{
     auth, idempotency, limits, route_resolve, routers, routes_feed, secrets, seeds, tenant_health, tenants, tokens,
@@ -60,6 +60,7 @@ fn remembered() -> OpenApiRouter<Shared> {
         .routes(routes!(operations::skip))
         .routes(routes!(operations::abandon))
         .routes(routes!(rollouts::create, rollouts::list))
+        .routes(routes!(rollout_plans::plan))
         .routes(routes!(rollouts::show))
         .routes(routes!(rollouts::targets))
         .routes(routes!(rollouts::versions))
@@ -113,6 +114,7 @@ fn streams() -> OpenApiRouter<Shared> {
         .routes(routes!(routes_feed::feed))
         .routes(routes!(operations::events))
         .routes(routes!(rollouts::events))
+        .routes(routes!(rollout_plans::dry_run))
         .routes(routes!(audit_log::export))
 }
 

@@ -4,7 +4,9 @@ use std::pin::pin;
 use std::time::Duration;
 
 use async_stream::stream;
+use bytes::Bytes;
 use futures::{Stream, StreamExt};
+use serde::Serialize;
 use tenantry_control::{Caller, tokens};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -14,6 +16,11 @@ use super::state::Shared;
 
 /// How long a revoked or expired token goes on reading at most.
 const LOOK_AT_TOKEN: Duration = Duration::from_secs(30);
+
+/// Most lines that go out in one piece.
+const ITEMS_MAX: usize = 64;
+/// After so long a silence an empty line says that there is more to come.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// A place for one stream.
 pub(crate) fn place(shared: &Shared) -> Result<OwnedSemaphorePermit, Refusal> {
@@ -44,6 +51,29 @@ pub(crate) fn guarded<T: Send>(
             match item {
                 Some(item) => yield item,
                 None => break,
+            }
+        }
+    }
+}
+
+/// Each value as a line of JSON, as many at once as are ready, with an empty line now and then where nothing comes.
+pub(crate) fn json_lines<T: Serialize + Send>(items: impl Stream<Item = T> + Send) -> impl Stream<Item = Bytes> + Send {
+    stream! {
+        let mut ready = pin!(items.ready_chunks(ITEMS_MAX));
+        loop {
+            match tokio::time::timeout(SILENCE_MAX, ready.next()).await {
+                Ok(Some(items)) => {
+                    let mut piece = Vec::new();
+                    for item in items {
+                        // Words, numbers and times into memory: neither serialising nor writing fails.
+                        if serde_json::to_writer(&mut piece, &item).is_ok() {
+                            piece.push(b'\n');
+                        }
+                    }
+                    yield Bytes::from(piece);
+                }
+                Ok(None) => break,
+                Err(_) => yield Bytes::from_static(b"\n"),
             }
         }
     }

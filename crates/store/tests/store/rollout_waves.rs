@@ -49,6 +49,39 @@ async fn each_wave_takes_whom_no_earlier_one_took() {
 }
 
 #[tokio::test]
+async fn who_would_be_in_which_wave_is_told_before_and_stays_so() {
+    let catalog = Catalog::new().await;
+    let fleet = tenants(&catalog, 12).await;
+    let (set, other) = (register(&catalog, 1, 3).await, register(&catalog, 2, 3).await);
+    let there = "UPDATE tenant SET schema_version = 3 WHERE id = ANY ($1)";
+    let marked: Vec<Uuid> = fleet[..2].iter().map(|planned| planned.tenant.as_uuid()).collect();
+    catalog.superuser().await.execute(there, &[&marked]).await.unwrap();
+    let waves = waves(&["2", "50%", "all"]);
+    let prospect = async |set| {
+        let tx = catalog.begin().await;
+        tx.rollout_prospect(set, &waves, false).await.unwrap()
+    };
+    let seen = prospect(&set).await;
+    assert_eq!((seen.tenants.len(), seen.already), (10, 2));
+    assert_eq!([0, 1, 2].map(|wave| seen.tenants.iter().filter(|it| it.wave == wave).count()), [2, 3, 5]);
+    assert_eq!(prospect(&set).await, seen, "however often it is asked");
+    let order = |of: &tenantry_store::RolloutProspect| of.tenants.iter().map(|it| it.tenant).collect::<Vec<_>>();
+    assert_ne!(order(&prospect(&other).await), order(&seen), "another set has other canaries");
+
+    let id = RolloutId::new(Uuid::now_v7());
+    begin_with(&catalog, &rollout(id, &set, waves.clone())).await;
+    let page = tenantry_store::PageRequest { limit: 100, cursor: None };
+    let targets = catalog.store.targets(id, &[TargetState::Pending], &page).await.unwrap().items;
+    for target in &targets {
+        let planned = seen.tenants.iter().find(|it| it.tenant == target.tenant).unwrap();
+        assert_eq!((planned.wave, planned.from_version), (target.wave as usize, target.from_version));
+    }
+    assert_eq!(targets.len(), 10);
+    let homes = catalog.store.prospective_homes(&order(&seen)).await.unwrap();
+    assert_eq!(homes.len(), 10);
+}
+
+#[tokio::test]
 async fn only_waves_that_have_begun_are_claimed() {
     let catalog = Catalog::new().await;
     tenants(&catalog, 5).await;

@@ -62,6 +62,20 @@ pub(crate) enum CliError {
         /// How many.
         reasons: usize,
     },
+    /// The fleet is not as it was when the plan was made; nothing was begun.
+    #[error("nothing was begun: a rollout would not do any more what was planned; {}", differences.join("; "))]
+    PlanChanged {
+        /// What it would do now instead.
+        differences: Vec<String>,
+    },
+    /// A set was tried on some tenants, and what came of it was printed.
+    #[error("the set does not work for {failed} of the {tenants} tenants that it was tried on; nothing was kept")]
+    DryRun {
+        /// With how many something failed.
+        failed: usize,
+        /// Of how many.
+        tenants: usize,
+    },
     /// A dry run came to the answer that nothing would come of it.
     #[error("it would be refused: {reason}")]
     WouldFail {
@@ -159,7 +173,9 @@ impl CliError {
         match self {
             Self::Client(error) if error.code() == Some(Code::MigrationRefused) => ExitStatus::Refused,
             Self::MigrationSet(error) if !error.findings().is_empty() => ExitStatus::Refused,
-            Self::Linted { .. } | Self::ImportRefused { .. } => ExitStatus::Refused,
+            Self::Linted { .. } | Self::ImportRefused { .. } | Self::PlanChanged { .. } | Self::DryRun { .. } => {
+                ExitStatus::Refused
+            }
             Self::Unwell { .. } | Self::Audit { .. } | Self::Drift { .. } | Self::Rollout { diverged: true, .. } => {
                 ExitStatus::Unwell
             }
@@ -219,6 +235,7 @@ impl CliError {
                 Some("make the objects as expected by hand, or by a migration that suits both".to_owned())
             }
             Self::StillRunning { resume, .. } => Some(format!("`{resume}` waits for it again")),
+            Self::PlanChanged { .. } => Some("make a new plan with `tenantry migrate plan` and look at it".to_owned()),
             Self::Linted { advice: true, .. } => Some(ADVICE_OVERRULED.to_owned()),
             Self::MigrationSet(refused) if refused.findings().iter().any(|finding| !finding.rule.is_fixed()) => {
                 Some(ADVICE_OVERRULED.to_owned())
@@ -231,6 +248,7 @@ impl CliError {
             | Self::LintPolicy(_)
             | Self::Linted { advice: false, .. }
             | Self::ImportRefused { .. }
+            | Self::DryRun { .. }
             | Self::WouldFail { .. }
             | Self::Unwell { .. }
             | Self::Serve(_)
@@ -268,6 +286,7 @@ impl CliError {
         match self {
             Self::Operation(operation) => error["operation"] = json!(operation),
             Self::Rollout { rollout, .. } => error["rollout"] = json!(rollout),
+            Self::PlanChanged { differences } => error["differences"] = json!(differences),
             Self::MigrationSet(refused) if !refused.findings().is_empty() => {
                 error["findings"] = json!(refused.findings());
             }
@@ -302,6 +321,8 @@ impl CliError {
             Self::MigrationSet(_) | Self::Linted { .. } => "migration_refused",
             Self::LintPolicy(_) => "lint_policy",
             Self::ImportRefused { .. } => "import_refused",
+            Self::PlanChanged { .. } => "plan_changed",
+            Self::DryRun { .. } => "dry_run_failed",
             Self::Unwell { .. } => "unwell",
             Self::Drift { .. } => "drift",
             Self::Operation(_) => "operation_failed",

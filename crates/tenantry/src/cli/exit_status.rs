@@ -10,7 +10,7 @@ pub(crate) enum ExitStatus {
     Done = 0,
     /// Wrong usage, or it failed.
     Failed = 1,
-    /// A migration set was refused before any tenant was touched.
+    /// A migration set or a plan was refused before any tenant was changed.
     Refused = 2,
     /// Some tenants could not be migrated, created or changed; all others were.
     FailuresWithinBudget = 3,

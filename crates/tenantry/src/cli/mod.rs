@@ -120,7 +120,7 @@ enum Command {
     /// Durable work: list, show, watch, cancel, retry, skip, abandon
     #[command(subcommand)]
     Operation(operation::OperationCommand),
-    /// Fleet migrations: lint, push, apply, status, watch, pause, resume, abort, retry, drift
+    /// Fleet migrations: lint, push, plan, apply, status, watch, pause, resume, abort, retry, drift
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),
     /// SQL that fills new homes once: push, list, show, retire

@@ -179,9 +179,9 @@ impl Composition {
         self.part(&table::list(items, self.terminal));
     }
 
-    /// Text that is no table.
+    /// Text of several lines as it stands, but for what would steer the terminal.
     pub(crate) fn text(&mut self, text: &str) {
-        self.part(&printable(text));
+        self.part(&printable(&text.replace('\t', "    ")));
     }
 
     fn part(&mut self, part: &str) {

@@ -58,6 +58,9 @@ fn every_command_of_the_documentation_is_understood() {
         "tenantry migrate push --dir x --allow squawk/renaming-table",
         "tenantry migrate apply --dir x --concurrency 32",
         "tenantry migrate apply --set 3f9a01c2 --no-wait",
+        "tenantry migrate apply --plan plan.json --timeout 5m",
+        "tenantry migrate plan --dir x --wave 1 --wave all --sql --out plan.json",
+        "tenantry migrate plan --set 3f9a01c2 --dry-run 3 --dry-run-timeout 30s",
         "tenantry migrate status",
         "tenantry migrate retry 01923f4a-5b6c-7d8e-9fa0-b1c2d3e4f506",
         "tenantry plan list",
@@ -85,6 +88,11 @@ fn wrong_values_are_named_before_anything_is_sent() {
     assert_eq!(kind("tenantry tenant update acme"), ErrorKind::MissingRequiredArgument);
     assert_eq!(kind("tenantry migrate apply"), ErrorKind::MissingRequiredArgument);
     assert_eq!(kind("tenantry migrate apply --dir x --set 3f9a01c2"), ErrorKind::ArgumentConflict);
+    assert_eq!(kind("tenantry migrate apply --plan plan.json --dir x"), ErrorKind::ArgumentConflict);
+    assert_eq!(kind("tenantry migrate apply --plan plan.json --wave 1"), ErrorKind::ArgumentConflict);
+    assert_eq!(kind("tenantry migrate plan"), ErrorKind::MissingRequiredArgument);
+    assert_eq!(kind("tenantry migrate plan --dir x --dry-run 21"), ErrorKind::ValueValidation);
+    assert_eq!(kind("tenantry migrate plan --dir x --dry-run-timeout 5s"), ErrorKind::MissingRequiredArgument);
     assert_eq!(kind("tenantry migrate apply --dir x --concurrency 0"), ErrorKind::ValueValidation);
     assert_eq!(kind("tenantry migrate lint --dir x --allow no-such-rule"), ErrorKind::ValueValidation);
     assert_eq!(kind("tenantry migrate import --from liquibase --dir x --to y"), ErrorKind::ValueValidation);

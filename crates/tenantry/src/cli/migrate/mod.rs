@@ -1,14 +1,16 @@
 //! `tenantry migrate`: migration sets and the rollouts that bring the fleet to them.
 //!
-//! Exit statuses are part of the contract with CI: 0 done, 1 usage or failure, 2 the set or import is refused, 3 some tenants
-//! failed within the budget, 4 the budget is exceeded, 5 a tenant's own history is not the set's or its schema drifted, 6
-//! interrupted or paused, and resumable.
+//! Exit statuses are part of the contract with CI: 0 done, 1 usage or failure, 2 the set, plan or import is refused, 3 some
+//! tenants failed within the budget, 4 the budget is exceeded, 5 a tenant's own history is not the set's or its schema
+//! drifted, 6 interrupted or paused, and resumable.
 
 mod drift;
+mod dry_run;
 mod failures;
 mod import;
 mod junit;
 mod lint;
+mod plan;
 mod progress;
 mod rollout;
 mod set;
@@ -16,13 +18,14 @@ mod versions;
 mod wave;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
-use tenantry_api::{BreakerLength, Concurrency, CreateWave, ErrorBudget};
+use tenantry_api::{BreakerLength, Concurrency, CreateWave, ErrorBudget, SampleSize};
 use tenantry_domain::{DisplayName, Hours, RolloutId};
 
-use super::arguments::future;
+use super::arguments::{duration, future};
 use super::error::CliError;
 use super::paging::ListOptions;
 use super::waiting::WaitOptions;
@@ -70,6 +73,19 @@ pub(crate) enum MigrateCommand {
         "Lints first, as `tenantry migrate lint` does, the files that no set has yet; exits with 2 if there is an error.",
     ))]
     Push(PushArguments),
+    /// Say what a rollout would do now, and try it on a few tenants without keeping anything
+    #[command(after_help = examples!(
+        "tenantry migrate plan --dir tenant-migrations",
+        "tenantry migrate plan --set 3f9a01c2 --wave label:tier=canary --wave all --sql",
+        "tenantry migrate plan --dir tenant-migrations --dry-run 3 --out plan.json",
+        "tenantry migrate apply --plan plan.json",
+        "",
+        "A folder is pushed first, which changes no tenant. `apply --plan` begins just what the plan says, or exits with 2",
+        "and says what is another by now. --dry-run runs the files on tenants of different sizes, each tenant's in one",
+        "transaction that is rolled back, and shows the locks: programs may wait for those, so each tenant takes",
+        "--dry-run-timeout at most. Files that say `-- no-transaction` cannot be tried. Exits with 2 where a tenant fails.",
+    ))]
+    Plan(Box<PlanArguments>),
     /// Bring all tenants to a migration set and wait for it
     #[command(after_help = examples!(
         "tenantry migrate apply --dir tenant-migrations",
@@ -78,11 +94,12 @@ pub(crate) enum MigrateCommand {
         "tenantry migrate apply --set 3f9a01c2 --concurrency 32 --per-cluster 8 --no-wait",
         "tenantry migrate apply --set 3f9a01c2 --queue --at 8h --hours \"mon-fri 22:00-05:00 Europe/Berlin\" --no-wait",
         "tenantry migrate apply --dir tenant-migrations --wave label:tier=canary,bake=10m --wave 10%,budget=2 --wave all",
+        "tenantry migrate apply --plan plan.json",
         "",
         "Without --wave: one tenant, then 1 %, then 10 %, then all, and the first failure stops. All at once, whatever",
         "fails: --wave all,budget=any. New tenants begin with the set once all waves before the last are through.",
         "",
-        "Exits with 0 when every tenant is there, 2 if the set is refused, 3 if some tenants failed, 4 if the error",
+        "Exits with 0 when every tenant is there, 2 if the set or the plan is refused, 3 if some tenants failed, 4 if the error",
         "budget is exceeded or the breaker opens, 5 if a tenant's own history is not the set's, 6 if interrupted: the rollout goes on, and `tenantry migrate watch` waits",
         "for it again.",
     ))]
@@ -164,10 +181,9 @@ pub(crate) struct PushArguments {
     lint: LintOptions,
 }
 
-/// What to apply, and how hard.
+/// What to bring the fleet to, and how.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("what").required(true).multiple(false).args(["folder", "set"]))]
-pub(crate) struct ApplyArguments {
+pub(crate) struct WishArguments {
     /// A folder of SQL files, which is pushed first
     #[arg(long = "dir", value_name = "FOLDER")]
     folder: Option<PathBuf>,
@@ -200,9 +216,43 @@ pub(crate) struct ApplyArguments {
     #[arg(long)]
     verify: bool,
     #[command(flatten)]
-    schedule: ScheduleOptions,
-    #[command(flatten)]
     lint: LintOptions,
+}
+
+/// What to plan, and whether to try it.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).multiple(false).args(["folder", "set"]))]
+pub(crate) struct PlanArguments {
+    #[command(flatten)]
+    wish: WishArguments,
+    /// Write the plan, with the SQL, to this file for `tenantry migrate apply --plan`
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Show the SQL of each file
+    #[arg(long)]
+    sql: bool,
+    /// Try it on so many tenants of different sizes, 1 to 20, and undo everything
+    #[arg(long, value_name = "NUMBER", value_parser = sample_size)]
+    dry_run: Option<SampleSize>,
+    /// The longest that the dry run may take for each tenant, 10 minutes at most
+    #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = duration, requires = "dry_run")]
+    dry_run_timeout: Duration,
+}
+
+/// What to apply, and how hard.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).multiple(false).args(["folder", "set", "plan"]))]
+pub(crate) struct ApplyArguments {
+    #[command(flatten)]
+    wish: WishArguments,
+    /// A file that `tenantry migrate plan --out` has written: apply just what it says, or nothing
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "name", "concurrency", "per_cluster", "per_database", "waves", "error_budget", "breaker", "verify", "queue",
+        "not_before",
+    ])]
+    plan: Option<PathBuf>,
+    #[command(flatten)]
+    schedule: ScheduleOptions,
     #[command(flatten)]
     follow: FollowOptions,
 }
@@ -271,6 +321,7 @@ impl MigrateCommand {
             Self::Rules(arguments) => lint::rules(context, &arguments),
             Self::Import(arguments) => import::import(context, &arguments),
             Self::Push(arguments) => set::push(context, arguments).await,
+            Self::Plan(arguments) => plan::plan(context, *arguments).await,
             Self::Apply(arguments) => rollout::apply(context, *arguments).await,
             Self::Status(arguments) => rollout::status(context, &arguments).await,
             Self::Watch(arguments) => rollout::watch(context, &arguments).await,
@@ -284,6 +335,11 @@ impl MigrateCommand {
             Self::Set { set } => set::show(context, &set).await,
         }
     }
+}
+
+fn sample_size(text: &str) -> Result<SampleSize, String> {
+    let number = text.parse::<u64>().map_err(|error| error.to_string())?;
+    SampleSize::new(number).map_err(|error| error.to_string())
 }
 
 fn breaker(text: &str) -> Result<BreakerLength, String> {

@@ -9,7 +9,10 @@ use tenantry_domain::{RolloutId, RolloutState};
 use super::failures::{self, Failure};
 use super::progress::Progress;
 use super::versions::{self, Lag};
-use super::{ApplyArguments, FollowOptions, RolloutArguments, WatchArguments, WhenInterrupted, junit, lint, set, wave};
+use super::{
+    ApplyArguments, FollowOptions, RolloutArguments, WatchArguments, WhenInterrupted, WishArguments, junit, lint, plan,
+    set, wave,
+};
 use crate::cli::Context;
 use crate::cli::error::CliError;
 use crate::cli::output::Output;
@@ -23,33 +26,52 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 pub(super) async fn apply(context: &Context, arguments: ApplyArguments) -> Result<(), CliError> {
     let client = context.client()?;
-    let migration_set = match (&arguments.folder, &arguments.set) {
-        (Some(folder), _) => {
-            let push = lint::judged(context, &client, folder, arguments.name, &arguments.lint).await?;
-            client.push_migration_set(&push).await?.id
+    let rollout = match &arguments.plan {
+        Some(_) if arguments.wish.lint.is_given() => {
+            return Err(CliError::usage(
+                "a plan's set was linted when it was pushed; give rules and --since with --dir",
+            ));
         }
-        (None, Some(_)) if arguments.lint.is_given() => {
-            return Err(CliError::usage("a set was linted when it was pushed; give rules and --since with --dir"));
+        Some(path) => plan::begin(&client, path, arguments.schedule.hours).await?,
+        None => {
+            let create = CreateRollout {
+                queue: arguments.schedule.queue,
+                priority: arguments.schedule.priority,
+                not_before: arguments.schedule.not_before,
+                hours: arguments.schedule.hours,
+                ..arguments.wish.create(context, &client).await?
+            };
+            client.create_rollout(&create).await?
         }
-        (None, Some(prefix)) => prefix.resolve(&client).await?,
-        (None, None) => return Err(CliError::usage("name what to apply by --dir or --set")),
     };
-    let create = CreateRollout {
-        migration_set,
-        concurrency: arguments.concurrency,
-        per_cluster: arguments.per_cluster,
-        per_database: arguments.per_database,
-        waves: Some(arguments.waves).filter(|waves| !waves.is_empty()),
-        error_budget: arguments.error_budget,
-        breaker: arguments.breaker,
-        verify: arguments.verify,
-        queue: arguments.schedule.queue,
-        priority: arguments.schedule.priority,
-        not_before: arguments.schedule.not_before,
-        hours: arguments.schedule.hours,
-    };
-    let rollout = client.create_rollout(&create).await?;
     finish(context, &client, rollout, &arguments.follow).await
+}
+
+impl WishArguments {
+    /// What is asked of the control plane. A folder is pushed for it.
+    pub(super) async fn create(self, context: &Context, client: &Client) -> Result<CreateRollout, CliError> {
+        let migration_set = match (&self.folder, &self.set) {
+            (Some(folder), _) => {
+                let push = lint::judged(context, client, folder, self.name, &self.lint).await?;
+                client.push_migration_set(&push).await?.id
+            }
+            (None, Some(_)) if self.lint.is_given() => {
+                return Err(CliError::usage("a set was linted when it was pushed; give rules and --since with --dir"));
+            }
+            (None, Some(prefix)) => prefix.resolve(client).await?,
+            (None, None) => return Err(CliError::usage("name the files by --dir, or a set that was pushed by --set")),
+        };
+        Ok(CreateRollout {
+            concurrency: self.concurrency,
+            per_cluster: self.per_cluster,
+            per_database: self.per_database,
+            waves: Some(self.waves).filter(|waves| !waves.is_empty()),
+            error_budget: self.error_budget,
+            breaker: self.breaker,
+            verify: self.verify,
+            ..CreateRollout::new(migration_set)
+        })
+    }
 }
 
 pub(super) async fn status(context: &Context, arguments: &RolloutArguments) -> Result<(), CliError> {
