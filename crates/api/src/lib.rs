@@ -18,6 +18,7 @@ pub mod doctor;
 pub mod drift;
 pub mod explain;
 pub mod feed;
+pub mod fleet_query;
 pub mod health;
 pub mod migration_set;
 pub mod operation;
@@ -56,6 +57,10 @@ pub use doctor::{DoctorFinding, DoctorQuery, DoctorReport};
 pub use drift::{CheckDrift, CheckLimit, CheckedDrift, Drift, DriftDifference, DriftObjects, ListDrift, SampleSize};
 pub use explain::Explanation;
 pub use feed::{FeedCluster, FeedEvent, FeedQuery};
+pub use fleet_query::{
+    FleetQuery, QueryConcurrency, QueryError, QueryFailed, QueryLine, QueryReached, QueryRow, QueryRowsMax,
+    QuerySkipped, QuerySummary, QueryTimeLimit, QueryTimeoutMs, QueryValues,
+};
 pub use health::Readiness;
 pub use migration_set::{Migration, MigrationFile, MigrationSet, PushMigrationSet, Repeatable};
 pub use operation::{DecideOperation, ListOperationEvents, ListOperations, Operation, OperationEvent};

@@ -33,6 +33,7 @@ pub mod placements;
 pub mod plans;
 mod presence;
 pub mod provider;
+pub mod query;
 pub mod reconcilers;
 pub mod records;
 pub mod region_groups;

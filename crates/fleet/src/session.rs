@@ -8,7 +8,10 @@ use tokio::task::AbortHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
-use tokio_postgres::{CancelToken, Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow, Socket};
+use tokio_postgres::types::Type;
+use tokio_postgres::{
+    CancelToken, Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow, SimpleQueryStream, Socket, Statement,
+};
 
 use crate::error::FleetError;
 use crate::quote::literal;
@@ -212,6 +215,33 @@ impl Session {
         };
         self.settle(&result);
         result.map_err(|failure| (answered, failure))
+    }
+
+    /// Has one statement parsed, without running it, and says what its rows consist of. Several are refused.
+    pub(crate) async fn describe(&mut self, sql: &str) -> Result<Vec<(String, Type)>, StatementFailure> {
+        self.in_flight = true;
+        let result = match tokio::time::timeout(self.patience, self.client.prepare(sql)).await {
+            Ok(result) => result.map_err(StatementFailure::Answered),
+            Err(elapsed) => Err(StatementFailure::Silent(elapsed)),
+        };
+        self.settle(&result);
+        let columns = |statement: Statement| {
+            statement.columns().iter().map(|column| (column.name().to_owned(), column.type_().clone())).collect()
+        };
+        result.map(columns)
+    }
+
+    /// Begins a statement whose rows are read one by one. It counts as running until [`Self::end_stream`].
+    pub(crate) async fn stream(&mut self, sql: &str) -> Result<SimpleQueryStream, StatementFailure> {
+        self.in_flight = true;
+        let result = self.client.simple_query_raw(sql).await.map_err(StatementFailure::Answered);
+        self.failed |= result.is_err();
+        result
+    }
+
+    /// The stream has come to its end, whatever that was.
+    pub(crate) fn end_stream(&mut self) {
+        self.in_flight = false;
     }
 
     /// Behaves as if the connection had ended after the server had done what it was asked to, where a test says so.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{Admin, Arena, Tenant, airline, count, refusal, set};
 use tenantry_domain::{LockMode, SchemaVersion};
-use tenantry_fleet::{DryRun, FleetError, TakenLock, TrialOutcome, TriedFile};
+use tenantry_fleet::{ApplyOptions, DryRun, FleetError, TakenLock, TrialOutcome, TriedFile};
 use tenantry_migration_set::MigrationSet;
 use tenantry_testkit::eventually;
 
@@ -181,7 +181,7 @@ async fn what_cannot_be_undone_is_not_tried() {
     ]);
     site.arena
         .fleet
-        .apply(&site.arena.target, &tenant.home, &tenant.secrets.migrator, &next, &Default::default())
+        .apply(&site.arena.target, &tenant.home, &tenant.secrets.migrator, &next, &ApplyOptions::default())
         .await
         .unwrap();
     let mut files: Vec<(String, String)> = next.files().into_iter().map(|(name, sql)| (name, sql.to_owned())).collect();
@@ -190,6 +190,27 @@ async fn what_cannot_be_undone_is_not_tried() {
     let run = site.try_on(tenant, &MigrationSet::from_files("more", &files).unwrap()).await.unwrap();
     assert_eq!(run.files[0].outcome, TrialOutcome::Passed);
     assert!(untried(&run.files[1]).contains("commit first"), "{run:?}");
+}
+
+#[tokio::test]
+async fn repeatable_files_are_tried_after_the_others_and_where_they_changed() {
+    let site = Site::new().await;
+    let Arena { fleet, target, .. } = &site.arena;
+    let with = |body: &str| {
+        let view = format!("CREATE OR REPLACE VIEW tardy AS {body};");
+        airline_and(&[("R__tardy.sql", &view), ("V4__gate.sql", "ALTER TABLE flights ADD COLUMN gate int;")])
+    };
+    for tenant in &site.tenants {
+        let first = with("SELECT id, gate FROM flights");
+        let names = |run: &DryRun| run.files.iter().map(|file| file.file.clone()).collect::<Vec<_>>();
+        let run = site.try_on(tenant, &first).await.unwrap();
+        assert_eq!(names(&run), ["V4__gate.sql", "R__tardy.sql"]);
+        assert!(run.files.iter().all(|file| file.outcome == TrialOutcome::Passed), "{run:?}");
+        fleet.apply(target, &tenant.home, &tenant.secrets.migrator, &first, &ApplyOptions::default()).await.unwrap();
+        assert!(site.try_on(tenant, &first).await.unwrap().files.is_empty(), "it has all of it");
+        let run = site.try_on(tenant, &with("SELECT id, nothing FROM flights")).await.unwrap();
+        assert_eq!((names(&run), failed(&run.files[0]).0), (vec!["R__tardy.sql".to_owned()], "42703"));
+    }
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ mod extract;
 mod idempotency;
 mod limits;
 mod observe;
+mod query;
 mod region_groups;
 mod request_id;
 mod security_headers;

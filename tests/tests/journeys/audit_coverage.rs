@@ -22,6 +22,8 @@ const ROUTES: &[(&str, &str, &str, &str)] = &[
     ("POST /v1/tenants/{tenant}/resume", "tenant.resume", "tenant/", "before after operation"),
     ("POST /v1/tenants/{tenant}/rotate-credentials", "tenant.rotate_credentials", "tenant/", "before after operation"),
     ("POST /v1/tenants/bulk", "tenant.update", "tenant/", "before after"),
+    // It reads what is the tenants' own.
+    ("POST /v1/query", "tenant.query", "tenants", "after"),
     ("POST /v1/tenants/adopt", "tenant.adopt", "tenant/", "after operation"),
     ("POST /v1/tenants/{tenant}/adopt-confirm", "tenant.adopt_confirm", "tenant/", "before after operation"),
     ("POST /v1/tenants/{tenant}/adopt-cancel", "tenant.adopt_cancel", "tenant/", "before after operation"),
@@ -273,6 +275,7 @@ async fn tenants(calls: &mut Calls, world: &World<'_>) {
     for action in ["suspend", "resume", "rotate-credentials"] {
         calls.call(&format!("POST /v1/tenants/{{tenant}}/{action}"), &name, "?wait=60", &json!({})).await;
     }
+    calls.call("POST /v1/query", &[], "", &json!({ "sql": "SELECT 1", "tenants": ["acme"] })).await;
     let filter = json!({ "slug_prefix": "acme" });
     let change = json!({ "action": "change_plan", "plan": "team", "filter": filter, "expected": 1 });
     calls.call("POST /v1/tenants/bulk", &[], "", &change).await;

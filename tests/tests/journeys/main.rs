@@ -21,6 +21,7 @@ mod operations;
 mod orphans;
 mod placement;
 mod plans;
+mod query;
 mod repeatables;
 mod rollout_fleet;
 mod rollout_plans;

@@ -63,8 +63,11 @@ async fn a_plan_says_what_the_rollout_then_does_or_the_rollout_is_refused() {
         "waves": [{ "select": "1", "error_budget": { "targets": 0 } }, { "select": "all", "error_budget": { "targets": 0 } }],
     }))
     .unwrap();
-    let body = serde_json::to_value(&wish).unwrap();
+    let mut body = serde_json::to_value(&wish).unwrap();
     world.wire().post("/v1/rollouts", &body).await.problem(409, "conflict");
+    // Whoever waits would begin on another fleet.
+    body["queue"] = json!(true);
+    assert_eq!(world.wire().post("/v1/rollouts", &body).await.problem(400, "invalid_request"), ["/plan"]);
     world.delete(&more).await;
 
     // As it was, and the canary is the one that was named.

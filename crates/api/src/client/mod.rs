@@ -13,6 +13,7 @@ mod clusters;
 mod config;
 mod drift;
 mod error;
+mod fleet_query;
 mod health;
 mod json_lines;
 mod lines;

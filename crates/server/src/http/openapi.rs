@@ -158,6 +158,7 @@ mod tests {
         ("/v1/migration-sets/{set}", &["get"]),
         ("/v1/seeds", &["get", "post"]),
         ("/v1/seeds/{seed}", &["delete", "get"]),
+        ("/v1/query", &["post"]),
         ("/v1/rollouts", &["get", "post"]),
         ("/v1/rollouts/plan", &["post"]),
         ("/v1/rollouts/dry-run", &["post"]),

@@ -14,7 +14,7 @@ use super::security_headers::guard;
 use super::state::Shared;
 use super::{
     adoption, audit_log, bulk, clusters, docs, explain, health, metrics, migration_sets, operations, placement, plans,
-    region_groups, rollout_plans, rollouts,
+    query, region_groups, rollout_plans, rollouts,
 };
 use super::{
     auth, idempotency, limits, route_resolve, routers, routes_feed, secrets, seeds, tenant_health, tenants, tokens,
@@ -115,6 +115,7 @@ fn streams() -> OpenApiRouter<Shared> {
         .routes(routes!(operations::events))
         .routes(routes!(rollouts::events))
         .routes(routes!(rollout_plans::dry_run))
+        .routes(routes!(query::run))
         .routes(routes!(audit_log::export))
 }
 

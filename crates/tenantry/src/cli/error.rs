@@ -121,6 +121,14 @@ pub(crate) enum CliError {
         /// Of how many.
         rows: u64,
     },
+    /// Some of the tenants that were asked have not answered; the others' rows were shown.
+    #[error("{failed} of the {asked} tenants that were asked have not answered")]
+    Query {
+        /// How many have not.
+        failed: u64,
+        /// Of how many.
+        asked: u64,
+    },
     /// The audit log was checked and breaches were printed.
     #[error("the audit log is not sound: {breaches} breaches; somebody changed or removed entries")]
     Audit {
@@ -179,7 +187,7 @@ impl CliError {
             Self::Unwell { .. } | Self::Audit { .. } | Self::Drift { .. } | Self::Rollout { diverged: true, .. } => {
                 ExitStatus::Unwell
             }
-            Self::Bulk { .. } => ExitStatus::FailuresWithinBudget,
+            Self::Bulk { .. } | Self::Query { .. } => ExitStatus::FailuresWithinBudget,
             Self::Rollout { rollout, .. } => rollout_status(rollout),
             Self::StillRunning { interrupted: true, .. } => ExitStatus::Interrupted,
             Self::OutputClosed => ExitStatus::Done,
@@ -243,6 +251,7 @@ impl CliError {
             Self::Usage { .. }
             | Self::Unsuccessful { .. }
             | Self::Bulk { .. }
+            | Self::Query { .. }
             | Self::File { .. }
             | Self::MigrationSet(_)
             | Self::LintPolicy(_)
@@ -317,6 +326,7 @@ impl CliError {
             Self::Usage { .. } => "usage",
             Self::Unsuccessful { .. } => "unsuccessful",
             Self::Bulk { .. } => "bulk_failures",
+            Self::Query { .. } => "query_failures",
             Self::File { .. } => "file",
             Self::MigrationSet(_) | Self::Linted { .. } => "migration_refused",
             Self::LintPolicy(_) => "lint_policy",

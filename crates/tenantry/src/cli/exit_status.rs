@@ -12,7 +12,7 @@ pub(crate) enum ExitStatus {
     Failed = 1,
     /// A migration set or a plan was refused before any tenant was changed.
     Refused = 2,
-    /// Some tenants could not be migrated, created or changed; all others were.
+    /// Some tenants could not be migrated, created, changed or asked; all others were.
     FailuresWithinBudget = 3,
     /// So many tenants could not be migrated that the rollout stopped.
     BudgetExceeded = 4,

@@ -16,6 +16,7 @@ pub(crate) mod orphan;
 pub(crate) mod placement;
 pub(crate) mod plan;
 pub(crate) mod psql;
+pub(crate) mod query;
 pub(crate) mod region_group;
 pub(crate) mod secrets;
 pub(crate) mod seed;
@@ -146,6 +147,8 @@ enum Command {
     Orphan(orphan::OrphanCommand),
     /// Check that catalog and clusters agree
     Doctor(doctor::DoctorArguments),
+    /// Ask many tenants the same question in SQL
+    Query(Box<query::QueryArguments>),
     /// Open psql in a tenant's home
     Psql(psql::PsqlArguments),
     /// Say whether the control plane is well and the token good
@@ -175,6 +178,7 @@ impl Command {
             Self::Audit(command) => command.run(context).await,
             Self::Orphan(command) => command.run(context).await,
             Self::Doctor(arguments) => arguments.run(context).await,
+            Self::Query(arguments) => arguments.run(context).await,
             Self::Psql(arguments) => arguments.run(context).await,
             Self::Health(arguments) => arguments.run(context).await,
             Self::Completions(arguments) => arguments.run(context),

@@ -75,6 +75,11 @@ impl Output {
         self.either(json, || format!("{}\n", printable(sentence)))
     }
 
+    /// Rows under a heading, for people alone.
+    pub(crate) fn grid(self, heading: &[String], rows: Vec<Vec<Cell>>) -> Result<(), CliError> {
+        write_out(&table::grid(heading.iter().cloned(), rows, self.colour_stdout))
+    }
+
     /// One entry of a stream: a line of JSON, or a line of text.
     pub(crate) fn entry<T: Serialize>(self, json: &T, line: &str) -> Result<(), CliError> {
         let text = if self.is_json() {

@@ -83,13 +83,23 @@ pub(crate) trait Tabular {
 
 /// A list as a table, a line each; only the heading where there is nothing.
 pub(crate) fn list<T: Tabular>(items: &[T], terminal: bool) -> String {
+    let heading = T::COLUMNS.iter().map(|column| column.to_uppercase());
+    grid(heading, items.iter().map(Tabular::row), terminal)
+}
+
+/// Rows under a heading.
+pub(crate) fn grid(
+    heading: impl IntoIterator<Item = String>,
+    rows: impl IntoIterator<Item = Vec<Cell>>,
+    terminal: bool,
+) -> String {
     let mut table = table(terminal);
-    table.set_header(T::COLUMNS.iter().map(|column| {
-        let cell = comfy_table::Cell::new(column.to_uppercase());
+    table.set_header(heading.into_iter().map(|column| {
+        let cell = comfy_table::Cell::new(printable(&column));
         if terminal { cell.add_attribute(Attribute::Bold) } else { cell }
     }));
-    for item in items {
-        table.add_row(item.row().into_iter().map(|cell| styled(cell, terminal)));
+    for row in rows {
+        table.add_row(row.into_iter().map(|cell| styled(cell, terminal)));
     }
     render(&mut table)
 }

@@ -59,6 +59,8 @@ fn every_command_of_the_documentation_is_understood() {
         "tenantry migrate apply --dir x --concurrency 32",
         "tenantry migrate apply --set 3f9a01c2 --no-wait",
         "tenantry migrate apply --plan plan.json --timeout 5m",
+        "tenantry query --all - --statement-timeout 5s",
+        "tenantry query --tenant acme --tenant globex --file report.sql --csv",
         "tenantry migrate plan --dir x --wave 1 --wave all --sql --out plan.json",
         "tenantry migrate plan --set 3f9a01c2 --dry-run 3 --dry-run-timeout 30s",
         "tenantry migrate status",
@@ -88,6 +90,10 @@ fn wrong_values_are_named_before_anything_is_sent() {
     assert_eq!(kind("tenantry tenant update acme"), ErrorKind::MissingRequiredArgument);
     assert_eq!(kind("tenantry migrate apply"), ErrorKind::MissingRequiredArgument);
     assert_eq!(kind("tenantry migrate apply --dir x --set 3f9a01c2"), ErrorKind::ArgumentConflict);
+    assert_eq!(kind("tenantry query x"), ErrorKind::MissingRequiredArgument);
+    assert_eq!(kind("tenantry query --all"), ErrorKind::MissingRequiredArgument);
+    assert_eq!(kind("tenantry query --all --tenant acme x"), ErrorKind::ArgumentConflict);
+    assert_eq!(kind("tenantry query --all --file x y"), ErrorKind::ArgumentConflict);
     assert_eq!(kind("tenantry migrate apply --plan plan.json --dir x"), ErrorKind::ArgumentConflict);
     assert_eq!(kind("tenantry migrate apply --plan plan.json --wave 1"), ErrorKind::ArgumentConflict);
     assert_eq!(kind("tenantry migrate plan"), ErrorKind::MissingRequiredArgument);
