@@ -35,7 +35,7 @@ impl Site {
     }
 
     async fn try_on(&self, tenant: &Tenant, set: &MigrationSet) -> Result<DryRun, FleetError> {
-        let limit = Duration::from_secs(60);
+        let limit = Duration::from_mins(1);
         let Arena { fleet, target, .. } = &self.arena;
         fleet.dry_run(target, &tenant.home, &tenant.secrets.migrator, set, LOCK_TIMEOUT, limit).await
     }

@@ -56,7 +56,7 @@ async fn ask(world: &World<'_>, query: &FleetQuery) -> Answer {
         match line {
             QueryLine::Row(row) => answer.rows.entry(row.tenant.to_string()).or_default().push(row.row.0),
             QueryLine::Reached(it) => {
-                assert!(answer.reached.insert(it.tenant.to_string(), (it.rows, it.truncated)).is_none())
+                assert!(answer.reached.insert(it.tenant.to_string(), (it.rows, it.truncated)).is_none());
             }
             QueryLine::Failed(it) => assert!(answer.failed.insert(it.tenant.to_string(), it).is_none()),
             QueryLine::Skipped(it) => assert!(answer.skipped.insert(it.tenant.to_string(), it.reason).is_none()),

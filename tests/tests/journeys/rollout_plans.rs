@@ -1,7 +1,7 @@
 //! What a rollout would do is told before, tried before, and held to.
 
 use serde_json::{Value, json};
-use tenantry_api::{CreateRollout, DryRunLine, DryRunOutcome, RolloutDryRun, SampleSize};
+use tenantry_api::{CreateRollout, DryRunLine, DryRunOutcome, ListQuery, RolloutDryRun, SampleSize};
 use tenantry_domain::{Access, Isolation, LockMode, RolloutState, Scope};
 use tenantry_tests::{Program, World, files};
 
@@ -49,7 +49,7 @@ async fn a_plan_says_what_the_rollout_then_does_or_the_rollout_is_refused() {
     for tenant in &tenants {
         assert_eq!(world.show(tenant).await.schema_version.0, 3, "planning changes nothing");
     }
-    assert_eq!(world.client().list_rollouts(&Default::default()).await.unwrap().items.len(), 1, "the first one");
+    assert_eq!(world.client().list_rollouts(&ListQuery::default()).await.unwrap().items.len(), 1, "the first one");
 
     // One tenant more, and it is another plan.
     let more = world.tenant("more").await;

@@ -48,7 +48,7 @@ async fn a_replica_sets_its_catalog_up_and_serves() {
     let shutdown = Shutdown::new();
     let working = tokio::spawn({
         let shutdown = shutdown.clone();
-        async move { work(&control, door, telemetry, shutdown).await }
+        async move { Box::pin(work(&control, door, telemetry, shutdown)).await }
     });
     client.ready().await.expect("ready");
     shutdown.trigger();

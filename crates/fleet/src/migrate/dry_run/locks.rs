@@ -1,7 +1,7 @@
 //! The locks of the transaction, seen after each statement.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tenantry_domain::LockMode;
 use tokio_postgres::SimpleQueryRow;
@@ -126,8 +126,8 @@ impl Locks {
             rewritten,
             rows: before.and_then(|before| before.rows),
             bytes: number(row, 6).filter(|_| has_content),
-            held_in_file: Default::default(),
-            held: Default::default(),
+            held_in_file: Duration::ZERO,
+            held: Duration::ZERO,
         };
         let taken = Taken { relation, file, since, file_end: None, lock };
         match self.taken.iter_mut().find(|known| known.relation == relation && known.file == file) {
