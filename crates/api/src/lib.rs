@@ -91,8 +91,8 @@ pub use secret::SecretText;
 pub use secrets::SecretsStatus;
 pub use seed::{PushSeed, Seed};
 pub use tenant::{
-    CreateTenant, CreateTenantAnswer, CreateTenantQuery, DeleteTenant, ListTenants, ResumeTenant, SuspendTenant,
-    Suspension, Tenant, TenantPreview, TenantWithOperation, TenantWithSubtree, UpdateTenant,
+    CreateTenant, CreateTenantAnswer, CreateTenantQuery, DeleteTenant, ListTenants, MigrateDown, ResumeTenant,
+    SuspendTenant, Suspension, Tenant, TenantPreview, TenantWithOperation, TenantWithSubtree, UpdateTenant,
 };
 pub use tenant_health::{HealthCheck, HealthConnections, TenantHealth};
 pub use token::{CreateToken, CreatedToken, Token};

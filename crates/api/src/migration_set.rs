@@ -49,6 +49,9 @@ pub struct Migration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = ">= 2.4")]
     pub requires_app: Option<String>,
+    /// Whether the set has a file that undoes it.
+    #[serde(default)]
+    pub reversible: bool,
 }
 
 /// One file of a set that has no version.
@@ -89,7 +92,8 @@ pub struct PushMigrationSet {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MigrationFile {
-    /// `V<version>__<name>.sql`, `U<version>__<name>.sql` or `R__<name>.sql`.
+    /// `V<version>__<name>.sql`, `U<version>__<name>.sql` or `R__<name>.sql`; what undoes one of the first two is named like it
+    /// and ends in `.down.sql`.
     #[schema(example = "V1__airports.sql")]
     pub name: String,
     /// Its content, byte by byte.

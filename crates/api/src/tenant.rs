@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tenantry_domain::{
-    Affinity, ClusterId, DisplayName, Generation, HostName, Isolation, Labels, Note, Overrides, PlanName, Region,
-    SchemaVersion, SeedRef, Slug, SuspensionReason, TenantId, TenantStatus,
+    Affinity, ClusterId, DisplayName, Generation, HostName, Isolation, Labels, MigrationSetId, Note, Overrides,
+    PlanName, Region, SchemaVersion, SeedRef, Slug, SuspensionReason, TenantId, TenantStatus,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -190,6 +190,19 @@ impl Default for ResumeTenant {
     fn default() -> Self {
         Self { subtree: true }
     }
+}
+
+/// Where a tenant's schema goes back to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MigrateDown {
+    /// The version that it has in the end: one of the set's, or 0 for before the first.
+    #[schema(value_type = i64, minimum = 0, example = 6)]
+    pub version: SchemaVersion,
+    /// By whose down files; the promoted set's unless given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub migration_set: Option<MigrationSetId>,
 }
 
 /// How to delete a tenant.

@@ -90,6 +90,7 @@ pub(crate) async fn load(control: &Control, id: &MigrationSetId) -> Result<Arc<M
         .iter()
         .chain(&repeatables)
         .map(|migration| (migration.file_name(), migration.sql.as_str()))
+        .chain(migrations.iter().filter_map(StoredMigration::down_file))
         .collect();
     let set = MigrationSet::from_files(&record.name, &files).map_err(ControlError::internal)?;
     let set = Arc::new(set);
@@ -144,6 +145,7 @@ fn to_stored(migration: &tenantry_migration_set::Migration) -> StoredMigration {
         transactional: migration.transactional,
         phase: migration.phase.map(|phase| phase.to_string()),
         sql: migration.sql.clone(),
+        down: migration.down.as_ref().map(|down| down.sql.clone()),
     }
 }
 

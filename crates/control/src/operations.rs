@@ -9,6 +9,7 @@ pub(crate) mod cluster_target;
 pub(crate) mod delete_tenant;
 pub(crate) mod drop_home;
 pub(crate) mod home_access;
+pub(crate) mod migrate_down;
 pub(crate) mod prepare_home;
 pub(crate) mod provision_site;
 pub(crate) mod provision_tenant;

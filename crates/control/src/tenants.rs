@@ -2,10 +2,12 @@
 
 mod deletion;
 pub(crate) mod hierarchy;
+mod migrate_down;
 mod precedence;
 mod suspension;
 
 pub use deletion::{delete, purge, restore};
+pub use migrate_down::{GoBack, migrate_down};
 pub use suspension::{Begun, Resume, Suspend, resume, suspend};
 pub(crate) use suspension::{end_suspension, end_trial, suspend_unless_suspended};
 

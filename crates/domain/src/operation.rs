@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 words! {
     /// What an operation does.
     OperationKind, "operation kind",
-    "use provision, delete, suspend, resume, rotate_credentials, adopt, adopt_confirm, adopt_cancel, prepare_home or drop_home", {
+    "use provision, delete, suspend, resume, rotate_credentials, adopt, adopt_confirm, adopt_cancel, prepare_home, drop_home or migrate_down", {
         /// Makes a home and lets the tenant in.
         Provision => "provision",
         /// Takes the tenant out and its home down.
@@ -27,6 +27,8 @@ words! {
         PrepareHome => "prepare_home",
         /// Takes down a home that no tenant ever had.
         DropHome => "drop_home",
+        /// Takes a tenant's schema back to an earlier version.
+        MigrateDown => "migrate_down",
     }
 }
 

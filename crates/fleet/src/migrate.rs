@@ -6,6 +6,7 @@
 
 mod baseline;
 mod dry_run;
+mod down;
 mod failure;
 mod guard;
 mod ledger;

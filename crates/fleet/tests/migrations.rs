@@ -326,3 +326,39 @@ async fn a_repeatable_file_outside_a_transaction_begins_anew_once_it_has_changed
     assert_eq!(count(&app, "SELECT count(*) FROM runs").await, 2);
     assert_eq!(count(&app, "SELECT count(*) FROM tenantry_migration_progress").await, 0);
 }
+
+#[tokio::test]
+async fn a_home_goes_back_by_its_own_history_or_not_at_all() {
+    let site = Site::new().await;
+    let files = [
+        ("V1__a.sql", "CREATE TABLE a (b int);"),
+        ("V2__c.sql", "CREATE TABLE c (d int);"),
+        ("V2__c.down.sql", "DROP TABLE c;"),
+        ("V3__index.sql", "-- no-transaction\nCREATE INDEX CONCURRENTLY by_b ON a (b);"),
+        ("V3__index.down.sql", "-- no-transaction\nDROP INDEX CONCURRENTLY by_b;"),
+        ("R__view.sql", "CREATE OR REPLACE VIEW v AS SELECT b FROM a;"),
+    ];
+    site.apply(&set(&files)).await.unwrap();
+    let Arena { fleet, target, .. } = &site.arena;
+    let (home, password, options) = (&site.tenant.home, &site.tenant.secrets.migrator, ApplyOptions::default());
+    let back = async |set: &MigrationSet, version| {
+        fleet.go_back(target, home, password, set, SchemaVersion(version), &options).await
+    };
+    // No file undoes the first, and another set knows nothing of the last: neither is begun.
+    assert!(matches!(back(&set(&files), 0).await, Err(FleetError::Refused { .. })));
+    assert!(matches!(back(&set(&files[..3]), 1).await, Err(FleetError::Refused { .. })));
+    assert_eq!(site.versions().await, [1, 2, 3]);
+    let mut switching = files;
+    switching[2].1 = "DROP TABLE c; DO $$ BEGIN EXECUTE 'reset' || ' role'; END $$;";
+    let Err(FleetError::Migration(failure)) = back(&set(&switching), 1).await else { panic!("a guard slept") };
+    assert_eq!((failure.file.as_str(), failure.sqlstate.as_str()), ("V2__c.down.sql", "TN004"));
+    assert_eq!(site.versions().await, [1, 2], "the newer one is undone");
+    for _ in 0..2 {
+        assert_eq!(back(&set(&files), 1).await.unwrap(), SchemaVersion(1));
+    }
+    let app = site.arena.app(&site.tenant).await;
+    assert_eq!(refusal(&app, "SELECT FROM c").await, "42P01");
+    // On the way forward the repeatable file runs again too.
+    assert_eq!(site.apply(&set(&files)).await.unwrap().count, 3);
+    assert_eq!(site.versions().await, [1, 2, 3]);
+}

@@ -30,6 +30,11 @@ pub(crate) fn identity(migrations: &[Migration], repeatables: &[Migration]) -> M
             digester.part(b"requires-app");
             digester.part(requirement.as_bytes());
         }
+        if let Some(down) = &migration.down {
+            digester.part(b"down");
+            digester.part(if down.transactional { b"transaction" } else { b"no transaction" });
+            digester.part(&Sha256::digest(down.sql.as_bytes()));
+        }
     }
     digester.repeatables(repeatables);
     MigrationSetId::from_digest(digester.0.finalize().into())

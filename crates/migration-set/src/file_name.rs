@@ -1,4 +1,4 @@
-//! What a file's name says: `[UV]<version>__<name>.sql` or `R__<name>.sql`.
+//! What a file's name says: `[UV]<version>__<name>.sql`, the same with `.down.sql`, or `R__<name>.sql`.
 
 use crate::migration::MigrationKind;
 
@@ -9,6 +9,8 @@ pub(crate) struct FileName {
     /// 0 for a repeatable one.
     pub(crate) version: i64,
     pub(crate) name: String,
+    /// Whether it undoes the file that is named like it without `.down`.
+    pub(crate) is_down: bool,
 }
 
 impl FileName {
@@ -21,6 +23,10 @@ impl FileName {
             .find_map(|kind| Some((kind, file.strip_prefix(kind.prefix())?)))
             .ok_or_else(|| malformed("it starts with none of V, U and R"))?;
         let stem = rest.strip_suffix(".sql").ok_or_else(|| malformed("it does not end in .sql, in lower case"))?;
+        let (stem, is_down) = stem.strip_suffix(".down").map_or((stem, false), |stem| (stem, true));
+        if is_down && kind == MigrationKind::Repeatable {
+            return Err(malformed("nothing undoes a repeatable file"));
+        }
         let (digits, name) =
             stem.split_once("__").ok_or_else(|| malformed("there are no two underscores after the version"))?;
         let version = if kind == MigrationKind::Repeatable { repeatable(digits) } else { version(digits) }?;
@@ -28,7 +34,7 @@ impl FileName {
         if name.is_empty() || !name.bytes().all(is_name_part) {
             return Err(malformed("the name may hold ASCII letters, digits and underscores only"));
         }
-        Ok(Self { kind, version, name: name.to_owned() })
+        Ok(Self { kind, version, name: name.to_owned(), is_down })
     }
 }
 
@@ -49,8 +55,8 @@ fn repeatable(digits: &str) -> Result<i64, String> {
 
 fn malformed(reason: &str) -> String {
     format!(
-        "the file name is wrong: {reason}; name it V<version>__<name>.sql, U<version>__<name>.sql or R__<name>.sql, or \
-         move it away"
+        "the file name is wrong: {reason}; name it V<version>__<name>.sql, U<version>__<name>.sql or R__<name>.sql (what undoes \
+         the first two: .down.sql), or move it away"
     )
 }
 
@@ -68,6 +74,8 @@ mod tests {
         let unversioned = FileName::parse("U007___x.sql").unwrap();
         assert_eq!(unversioned.kind, MigrationKind::Unversioned);
         assert_eq!((unversioned.version, unversioned.name.as_str()), (7, "_x"));
+        let down = FileName::parse("V7__a.down.sql").unwrap();
+        assert_eq!((down.version, down.name.as_str(), down.is_down), (7, "a", true));
         let repeatable = FileName::parse("R__views.sql").unwrap();
         assert_eq!((repeatable.kind, repeatable.version), (MigrationKind::Repeatable, 0));
     }
@@ -90,6 +98,8 @@ mod tests {
             "V1__a.SQL",
             "|1__a.sql",
             "R1__a.sql",
+            "R__a.down.sql",
+            "V1__a.down.down.sql",
             "R_a.sql",
             "",
         ] {

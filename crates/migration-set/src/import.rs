@@ -14,11 +14,12 @@ mod sqlx;
 use crate::error::MigrationSetError;
 use crate::folder;
 use crate::header;
-use crate::lint::rules;
+use crate::lint::{self, rules};
 use crate::script::{Script, starts_with};
 use crate::set::MigrationSet;
 use crate::statement::Lines;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -27,8 +28,8 @@ use thiserror::Error;
 /// How many characters of a description go into a file's name.
 const NAME_CHARACTERS_MAX: usize = 120;
 
-/// Why a file that undoes another is left out.
-const UNDOES: &str = "Tenantry does not go back: a new migration undoes an old one";
+/// Why a file that undoes another is left out, where the tool does not pair them.
+const UNDOES: &str = "the tool does not say which file it undoes: name it as that, with .down.sql, where it is wanted";
 
 /// A tool whose folder can be taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -97,7 +98,7 @@ pub struct Import {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ImportedFile {
-    /// `V<version>__<name>.sql` or `R__<name>.sql`.
+    /// `V<version>__<name>.sql`, `V<version>__<name>.down.sql` or `R__<name>.sql`.
     pub file: String,
     /// The file that it was.
     pub source: String,
@@ -160,6 +161,7 @@ impl Import {
             ImportTool::GolangMigrate => golang_migrate::find(files, &mut found),
             ImportTool::Flyway => flyway::find(files, &mut found),
         }
+        found.leave_out_lone_downs(files);
         found.finish()
     }
 }
@@ -182,6 +184,8 @@ struct Candidate<'a> {
     number: Option<i64>,
     description: String,
     transaction: Transaction,
+    /// The file that undoes it.
+    down: Option<&'a SourceFile>,
 }
 
 /// What a tool's module finds.
@@ -216,6 +220,40 @@ impl<'a> Found<'a> {
         self.candidates.extend(keyed.into_iter().map(|(_, candidate)| candidate));
     }
 
+    /// Files that undo what is not here, or nobody knows what.
+    fn leave_out_lone_downs(&mut self, files: &[SourceFile]) {
+        let taken: HashSet<&str> =
+            self.candidates.iter().filter_map(|candidate| Some(candidate.down?.path.as_str())).collect();
+        let told: HashSet<&str> =
+            self.left_out.iter().chain(&self.refused).map(|remark| remark.source.as_str()).collect();
+        let lone: Vec<SourceRemark> = files
+            .iter()
+            .filter(|file| parts(&file.path).1 == "down.sql" || file.path.ends_with(".down.sql"))
+            .filter(|file| !taken.contains(file.path.as_str()) && !told.contains(file.path.as_str()))
+            .map(|file| remark(file, None, UNDOES))
+            .collect();
+        self.left_out.extend(lone);
+    }
+
+    /// What undoes a migration. One that cannot be taken over is left out, for the way forward does not need it.
+    fn down(&mut self, source: &'a SourceFile, stem: &str, transaction: Transaction) -> Option<ImportedFile> {
+        let candidate = Candidate { source, number: None, description: String::new(), transaction, down: None };
+        match prepare(&candidate) {
+            Ok(Some((content, changes))) => {
+                let file = format!("{stem}.down.sql");
+                let mut findings = Vec::new();
+                lint::check_content(&file, content.as_bytes(), &mut findings);
+                match findings.first() {
+                    None => return Some(ImportedFile { file, source: source.path.clone(), changes, content }),
+                    Some(finding) => self.leave_out(source, format!("{} [{}]", finding.message, finding.rule)),
+                }
+            }
+            Ok(None) => self.leave_out(source, "there is no statement in it"),
+            Err(refusal) => self.leave_out(source, refusal.reason),
+        }
+        None
+    }
+
     fn finish(mut self) -> Result<Import, ImportError> {
         let mut notes = Vec::new();
         let mut prepared = Vec::new();
@@ -240,16 +278,14 @@ impl<'a> Found<'a> {
         }
         let numbers: Vec<Option<i64>> = prepared.iter().map(|(candidate, ..)| candidate.number).collect();
         let versions = versions(&numbers, &mut notes);
-        let mut files: Vec<ImportedFile> = prepared
-            .into_iter()
-            .zip(versions)
-            .map(|((candidate, content, changes), version)| ImportedFile {
-                file: format!("V{version}__{}.sql", name(&candidate.description)),
-                source: candidate.source.path.clone(),
-                changes,
-                content,
-            })
-            .collect();
+        let mut files = Vec::new();
+        for ((candidate, content, changes), version) in prepared.into_iter().zip(versions) {
+            let stem = format!("V{version}__{}", name(&candidate.description));
+            let down = candidate.down.and_then(|source| self.down(source, &stem, candidate.transaction));
+            let (file, source) = (format!("{stem}.sql"), candidate.source.path.clone());
+            files.push(ImportedFile { file, source, changes, content });
+            files.extend(down);
+        }
         repeatables.sort_by(|one, other| one.file.cmp(&other.file));
         files.extend(repeatables);
         self.refused.extend(judge(&files)?);

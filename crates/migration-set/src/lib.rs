@@ -13,13 +13,14 @@
 //!
 //! Decided once, because homes remember it:
 //! - File names are `V<version>__<name>.sql`, `U…` for one that may come late, or `R__<name>.sql` for one that is applied
-//!   after all of those and again whenever it changes; refinery leaves the latter alone. Versions are 64 bits wide (refinery's
+//!   after all of those and again whenever it changes; refinery leaves the latter alone.
+//!   `V<version>__<name>.down.sql` undoes the file that is named like it; refinery leaves it alone too. Versions are 64 bits wide (refinery's
 //!   `int8-versions`), so 14-digit time stamps work.
 //! - Checksums are refinery's, over name, version and content, so that a home's history table can be read by stock
 //!   refinery with the same feature. Content is hashed byte by byte: a file whose line endings are converted (git's
 //!   `autocrlf`) is another file. Let `.gitattributes` say `*.sql -text`.
 //! - The identity of a set is SHA-256 over, per migration in order: version, kind, name, checksum, whether it runs in a
-//!   transaction, phase, the SHA-256 of the content, and what it requires of the program, where it says so; then, per
+//!   transaction, phase, the SHA-256 of the content, and what it requires of the program, where it says so, and what undoes it, where something does; then, per
 //!   repeatable one by name: name, whether it runs in a transaction, the SHA-256 of the content.
 
 mod advice;

@@ -67,6 +67,8 @@ pub struct Migration {
     /// From the header `-- requires-app: …`, if there is one: which version of the product's program the migration needs,
     /// in the author's own words.
     pub requires_app: Option<String>,
+    /// What undoes it, from the file `….down.sql` beside it, if there is one. Its name ends in `.down`.
+    pub down: Option<Box<Migration>>,
 }
 
 impl Migration {

@@ -44,6 +44,8 @@ pub enum Rule {
     NeedsNoTransaction,
     /// A file that tenants have applied was changed or is missing. Found where the fleet is known, not in the folder.
     AppliedFile,
+    /// A file without one that undoes it, where a tenant is to go back. Found when that is asked for.
+    NoWayBack,
     /// A `-- lint-ignore` without a reason, without effect, or of a rule that is unknown or cannot be ignored.
     LintIgnore,
     /// Advice, a warning: a `-- lint-ignore` that silences nothing.
@@ -101,7 +103,7 @@ impl Level {
 
 impl Rule {
     /// Those that are named here rather than by squawk.
-    const OWN: [Self; 27] = [
+    const OWN: [Self; 28] = [
         Self::FileName,
         Self::DuplicateVersion,
         Self::EmptyFile,
@@ -116,6 +118,7 @@ impl Rule {
         Self::Copy,
         Self::NeedsNoTransaction,
         Self::AppliedFile,
+        Self::NoWayBack,
         Self::LintIgnore,
         Self::UnusedIgnore,
         Self::QualifiedName,
@@ -181,6 +184,7 @@ impl Rule {
             | Self::Copy
             | Self::NeedsNoTransaction
             | Self::AppliedFile
+            | Self::NoWayBack
             | Self::LintIgnore => true,
         }
     }
@@ -203,6 +207,7 @@ impl fmt::Display for Rule {
             Self::Copy => "copy",
             Self::NeedsNoTransaction => "needs-no-transaction",
             Self::AppliedFile => "applied-file",
+            Self::NoWayBack => "no-way-back",
             Self::LintIgnore => "lint-ignore",
             Self::UnusedIgnore => "unused-ignore",
             Self::QualifiedName => "qualified-name",

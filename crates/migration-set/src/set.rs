@@ -95,7 +95,8 @@ impl MigrationSet {
 
     /// The set as file names and contents, which [`MigrationSet::from_files`] reads back into the same set.
     pub fn files(&self) -> Vec<(String, &str)> {
-        let all = self.migrations.iter().chain(&self.repeatables);
+        let downs = self.migrations.iter().filter_map(|migration| migration.down.as_deref());
+        let all = self.migrations.iter().chain(downs).chain(&self.repeatables);
         all.map(|migration| (migration.file_name(), migration.sql.as_str())).collect()
     }
 }
@@ -119,6 +120,7 @@ impl Read {
 
 pub(crate) fn read<F: AsRef<str>, C: AsRef<[u8]>>(files: &[(F, C)]) -> Result<Read, MigrationSetError> {
     check_limits(files)?;
+    let mut downs: BTreeMap<i64, (String, MigrationKind, Migration)> = BTreeMap::new();
     let Read { mut by_version, mut repeatables, mut findings } = Read::default();
     for (file, content) in files {
         let file = file.as_ref();
@@ -140,7 +142,17 @@ pub(crate) fn read<F: AsRef<str>, C: AsRef<[u8]>>(files: &[(F, C)]) -> Result<Re
             transactional: checked.header.transactional,
             phase: checked.header.phase,
             requires_app: checked.header.requires_app,
+            down: None,
         };
+        if file_name.is_down {
+            let kind = migration.kind;
+            migration.checksum = digest::checksum(&migration.name, &migration.sql);
+            if downs.insert(migration.version, (file.to_owned(), kind, migration)).is_some() {
+                let message = "another file undoes the same version, and only one of them would ever run: remove one";
+                findings.push(Finding::whole_file(file, Rule::DuplicateVersion, message));
+            }
+            continue;
+        }
         if migration.kind == MigrationKind::Repeatable {
             migration.checksum = digest::checksum(&migration.name, &migration.sql);
             if let Some((other, _)) = repeatables.get(&migration.name) {
@@ -170,10 +182,34 @@ pub(crate) fn read<F: AsRef<str>, C: AsRef<[u8]>>(files: &[(F, C)]) -> Result<Re
             by_version.insert(migration.version, (file.to_owned(), migration));
         }
     }
+    if findings.is_empty() {
+        attach(downs, &mut by_version, &mut findings);
+    }
     if by_version.is_empty() && findings.is_empty() {
         return Err(MigrationSetError::Empty);
     }
     Ok(Read { by_version, repeatables, findings })
+}
+
+/// Gives each file what undoes it.
+fn attach(
+    downs: BTreeMap<i64, (String, MigrationKind, Migration)>,
+    by_version: &mut BTreeMap<i64, (String, Migration)>,
+    findings: &mut Vec<Finding>,
+) {
+    for (version, (file, kind, mut down)) in downs {
+        match by_version.get_mut(&version) {
+            Some((_, undone)) if undone.name == down.name && undone.kind == kind => {
+                down.name.push_str(".down");
+                undone.down = Some(Box::new(down));
+            }
+            _ => {
+                let message =
+                    "there is no file that it undoes, named like it without .down: rename it, or move it away";
+                findings.push(Finding::whole_file(&file, Rule::FileName, message));
+            }
+        }
+    }
 }
 
 fn check_limits<F: AsRef<str>, C: AsRef<[u8]>>(files: &[(F, C)]) -> Result<(), MigrationSetError> {
@@ -299,6 +335,27 @@ mod tests {
             assert_ne!((other.id(), other.repeatables_digest()), (set.id(), set.repeatables_digest()));
         }
         assert_eq!(MigrationSet::from_files("set", &GOOD).unwrap().repeatables_digest(), "");
+    }
+
+    #[test]
+    fn a_down_file_belongs_to_its_migration_and_to_the_identity() {
+        let files = [GOOD[0], GOOD[1], GOOD[2], ("V2__b.down.sql", "-- no-transaction\nSELECT -2;")];
+        let set = set(&files);
+        let down = set.migration(2).unwrap().down.as_deref().unwrap();
+        assert_eq!((down.file_name().as_str(), down.version, down.transactional), ("V2__b.down.sql", 2, false));
+        assert!(set.migration(1).unwrap().down.is_none());
+        assert_eq!(MigrationSet::from_files("set", &set.files()).unwrap(), set);
+        let without = MigrationSet::from_files("set", &GOOD).unwrap();
+        assert_ne!(set.id(), without.id());
+        assert_eq!(set.migration(2).unwrap().checksum, without.migration(2).unwrap().checksum);
+        for (file, sql, rule) in [
+            ("V2__c.down.sql", "SELECT 1;", Rule::FileName),
+            ("U2__b.down.sql", "SELECT 1;", Rule::FileName),
+            ("V3__b.down.sql", "SELECT 1;", Rule::FileName),
+            ("V2__b.down.sql", "COMMIT;", Rule::TransactionControl),
+        ] {
+            assert_eq!(refusal(&[GOOD[0], GOOD[1], GOOD[2], (file, sql)]), [rule], "{file}");
+        }
     }
 
     #[test]

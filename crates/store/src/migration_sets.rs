@@ -46,9 +46,18 @@ pub struct StoredMigration {
     pub phase: Option<String>,
     /// Its text.
     pub sql: String,
+    /// The text of what undoes it, where there is such a file.
+    pub down: Option<String>,
 }
 
 impl StoredMigration {
+    /// The name of the file that undoes it, and its text, where there is one.
+    pub fn down_file(&self) -> Option<(String, &str)> {
+        let stem = self.file_name();
+        let stem = stem.strip_suffix(".sql").unwrap_or(&stem);
+        self.down.as_deref().map(|sql| (format!("{stem}.down.sql"), sql))
+    }
+
     /// The name of its file.
     pub fn file_name(&self) -> String {
         match self.kind {
@@ -97,13 +106,15 @@ impl Tx {
         let transactional: Vec<bool> = migrations.iter().map(|it| it.transactional).collect();
         let phases: Vec<Option<&str>> = migrations.iter().map(|it| it.phase.as_deref()).collect();
         let texts: Vec<&str> = migrations.iter().map(|it| it.sql.as_str()).collect();
+        let downs: Vec<Option<&str>> = migrations.iter().map(|it| it.down.as_deref()).collect();
         execute(
             client,
-            "INSERT INTO migration (migration_set, position, version, name, kind, checksum, transactional, phase, sql)
-             SELECT $1, position, version, name, kind, checksum::numeric, transactional, phase, sql
-               FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::text[], $8::text[])
-                    WITH ORDINALITY AS file (version, name, kind, checksum, transactional, phase, sql, position)",
-            &[&id.as_str(), &versions, &names, &kinds, &checksums, &transactional, &phases, &texts],
+            "INSERT INTO migration (migration_set, position, version, name, kind, checksum, transactional, phase, sql, down)
+             SELECT $1, position, version, name, kind, checksum::numeric, transactional, phase, sql, down
+               FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::text[], $8::text[],
+                           $9::text[])
+                    WITH ORDINALITY AS file (version, name, kind, checksum, transactional, phase, sql, down, position)",
+            &[&id.as_str(), &versions, &names, &kinds, &checksums, &transactional, &phases, &texts, &downs],
         )
         .await?;
         if !repeatables.files.is_empty() {
@@ -170,7 +181,8 @@ impl Store {
     pub async fn repeatables_of(&self, id: &MigrationSetId) -> Result<Vec<StoredMigration>, StoreError> {
         let rows = query(
             &*self.client().await?,
-            "SELECT 0::bigint AS version, name, 'R' AS kind, checksum::text AS checksum, transactional, phase, sql
+            "SELECT 0::bigint AS version, name, 'R' AS kind, checksum::text AS checksum, transactional, phase, sql,
+                    NULL AS down
                FROM repeatable WHERE migration_set = $1 ORDER BY name",
             &[&id.as_str()],
         )
@@ -248,7 +260,7 @@ async fn migration_set(client: &Connection, id: &MigrationSetId) -> Result<Migra
 async fn migrations_of(client: &Connection, id: &MigrationSetId) -> Result<Vec<StoredMigration>, StoreError> {
     let rows = query(
         client,
-        "SELECT version, name, kind, checksum::text AS checksum, transactional, phase, sql
+        "SELECT version, name, kind, checksum::text AS checksum, transactional, phase, sql, down
            FROM migration WHERE migration_set = $1 ORDER BY position",
         &[&id.as_str()],
     )
@@ -275,5 +287,6 @@ fn read_migration(row: &Row) -> Result<StoredMigration, StoreError> {
         transactional: get(row, "transactional")?,
         phase: get(row, "phase")?,
         sql: get(row, "sql")?,
+        down: get(row, "down")?,
     })
 }

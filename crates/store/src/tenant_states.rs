@@ -110,6 +110,41 @@ impl Tx {
         found(changed, id)
     }
 
+    /// The tenant and its home are at an earlier version from now on, whatever repeatable files they have; nobody brings it
+    /// along but a rollout. Where it is at that version or below, nothing changes.
+    pub async fn lower_version(
+        &mut self,
+        id: TenantId,
+        home: HomeId,
+        version: SchemaVersion,
+    ) -> Result<(), StoreError> {
+        let client = self.client()?;
+        let (tenant, home) = (id.as_uuid(), home.as_uuid());
+        execute(client, "DELETE FROM straggler WHERE tenant = $1", &[&tenant]).await?;
+        let sql = "UPDATE home SET schema_version = $2, repeatables = '' WHERE id = $1 AND schema_version > $2";
+        execute(client, sql, &[&home, &version.0]).await?;
+        let sql = "UPDATE tenant SET schema_version = $2, repeatables = '', updated_at = clock_timestamp()
+                    WHERE id = $1 AND schema_version > $2";
+        execute(client, sql, &[&tenant, &version.0]).await?;
+        self.touch_route(id).await
+    }
+
+    /// The home's own history tells a later version than the catalog.
+    pub async fn raise_version(
+        &mut self,
+        id: TenantId,
+        home: HomeId,
+        version: SchemaVersion,
+    ) -> Result<(), StoreError> {
+        let client = self.client()?;
+        let sql = "UPDATE home SET schema_version = $2 WHERE id = $1 AND schema_version < $2";
+        execute(client, sql, &[&home.as_uuid(), &version.0]).await?;
+        let sql = "UPDATE tenant SET schema_version = $2, updated_at = clock_timestamp()
+                    WHERE id = $1 AND schema_version < $2";
+        execute(client, sql, &[&id.as_uuid(), &version.0]).await?;
+        self.touch_route(id).await
+    }
+
     /// Its home could not be made, or its operation was given up.
     pub async fn set_tenant_failed(&self, id: TenantId, reason: &str) -> Result<(), StoreError> {
         self.set_tenant_state(id, &TenantState::Failed { reason: reason.to_owned() }).await

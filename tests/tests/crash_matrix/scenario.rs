@@ -3,10 +3,11 @@
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tenantry_api::{
-    Client, ClientError, CreateTenant, DecideOperation, DeleteTenant, Operation, ResumeTenant, SuspendTenant, Tenant,
+    Client, ClientError, CreateTenant, DecideOperation, DeleteTenant, MigrateDown, Operation, ResumeTenant,
+    SuspendTenant, Tenant,
 };
 use tenantry_control::KindSteps;
-use tenantry_domain::{Isolation, OperationKind, Slug, TenantStatus};
+use tenantry_domain::{Isolation, OperationKind, SchemaVersion, Slug, TenantStatus};
 use tenantry_tests::World;
 
 /// One kind of work that is asked for on a tenant.
@@ -42,6 +43,18 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         from: TenantStatus::Active,
         begin: Some(|client, tenant| {
             async move { Ok(client.rotate_credentials(&tenant.id.into(), None).await?.operation) }.boxed()
+        }),
+        to: TenantStatus::Active,
+        walked_back: TenantStatus::Active,
+        leaves_as_it_was: true,
+    },
+    Scenario {
+        kind: OperationKind::MigrateDown,
+        from: TenantStatus::Active,
+        begin: Some(|client, tenant| {
+            // To where it is: with or without files, the steps are the same.
+            let down = MigrateDown { version: SchemaVersion(3), migration_set: None };
+            async move { Ok(client.migrate_tenant_down(&tenant.id.into(), &down, None).await?.operation) }.boxed()
         }),
         to: TenantStatus::Active,
         walked_back: TenantStatus::Active,

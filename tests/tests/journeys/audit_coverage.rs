@@ -21,6 +21,7 @@ const ROUTES: &[(&str, &str, &str, &str)] = &[
     ("POST /v1/tenants/{tenant}/suspend", "tenant.suspend", "tenant/", "before after operation"),
     ("POST /v1/tenants/{tenant}/resume", "tenant.resume", "tenant/", "before after operation"),
     ("POST /v1/tenants/{tenant}/rotate-credentials", "tenant.rotate_credentials", "tenant/", "before after operation"),
+    ("POST /v1/tenants/{tenant}/migrate-down", "tenant.migrate_down", "tenant/", "before after operation"),
     ("POST /v1/tenants/bulk", "tenant.update", "tenant/", "before after"),
     // It reads what is the tenants' own.
     ("POST /v1/query", "tenant.query", "tenants", "after"),
@@ -276,6 +277,8 @@ async fn tenants(calls: &mut Calls, world: &World<'_>) {
         calls.call(&format!("POST /v1/tenants/{{tenant}}/{action}"), &name, "?wait=60", &json!({})).await;
     }
     calls.call("POST /v1/query", &[], "", &json!({ "sql": "SELECT 1", "tenants": ["acme"] })).await;
+    let stay = json!({ "version": 3 });
+    calls.call("POST /v1/tenants/{tenant}/migrate-down", &name, "?wait=60", &stay).await;
     let filter = json!({ "slug_prefix": "acme" });
     let change = json!({ "action": "change_plan", "plan": "team", "filter": filter, "expected": 1 });
     calls.call("POST /v1/tenants/bulk", &[], "", &change).await;

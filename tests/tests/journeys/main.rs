@@ -13,6 +13,7 @@ mod crashes;
 mod credentials;
 mod deletions;
 mod drift;
+mod downs;
 mod explanations;
 mod fleet_of_clusters;
 mod isolation;

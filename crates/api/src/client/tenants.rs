@@ -3,9 +3,9 @@
 use super::request::{Call, Tagged};
 use super::{Client, ClientError};
 use crate::{
-    CreateTenant, DeleteTenant, DryRunQuery, Explanation, ListOperations, ListTenants, Operation, Page, ResumeTenant,
-    SuspendTenant, Tenant, TenantHealth, TenantPreview, TenantRef, TenantWithOperation, TenantWithSubtree,
-    UpdateTenant, WaitSeconds,
+    CreateTenant, DeleteTenant, DryRunQuery, Explanation, ListOperations, ListTenants, MigrateDown, Operation, Page,
+    ResumeTenant, SuspendTenant, Tenant, TenantHealth, TenantPreview, TenantRef, TenantWithOperation,
+    TenantWithSubtree, UpdateTenant, WaitSeconds,
 };
 
 impl Client {
@@ -91,6 +91,16 @@ impl Client {
         wait: Option<WaitSeconds>,
     ) -> Result<TenantWithOperation, ClientError> {
         self.send(Call::post(&[&"tenants", tenant, &"rotate-credentials"]).wait(wait)).await
+    }
+
+    /// `POST /v1/tenants/{tenant}/migrate-down`: begins to take its schema back, and waits for it as long as asked.
+    pub async fn migrate_tenant_down(
+        &self,
+        tenant: &TenantRef,
+        down: &MigrateDown,
+        wait: Option<WaitSeconds>,
+    ) -> Result<TenantWithOperation, ClientError> {
+        self.send(Call::post(&[&"tenants", tenant, &"migrate-down"]).json(down)?.wait(wait)).await
     }
 
     /// `GET /v1/tenants/{tenant}/health`: looks at it from every side, which takes a few seconds at most.

@@ -36,6 +36,10 @@ macro_rules! with_kind {
                 type $K = $crate::operations::drop_home::DropHome;
                 $body
             }
+            ::tenantry_domain::OperationKind::MigrateDown => {
+                type $K = $crate::operations::migrate_down::MigrateDown;
+                $body
+            }
             ::tenantry_domain::OperationKind::Suspend => {
                 type $K = $crate::operations::suspend_tenant::SuspendTenant;
                 $body

@@ -19,20 +19,35 @@ pub(super) fn reserve(workplace: &Workplace, table: &str) -> String {
 /// `row` inserts one row, and begins its values with what must not be null: then that is what it becomes. A question of its
 /// own would cost a session that lives for a few milliseconds one of them, and a block of PL/pgSQL another.
 pub(super) fn witnessed(workplace: &Workplace, migration: &Migration, row: &str) -> Result<String, FleetError> {
+    let parts = row.split_once("VALUES (").and_then(|(before, after)| Some((before, after.split_once(", ")?)));
+    let Some((before, (key, values))) = parts else {
+        return Err(FleetError::refused("the row of a migration is not written as it should be"));
+    };
+    let is_as_it_was = is_as_it_was(workplace, migration);
+    Ok(format!("{before}VALUES (CASE WHEN {is_as_it_was} THEN {key} END, {values};\n"))
+}
+
+/// The statements that take a file's row out of a table, which fail likewise.
+pub(super) fn witnessed_removal(workplace: &Workplace, migration: &Migration, table: &str) -> String {
+    let (is_as_it_was, version) = (is_as_it_was(workplace, migration), migration.version);
+    format!(
+        "UPDATE {table} SET version = CASE WHEN {is_as_it_was} THEN version END WHERE version = {version};\n\
+         DELETE FROM {table} WHERE version = {version};\n"
+    )
+}
+
+/// Whether the session is who it was, in the transaction where it was.
+fn is_as_it_was(workplace: &Workplace, migration: &Migration) -> String {
     let transaction = if migration.transactional {
         format!(" AND pg_catalog.current_setting('tenantry.migration', true) = '{}'", migration.version)
     } else {
         String::new()
     };
-    let parts = row.split_once("VALUES (").and_then(|(before, after)| Some((before, after.split_once(", ")?)));
-    let Some((before, (key, values))) = parts else {
-        return Err(FleetError::refused("the row of a migration is not written as it should be"));
-    };
-    Ok(format!(
-        "{before}VALUES (CASE WHEN current_user = {} AND session_user = {}{transaction} THEN {key} END, {values};\n",
+    format!(
+        "current_user = {} AND session_user = {}{transaction}",
         literal(workplace.owner.as_str()),
-        literal(workplace.migrator.as_str()),
-    ))
+        literal(workplace.migrator.as_str())
+    )
 }
 
 /// What a file is told whose row was not written: SQLSTATE, message and hint.

@@ -94,12 +94,12 @@ impl<'a> Ledger<'a> {
     }
 
     async fn run_file(&mut self, migration: &Migration, history_row: &str, is_last: bool) -> Result<(), FleetError> {
+        let row = witnessed(self.workplace, migration, history_row)?;
         if !migration.transactional {
-            return statements::run(&mut self.session, self.workplace, migration, history_row).await;
+            return statements::run(&mut self.session, self.workplace, migration, &row).await;
         }
         // The line break ends a comment on the file's last line, the semicolon its last statement.
         let before = format!("BEGIN;\n{}", mark(migration, is_last));
-        let row = witnessed(self.workplace, migration, history_row)?;
         let sql = format!("{before}{}\n;\n{row}COMMIT;\n", migration.sql);
         let statements_before = if is_last { 2 } else { 3 };
         self.session.counted(&sql).await.map_err(|(answered, cause)| {

@@ -7,7 +7,7 @@
 use tenantry_migration_set::{Migration, MigrationKind, Statement, statements};
 use tokio_postgres::error::SqlState;
 
-use super::guard::{reserve, witnessed};
+use super::guard::reserve;
 use super::{PROGRESS, Workplace, failure};
 use crate::error::FleetError;
 use crate::quote::{do_block, literal};
@@ -17,7 +17,7 @@ pub(super) async fn run(
     session: &mut Session,
     workplace: &Workplace,
     migration: &Migration,
-    history_row: &str,
+    witnessed_row: &str,
 ) -> Result<(), FleetError> {
     let table = workplace.table(PROGRESS);
     let Progress { done, was_running } = begin(session, workplace, migration, &table).await?;
@@ -33,8 +33,7 @@ pub(super) async fn run(
         }
     }
     let sql = format!(
-        "BEGIN;\n{}DELETE FROM {table} WHERE {};\nCOMMIT;\n",
-        witnessed(workplace, migration, history_row)?,
+        "BEGIN;\n{witnessed_row}DELETE FROM {table} WHERE {};\nCOMMIT;\n",
         // Of a repeatable file, what was begun and has changed since is forgotten too.
         if migration.kind == MigrationKind::Repeatable {
             "version < 0".to_owned()

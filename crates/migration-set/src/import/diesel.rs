@@ -5,7 +5,7 @@
 //! are compared as text. `metadata.toml` beside `up.sql` may say `run_in_transaction`; a file that does not say it means
 //! no transaction (its field is `#[serde(default)]`), no file means one.
 
-use super::{Candidate, Found, SourceFile, Transaction, UNDOES, is_sql, parts};
+use super::{Candidate, Found, SourceFile, Transaction, is_sql, parts};
 use serde::Deserialize;
 use std::collections::HashMap;
 
@@ -23,6 +23,7 @@ pub(super) fn find<'a>(files: &'a [SourceFile], found: &mut Found<'a>) {
             _ => None,
         })
         .collect();
+    let beside = |folder: &str| files.iter().find(|file| parts(&file.path) == (Some(folder), "down.sql"));
     let mut keyed = Vec::new();
     for file in files {
         match parts(&file.path) {
@@ -38,12 +39,12 @@ pub(super) fn find<'a>(files: &'a [SourceFile], found: &mut Found<'a>) {
                     }
                 };
                 let number = version.parse().ok();
-                let candidate = Candidate { source: file, number, description: name.to_owned(), transaction };
+                let candidate =
+                    Candidate { source: file, number, description: name.to_owned(), transaction, down: beside(folder) };
                 keyed.push((version, candidate));
             }
-            (Some(_), "down.sql") => {
-                found.leave_out(file, UNDOES);
-            }
+            // Taken along with the file that it undoes.
+            (Some(_), "down.sql") => {}
             (_, name) if is_sql(name) => {
                 found.refuse(file, "Diesel reads <version>_<name>/up.sql only: move it there, or away");
             }

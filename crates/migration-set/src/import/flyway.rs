@@ -35,14 +35,14 @@ pub(super) fn find<'a>(files: &'a [SourceFile], found: &mut Found<'a>) {
                     _ => None,
                 };
                 let description = description.to_owned();
-                keyed.push((version, Candidate { source: file, number, description, transaction }));
+                keyed.push((version, Candidate { source: file, number, description, transaction, down: None }));
             }
             Some(Name::Baseline(version)) => baselines.push((version, file)),
             Some(Name::Undo) => found.leave_out(file, UNDOES),
             Some(Name::Repeatable(description)) => {
                 let Some(transaction) = transaction(file, &configured, found) else { continue };
                 let description = description.to_owned();
-                found.repeatables.push(Candidate { source: file, number: None, description, transaction });
+                found.repeatables.push(Candidate { source: file, number: None, description, transaction, down: None });
             }
             None => {
                 let reason = "it is not named V<version>__<description>.sql: rename it, or move it away \

@@ -5,9 +5,16 @@
 //! run. The PostgreSQL driver sends a file as one query, so that PostgreSQL runs it as one transaction unless it holds
 //! `BEGIN` and `COMMIT` of its own, and a statement that needs none stands alone in its file.
 
-use super::{Candidate, Found, SourceFile, Transaction, UNDOES, is_sql, parts};
+use super::{Candidate, Found, SourceFile, Transaction, is_sql, parts};
 
 pub(super) fn find<'a>(files: &'a [SourceFile], found: &mut Found<'a>) {
+    let undoes = |version: u64| {
+        files.iter().find(|file| {
+            let taken_apart =
+                take_apart(&file.path).filter(|(_, _, direction, ending)| *direction == "down" && *ending == "sql");
+            taken_apart.is_some_and(|(number, ..)| number.parse() == Ok(version))
+        })
+    };
     let mut keyed = Vec::new();
     for file in files {
         let (folder, name) = parts(&file.path);
@@ -22,13 +29,14 @@ pub(super) fn find<'a>(files: &'a [SourceFile], found: &mut Found<'a>) {
         if folder.is_some() {
             found.refuse(file, "golang-migrate does not read folders in the folder: move it up, or away");
         } else if direction == "down" {
-            found.leave_out(file, UNDOES);
+            // Taken along with the file that it undoes.
         } else if !ending.eq_ignore_ascii_case("sql") {
             found.refuse(file, "it is no SQL: write a .up.sql in its place");
         } else if let Ok(version) = version.parse::<u64>() {
             let number = i64::try_from(version).ok();
             let transaction = Transaction::AsNeeded;
-            keyed.push((version, Candidate { source: file, number, description: title.to_owned(), transaction }));
+            let (description, down) = (title.to_owned(), undoes(version));
+            keyed.push((version, Candidate { source: file, number, description, transaction, down }));
         } else {
             found.refuse(file, "its version does not fit into 64 bits: renumber it");
         }

@@ -18,6 +18,7 @@ pub(super) fn find<'a>(files: &'a [SourceFile], found: &mut Found<'a>) {
                     number: version.parse().ok(),
                     description: name.to_owned(),
                     transaction: Transaction::AsNeeded,
+                    down: None,
                 };
                 keyed.push((folder, candidate));
             }

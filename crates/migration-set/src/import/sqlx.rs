@@ -4,10 +4,18 @@
 //! first `_`, is a 64-bit number greater than zero, and orders the files; files of other names are silently not run. A
 //! file that begins with `-- no-transaction` runs without one.
 
-use super::{Candidate, Found, SourceFile, Transaction, UNDOES, is_sql, parts};
+use super::{Candidate, Found, SourceFile, Transaction, is_sql, parts};
+use std::collections::HashMap;
 
 pub(super) fn find<'a>(files: &'a [SourceFile], found: &mut Found<'a>) {
     let mut keyed = Vec::new();
+    let downs: HashMap<i64, &SourceFile> = files
+        .iter()
+        .filter_map(|file| {
+            let (version, _) = file.path.strip_suffix(".down.sql")?.split_once('_')?;
+            Some((version.parse().ok()?, file))
+        })
+        .collect();
     for file in files {
         let (folder, name) = parts(&file.path);
         if !is_sql(name) {
@@ -25,7 +33,7 @@ pub(super) fn find<'a>(files: &'a [SourceFile], found: &mut Found<'a>) {
             continue;
         };
         if description.strip_suffix(".down").is_some() {
-            found.leave_out(file, UNDOES);
+            // Taken along with the file that it undoes.
             continue;
         }
         let Some(number) = version.parse::<i64>().ok().filter(|number| *number > 0) else {
@@ -35,7 +43,8 @@ pub(super) fn find<'a>(files: &'a [SourceFile], found: &mut Found<'a>) {
         let description = description.strip_suffix(".up").unwrap_or(description).to_owned();
         let says_none = file.content.starts_with(b"-- no-transaction");
         let transaction = if says_none { Transaction::Without } else { Transaction::Within };
-        keyed.push((number, Candidate { source: file, number: Some(number), description, transaction }));
+        let down = downs.get(&number).copied();
+        keyed.push((number, Candidate { source: file, number: Some(number), description, transaction, down }));
     }
     found.take(keyed);
 }

@@ -130,6 +130,7 @@ pub(super) fn migration(migration: StoredMigration) -> Migration {
         checksum: Migration::checksum_text(migration.checksum),
         transactional: migration.transactional,
         requires_app: requires_app(&migration.sql),
+        reversible: migration.down.is_some(),
         phase: migration.phase,
     }
 }

@@ -51,6 +51,7 @@ fn remembered() -> OpenApiRouter<Shared> {
         .routes(routes!(plans::show, plans::update, plans::delete))
         .routes(routes!(plans::effective))
         .routes(routes!(tenants::rotate_credentials))
+        .routes(routes!(tenants::migrate_down))
         .routes(routes!(tenant_health::show))
         .routes(routes!(operations::list))
         .routes(routes!(operations::show))

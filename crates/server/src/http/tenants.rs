@@ -6,7 +6,8 @@ use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tenantry_api::{
     CreateTenant, CreateTenantAnswer, CreateTenantQuery, DeleteTenant, GraceSeconds, ListOperations, ListTenants,
-    Operation, Page, Patch, Tenant, TenantPreview, TenantRef, TenantWithOperation, UpdateTenant, WaitQuery,
+    MigrateDown, Operation, Page, Patch, Tenant, TenantPreview, TenantRef, TenantWithOperation, UpdateTenant,
+    WaitQuery,
 };
 use tenantry_control::records::{self, TenantChange, TenantFilter};
 use tenantry_control::seeds::SeedChoice;
@@ -287,6 +288,36 @@ pub(crate) async fn rotate_credentials(
     _: NoBody,
 ) -> Result<Response, Refusal> {
     let begun = credentials::rotate(&control, &caller, &convert::tenant_ref(tenant), if_match).await?;
+    answer(&control, &caller, begun, query, StatusCode::OK, []).await
+}
+
+/// Migrate a tenant down
+///
+/// Undoes what its schema has above a version, by the down files of a set, the newest first. It is then behind the fleet,
+/// and stays so until the next rollout. Refused with `migration_refused` where the set has no down file for one of the
+/// versions, and with `invalid_state` while a rollout is under way. With `wait`, the answer is held until that is done.
+#[utoipa::path(
+    post,
+    path = "/v1/tenants/{tenant}/migrate-down",
+    operation_id = "migrate_tenant_down",
+    tag = "migrations",
+    params(("tenant" = String, Path, description = "Id or slug"), WaitQuery),
+    request_body = MigrateDown,
+    responses(
+        (status = OK, description = "It is at the version", body = TenantWithOperation),
+        (status = ACCEPTED, description = "The work goes on", body = TenantWithOperation,
+            links(("operation" = (operation_id = "show_operation", parameters(("operation" = "$response.body#/operation/id")))))),
+    ),
+)]
+pub(crate) async fn migrate_down(
+    State(control): State<Control>,
+    Extension(caller): Extension<Caller>,
+    Path(tenant): Path<TenantRef>,
+    Query(query): Query<WaitQuery>,
+    Json(body): Json<MigrateDown>,
+) -> Result<Response, Refusal> {
+    let wish = tenants::GoBack { version: body.version, migration_set: body.migration_set };
+    let begun = tenants::migrate_down(&control, &caller, &convert::tenant_ref(tenant), wish).await?;
     answer(&control, &caller, begun, query, StatusCode::OK, []).await
 }
 

@@ -26,6 +26,7 @@ pub(crate) async fn register(catalog: &Catalog, mark: u8, versions: i64) -> Migr
             checksum: u64::MAX - u64::from(mark),
             transactional: true,
             phase: None,
+            down: None,
             sql: "SELECT 1".to_owned(),
         })
         .collect();

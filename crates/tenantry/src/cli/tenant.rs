@@ -471,7 +471,7 @@ async fn health(context: &Context, client: &Client, tenant: &TenantRef) -> Resul
 }
 
 /// Waits as long as asked and shows the tenant as it is then.
-pub(super) async fn finish(
+pub(crate) async fn finish(
     context: &Context,
     client: &Client,
     begun: TenantWithOperation,

@@ -6,6 +6,7 @@
 
 mod drift;
 mod dry_run;
+mod down;
 mod failures;
 mod import;
 mod junit;
@@ -31,6 +32,7 @@ use super::paging::ListOptions;
 use super::waiting::WaitOptions;
 use super::{Context, examples};
 use drift::DriftArguments;
+use down::DownArguments;
 use import::ImportArguments;
 use lint::LintOptions;
 use set::SetPrefix;
@@ -62,7 +64,7 @@ pub(crate) enum MigrateCommand {
         "tenantry migrate import --from diesel --dir migrations --to tenant-migrations --dry-run",
         "tenantry migrate import --from flyway --dir src/main/resources/db/migration --to tenant-migrations",
         "",
-        "Files that undo are left out, and said. What Tenantry cannot keep (two files of one version, names that the tool",
+        "Files that undo are taken along as far as they can be. What Tenantry cannot keep (two files of one version, names that the tool",
         "would not read, Flyway's placeholders) is refused with the reason, and the command exits with 2.",
     ))]
     Import(ImportArguments),
@@ -132,6 +134,15 @@ pub(crate) enum MigrateCommand {
         "Exits with 0 where nobody is in drift, 5 where somebody is, 1 where somebody could not be looked at.",
     ))]
     Drift(DriftArguments),
+    /// Take tenants back to an earlier version, by the set's down files; never the fleet
+    #[command(after_help = examples!(
+        "tenantry migrate down acme --to 6",
+        "tenantry migrate down acme globex --to 6 --yes",
+        "",
+        "Refused, with exit status 2, unless the set has V7__name.down.sql beside every V7__name.sql above the version,",
+        "and while a rollout is under way. The tenants stay behind the fleet until the next rollout brings them along.",
+    ))]
+    Down(DownArguments),
     /// List rollouts, the newest first
     Rollouts(ListOptions),
     /// List migration sets
@@ -330,6 +341,7 @@ impl MigrateCommand {
             Self::Abort(arguments) => rollout::abort(context, &arguments).await,
             Self::Retry(arguments) => rollout::retry(context, &arguments).await,
             Self::Drift(arguments) => drift::drift(context, arguments).await,
+            Self::Down(arguments) => arguments.run(context).await,
             Self::Rollouts(options) => rollout::list(context, &options).await,
             Self::Sets(options) => set::list(context, &options).await,
             Self::Set { set } => set::show(context, &set).await,

@@ -117,7 +117,8 @@ impl Tabular for MigrationSet {
 }
 
 impl Tabular for Migration {
-    const COLUMNS: &'static [&'static str] = &["version", "name", "transactional", "phase", "requires app", "checksum"];
+    const COLUMNS: &'static [&'static str] =
+        &["version", "name", "transactional", "phase", "requires app", "reversible", "checksum"];
 
     fn row(&self) -> Vec<Cell> {
         self.fields().into_iter().map(|(_, cell)| cell).collect()
@@ -130,6 +131,7 @@ impl Tabular for Migration {
             ("transactional", Cell::new(if self.transactional { "yes" } else { "no" })),
             ("phase", Cell::optional(self.phase.as_ref())),
             ("requires app", Cell::optional(self.requires_app.as_ref())),
+            ("reversible", Cell::new(if self.reversible { "yes" } else { "no" })),
             ("checksum", Cell::new(&self.checksum)),
         ]
     }
