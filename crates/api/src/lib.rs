@@ -83,7 +83,7 @@ pub use rollout::{
 pub use rollout_plan::{
     DryRunFile, DryRunLine, DryRunLock, DryRunOutcome, DryRunSample, DryRunSeconds, DryRunSummary, DryRunTenant,
     PlannedMigration, PlannedRepeatable, PlannedStart, PlannedTenant, PlannedWave, RolloutDryRun, RolloutPlan,
-    SampleSize, SampledTenant,
+    SampledTenant,
 };
 pub use route::{ResolveQuery, Route, RouteCredential};
 pub use router::{ClusterDemand, Router, RouterReport};

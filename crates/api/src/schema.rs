@@ -1,9 +1,9 @@
 //! OpenAPI schemas of domain types, which know nothing of OpenAPI.
 
 use tenantry_domain::{
-    ClusterState, DeliveryState, DriftFilter, DriftState, EventKind, HealthState, Isolation, Limits, LockMode, OperationKind,
-    OperationState, Origin, OrphanKind, OrphanVerdict, Pooling, ProviderKind, RolloutState, RouteState, Scope,
-    SuspensionReason, TargetState, Tenancy, TenantStatus, TlsMode, Verdict,
+    ClusterState, DeliveryState, DriftFilter, DriftState, EventKind, HealthState, Isolation, Limits, LockMode,
+    OperationKind, OperationState, Origin, OrphanKind, OrphanVerdict, Pooling, ProviderKind, RolloutState, RouteState,
+    Scope, SuspensionReason, TargetState, Tenancy, TenantStatus, TlsMode, Verdict,
 };
 use utoipa::openapi::schema::{
     AdditionalProperties, ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat, Type,

@@ -5,8 +5,8 @@
 //! file, line and PostgreSQL's own words when one fails ([`failure`]).
 
 mod baseline;
-mod dry_run;
 mod down;
+mod dry_run;
 mod failure;
 mod guard;
 mod ledger;

@@ -16,8 +16,7 @@ use tenantry_domain::{Home, LockMode, SchemaVersion, Secret};
 use tenantry_migration_set::{Migration, MigrationSet, Statement, statements};
 use tokio_postgres::error::SqlState;
 
-use super::guard::check;
-use super::{ApplyOptions, HISTORY, Workplace, diverged, failure, ledger};
+use super::{ApplyOptions, HISTORY, Workplace, diverged, failure, guard, ledger};
 use crate::error::{FleetError, MigrationFailure};
 use crate::fleet::Fleet;
 use crate::session::{Session, StatementFailure};
@@ -206,11 +205,27 @@ impl<'a> Rehearsal<'a> {
             let seen = self.locks.look(&mut self.session, self.workplace, self.files.len(), statement.line(), since);
             seen.await.map_err(Stop::Fleet)?;
         }
-        let end = format!("SET CONSTRAINTS ALL IMMEDIATE;\n{}", check(self.workplace, migration));
-        match self.session.counted(&end).await {
-            Ok(()) => Ok(()),
-            Err((_, cause)) => Err(Stop::of(cause, migration, None)),
+        if let Err((_, cause)) = self.session.counted("SET CONSTRAINTS ALL IMMEDIATE;").await {
+            return Err(Stop::of(cause, migration, None));
         }
+        let ask = format!("SELECT {};", guard::is_as_it_was(self.workplace, migration));
+        let rows = self.session.rows("look who a file is", &ask).await.map_err(Stop::Fleet)?;
+        if rows.first().and_then(|row| row.get(0)) == Some("t") {
+            return Ok(());
+        }
+        let (sqlstate, message, hint) = guard::VERDICT;
+        Err(Stop::Failed(Box::new(MigrationFailure {
+            version: migration.version,
+            name: migration.name.clone(),
+            file: migration.file_name(),
+            line: None,
+            column: None,
+            sqlstate: sqlstate.to_owned(),
+            message: message.to_owned(),
+            detail: None,
+            hint: Some(hint.to_owned()),
+            context: None,
+        })))
     }
 
     /// The transaction is broken: nothing more can be tried in it. An error is one that says nothing of the file.

@@ -36,8 +36,8 @@ pub(super) fn witnessed_removal(workplace: &Workplace, migration: &Migration, ta
     )
 }
 
-/// Whether the session is who it was, in the transaction where it was.
-fn is_as_it_was(workplace: &Workplace, migration: &Migration) -> String {
+/// An expression: whether the session is who it was, in the transaction where it was.
+pub(super) fn is_as_it_was(workplace: &Workplace, migration: &Migration) -> String {
     let transaction = if migration.transactional {
         format!(" AND pg_catalog.current_setting('tenantry.migration', true) = '{}'", migration.version)
     } else {
@@ -50,13 +50,16 @@ fn is_as_it_was(workplace: &Workplace, migration: &Migration) -> String {
     )
 }
 
-/// What a file is told whose row was not written: SQLSTATE, message and hint.
+/// What a file is told that became someone else or left its transaction: SQLSTATE, message and hint.
+pub(super) const VERDICT: (&str, &str, &str) = (
+    "TN004",
+    "the file changed its role or ended its transaction",
+    "Remove SET ROLE, RESET ROLE, SET SESSION AUTHORIZATION and transaction commands from it.",
+);
+
+/// The same, where an error says that its row was not written.
 pub(super) fn verdict(said: &DbError) -> Option<(&'static str, &'static str, &'static str)> {
     let is_ours = said.code() == &SqlState::NOT_NULL_VIOLATION
         && said.table().is_some_and(|table| HISTORY_TABLES.contains(&table));
-    is_ours.then_some((
-        "TN004",
-        "the file changed its role or ended its transaction",
-        "Remove SET ROLE, RESET ROLE, SET SESSION AUTHORIZATION and transaction commands from it.",
-    ))
+    is_ours.then_some(VERDICT)
 }
