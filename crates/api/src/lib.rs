@@ -81,9 +81,9 @@ pub use rollout::{
     Rollout, RolloutCounts, RolloutLimits, RolloutTarget, RolloutWave,
 };
 pub use rollout_plan::{
-    DryRunFile, DryRunLine, DryRunLock, DryRunOutcome, DryRunSample, DryRunSeconds, DryRunSummary, DryRunTenant,
-    PlannedMigration, PlannedRepeatable, PlannedStart, PlannedTenant, PlannedWave, RolloutDryRun, RolloutPlan,
-    SampledTenant,
+    DryRunFile, DryRunLine, DryRunLock, DryRunOutcome, DryRunSample, DryRunSeconds, DryRunSize, DryRunSummary,
+    DryRunTenant, PlannedMigration, PlannedRepeatable, PlannedStart, PlannedTenant, PlannedWave, RolloutDryRun,
+    RolloutPlan, SampledTenant,
 };
 pub use route::{ResolveQuery, Route, RouteCredential};
 pub use router::{ClusterDemand, Router, RouterReport};

@@ -138,7 +138,7 @@ impl RolloutPlan {
 
 bounded! {
     /// On how many tenants a set is tried: 1 to 20.
-    DryRunSample(u8), 1..=20
+    DryRunSize(u8), 1..=20
 }
 
 bounded! {
@@ -155,7 +155,7 @@ pub struct RolloutDryRun {
     pub migration_set: MigrationSetId,
     /// On how many tenants, 1 to 20: the smallest, the largest, and others between by the space that they take.
     #[schema(value_type = u8, minimum = 1, maximum = 20)]
-    pub tenants: DryRunSample,
+    pub tenants: DryRunSize,
     /// The longest that it may take for each tenant, in seconds, 1 to 600; 60 unless given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<u16>, minimum = 1, maximum = 600)]

@@ -1,7 +1,7 @@
 //! What a rollout would do is told before, tried before, and held to.
 
 use serde_json::{Value, json};
-use tenantry_api::{CreateRollout, DryRunLine, DryRunOutcome, DryRunSample, ListQuery, RolloutDryRun};
+use tenantry_api::{CreateRollout, DryRunLine, DryRunOutcome, DryRunSize, ListQuery, RolloutDryRun};
 use tenantry_domain::{Access, Isolation, LockMode, RolloutState, Scope};
 use tenantry_tests::{Program, World, files};
 
@@ -115,7 +115,7 @@ async fn a_set_is_tried_on_tenants_of_different_sizes_and_nothing_is_kept() {
 
     session.run("DELETE FROM notes WHERE body = ''").await;
     let wish =
-        RolloutDryRun { migration_set: set.id.clone(), tenants: DryRunSample::new(2).unwrap(), timeout_seconds: None };
+        RolloutDryRun { migration_set: set.id.clone(), tenants: DryRunSize::new(2).unwrap(), timeout_seconds: None };
     let mut lines = world.client().dry_run(&wish).await.unwrap();
     let mut seen = Vec::new();
     while let Some(line) = lines.next().await.unwrap() {

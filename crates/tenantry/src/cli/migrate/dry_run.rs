@@ -5,7 +5,7 @@ use std::time::Duration;
 use indicatif::HumanBytes;
 use serde::Serialize;
 use tenantry_api::{
-    Client, DryRunFile, DryRunLine, DryRunLock, DryRunOutcome, DryRunSample, DryRunSeconds, DryRunTenant, RolloutDryRun,
+    Client, DryRunFile, DryRunLine, DryRunLock, DryRunOutcome, DryRunSeconds, DryRunSize, DryRunTenant, RolloutDryRun,
 };
 use tenantry_domain::{LockMode, MigrationSetId};
 
@@ -18,7 +18,7 @@ use crate::cli::{reason, waiting};
 pub(super) async fn run(
     client: &Client,
     set: &MigrationSetId,
-    tenants: DryRunSample,
+    tenants: DryRunSize,
     limit: Duration,
 ) -> Result<Vec<DryRunTenant>, CliError> {
     let timeout_seconds = DryRunSeconds::new(limit.as_secs()).map_err(|error| CliError::usage(error.to_string()))?;

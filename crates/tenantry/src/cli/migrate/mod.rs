@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
-use tenantry_api::{BreakerLength, Concurrency, CreateWave, DryRunSample, ErrorBudget};
+use tenantry_api::{BreakerLength, Concurrency, CreateWave, DryRunSize, ErrorBudget};
 use tenantry_domain::{DisplayName, Hours, RolloutId};
 
 use super::arguments::{duration, future};
@@ -244,7 +244,7 @@ pub(crate) struct PlanArguments {
     sql: bool,
     /// Try it on so many tenants of different sizes, 1 to 20, and undo everything
     #[arg(long, value_name = "NUMBER", value_parser = sample_size)]
-    dry_run: Option<DryRunSample>,
+    dry_run: Option<DryRunSize>,
     /// The longest that the dry run may take for each tenant, 10 minutes at most
     #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = duration, requires = "dry_run")]
     dry_run_timeout: Duration,
@@ -349,9 +349,9 @@ impl MigrateCommand {
     }
 }
 
-fn sample_size(text: &str) -> Result<DryRunSample, String> {
+fn sample_size(text: &str) -> Result<DryRunSize, String> {
     let number = text.parse::<u64>().map_err(|error| error.to_string())?;
-    DryRunSample::new(number).map_err(|error| error.to_string())
+    DryRunSize::new(number).map_err(|error| error.to_string())
 }
 
 fn breaker(text: &str) -> Result<BreakerLength, String> {
