@@ -66,7 +66,7 @@ fn summary(import: &Import, to: &Path, dry_run: bool) -> String {
     lines.extend(import.left_out.iter().map(|remark| format!("left out {remark}")));
     lines.extend(import.notes.iter().map(|note| format!("note: {note}")));
     let done = if dry_run { "would be written" } else { "were written" };
-    lines.push(format!("{} migrations {done} to {}.", import.files.len(), to.display()));
+    lines.push(format!("{} files {done} to {}.", import.files.len(), to.display()));
     lines.join("\n")
 }
 
