@@ -69,10 +69,13 @@ impl Tx {
             return Err(StoreError::internal("a rollout that was to begin has begun before"));
         }
         let RolloutRecord { migration_set, waves, verify, .. } = rollout(client, id).await?;
-        let prospect = self.rollout_prospect(&migration_set, &waves, verify).await?;
-        self.add_targets(id).await?;
+        let added = self.add_targets(id).await?;
         self.count_already(id).await?;
-        self.assign_waves(id, &prospect.tenants).await?;
+        // All are in the last wave so far. Where nobody is to be migrated, nobody is drawn.
+        if added > 0 && waves.last() > 0 {
+            let prospect = self.rollout_prospect(&migration_set, &waves, verify).await?;
+            self.assign_waves(id, &prospect.tenants).await?;
+        }
         announce(client, id).await
     }
 }

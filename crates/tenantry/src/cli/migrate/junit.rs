@@ -105,7 +105,7 @@ mod tests {
         let rollout: Rollout = serde_json::from_value(json!({
             "id": "01923f4a-5b6c-7d8e-9fa0-b1c2d3e4f506", "migration_set": "0".repeat(64), "state": "failed",
             "waves": [wave("2"), wave("all")], "wave": 0, "limits": { "concurrency": 8 }, "error_budget": {},
-            "counts": counts, "created_at": "2026-01-01T00:00:00Z",
+            "counts": counts, "verify": false, "priority": 0, "created_at": "2026-01-01T00:00:00Z",
         }))
         .unwrap();
         let id = |last: u8| format!("01923f4a-5b6c-7d8e-9fa0-b1c2d3e4f5{last:02}");
