@@ -36,7 +36,15 @@ impl Site {
     async fn begin(&self, tenant: &Tenant, sql: &str, statement_timeout: Duration) -> Result<Rows, ReadingError> {
         let reading = Reading { tenant: tenant.id, generation: Generation::FIRST, sql, statement_timeout };
         let Arena { fleet, target, .. } = &self.arena;
-        fleet.read(target, &tenant.home, &tenant.secrets.read_only, &reading).await
+        let mut patience = 500;
+        loop {
+            match fleet.read(target, &tenant.home, &tenant.secrets.read_only, &reading).await {
+                // The role may have two sessions, and the server takes a moment to end those before.
+                Err(ReadingError::Fleet(FleetError::Busy { .. })) if patience > 0 => patience -= 1,
+                ended => return ended,
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     async fn read(&self, tenant: &Tenant, sql: &str) -> Result<Vec<Vec<Value>>, ReadingError> {
