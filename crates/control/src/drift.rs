@@ -1,7 +1,7 @@
 //! Drift: tenants whose schema is not what their migrations make.
 //!
 //! What a look finds is kept per tenant, so that a list costs no connection. The reconciler looks at everybody in turn; a
-//! caller may look now. Start reading at [`check`], then [`checker`].
+//! caller may look now. Start reading at [`check`], then `checker.rs`.
 
 pub(crate) mod checker;
 mod reference;
