@@ -239,6 +239,8 @@ impl Tx {
             &[&rollout.as_uuid()],
         )
         .await?;
+        // Those that are targets already are told by the key alone. Asked for beforehand, the planner, to whom the table may
+        // look empty, reads all rows so far again for each.
         let new = execute(
             self.client()?,
             "INSERT INTO rollout_target (rollout, tenant, wave, cluster, database_name, from_version)
@@ -250,7 +252,6 @@ impl Tx {
               WHERE rollout.id = $1 AND tenant.status IN ('active', 'suspended', 'moving')
                 AND (is_behind(tenant.schema_version, tenant.repeatables, latest_version, migration_set.repeatables)
                      OR rollout.verify)
-                AND NOT EXISTS (SELECT FROM rollout_target known WHERE known.rollout = $1 AND known.tenant = tenant.id)
              ON CONFLICT (rollout, tenant) DO NOTHING",
             &[&rollout.as_uuid()],
         )
@@ -266,9 +267,11 @@ impl Tx {
                     SELECT count(*) FROM tenant
                      WHERE tenant.status IN ('active', 'suspended', 'moving')
                        AND NOT is_behind(tenant.schema_version, tenant.repeatables,
-                                         migration_set.latest_version, migration_set.repeatables)
-                       AND NOT EXISTS (SELECT FROM rollout_target known
-                                        WHERE known.rollout = rollout.id AND known.tenant = tenant.id))
+                                         migration_set.latest_version, migration_set.repeatables)) - (
+                    SELECT count(*) FROM rollout_target AS known JOIN tenant ON tenant.id = known.tenant
+                     WHERE known.rollout = rollout.id AND tenant.status IN ('active', 'suspended', 'moving')
+                       AND NOT is_behind(tenant.schema_version, tenant.repeatables,
+                                         migration_set.latest_version, migration_set.repeatables))
                FROM migration_set WHERE rollout.id = $1 AND migration_set.id = rollout.migration_set",
             &[&rollout.as_uuid()],
         )

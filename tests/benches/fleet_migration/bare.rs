@@ -1,5 +1,6 @@
 //! A loop that knows what to do and asks nobody: the least that a migration can cost.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, stream};
@@ -33,15 +34,21 @@ async fn over_a_connection_each(fleet: &Fleet<'_>, round: usize) -> Duration {
 }
 
 async fn over_kept_connections(fleet: &Fleet<'_>, round: usize) -> Duration {
-    let mut hands = Vec::new();
+    // Each hand has a connection to each of the databases that tenants share.
+    let databases: BTreeSet<&str> = fleet.homes.iter().map(|home| home.database.as_str()).collect();
+    let mut hands: Vec<BTreeMap<&str, Client>> = Vec::new();
     for _ in 0..CONCURRENCY {
-        hands.push(fleet.root(&fleet.homes[0].database).await);
+        let mut hand = BTreeMap::new();
+        for database in &databases {
+            hand.insert(*database, fleet.root(database).await);
+        }
+        hands.push(hand);
     }
     let began = Instant::now();
     let share = fleet.homes.len().div_ceil(CONCURRENCY);
-    let work = hands.iter().zip(fleet.homes.chunks(share)).map(async |(client, homes)| {
+    let work = hands.iter().zip(fleet.homes.chunks(share)).map(async |(hand, homes)| {
         for home in homes {
-            run(client, home, round).await;
+            run(&hand[home.database.as_str()], home, round).await;
         }
     });
     futures::future::join_all(work).await;
