@@ -102,8 +102,10 @@ async fn carry_out(control: &Control, rollout: &RolloutRecord, stop: &Cancellati
             tokio::time::sleep(IDLE).await;
         }
         let room = concurrency.saturating_sub(running.len());
-        let is_open = queue::opens_at(rollout, Timestamp::now()).is_none();
-        if room > 0 && is_open && !stop.is_cancelled() {
+        let may_begin = !stop.is_cancelled() && queue::opens_at(rollout, Timestamp::now()).is_none();
+        if room > 0 && !may_begin {
+            refill = REFILL_MAX;
+        } else if room > 0 {
             let done: Vec<TenantId> = results.iter().map(|result| result.tenant).collect();
             match control.store().claim_targets(rollout.id, config.replica, config.lease, room, &done).await {
                 Ok(claimed) if claimed.is_empty() => refill = (refill * 2).min(REFILL_MAX),
@@ -124,8 +126,10 @@ async fn carry_out(control: &Control, rollout: &RolloutRecord, stop: &Cancellati
         }
         if running.is_empty() {
             progress::write(control, rollout.id, &mut results).await?;
+            if stop.is_cancelled() {
+                return Ok(());
+            }
             match progress::settle(control, rollout.id).await? {
-                _ if stop.is_cancelled() => return Ok(()),
                 Settled::Over => return Ok(()),
                 Settled::GoesOn => continue,
                 Settled::Waits => {}
