@@ -10,13 +10,14 @@ mod dry_run;
 mod failure;
 mod guard;
 mod ledger;
+mod pending;
+mod refinery;
 pub(crate) mod repeatables;
 mod seed;
 mod statements;
 
 use std::time::{Duration, Instant};
 
-use refinery_core::{AsyncMigrate as _, Target};
 use tenantry_domain::{DatabaseName, Home, HomeId, RoleName, SchemaName, SchemaVersion, Secret};
 use tenantry_migration_set::MigrationSet;
 
@@ -236,33 +237,11 @@ async fn run(
     workplace: &Workplace,
     set: &MigrationSet,
 ) -> Result<(SchemaVersion, SchemaVersion, usize), FleetError> {
-    let files = ledger::planned(set)?;
     let mut ledger = Ledger::new(session, workplace, set);
-    let history = workplace.table(HISTORY);
-    match ledger.migrate(&files, true, true, false, Target::Latest, &history).await {
-        Ok(report) => {
-            let count = report.applied_migrations().len();
-            let newest = report.applied_migrations().iter().map(refinery_core::Migration::version).max();
-            let from = ledger.found();
-            let repeated = ledger.repeat().await?;
-            Ok((from, from.max(SchemaVersion(newest.unwrap_or(0))), count + repeated))
-        }
-        Err(error) => Err(ledger.failure().unwrap_or_else(|| diverged(&error))),
-    }
-}
-
-fn diverged(error: &refinery_core::Error) -> FleetError {
-    use refinery_core::error::Kind;
-    let reason = match error.kind() {
-        Kind::DivergentVersion(applied, wanted) => format!(
-            "the home has applied {applied} with other content than {wanted} of the set; an applied file never changes, \
-             so restore it and add a new one"
-        ),
-        Kind::MissingVersion(migration) => format!(
-            "{migration} is in the home's history or below its version, but not in both the set and the history; \
-             the set is older than the home, or a file was added below its version"
-        ),
-        other => other.to_string(),
-    };
-    FleetError::Diverged { reason }
+    let report = refinery::bring(&mut ledger, workplace, set).await?;
+    let count = report.applied_migrations().len();
+    let newest = report.applied_migrations().iter().map(refinery_core::Migration::version).max();
+    let from = ledger.found();
+    let repeated = ledger.repeat().await?;
+    Ok((from, from.max(SchemaVersion(newest.unwrap_or(0))), count + repeated))
 }

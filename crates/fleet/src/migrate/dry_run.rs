@@ -6,17 +6,17 @@
 //! files that say `-- no-transaction` cannot be tried.
 
 mod locks;
-mod refinery;
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use refinery_core::{AsyncMigrate as _, Target};
+use refinery_core::Migration as Planned;
 use tenantry_domain::{Home, LockMode, SchemaVersion, Secret};
 use tenantry_migration_set::{Migration, MigrationSet, Statement, statements};
 use tokio_postgres::error::SqlState;
 
-use super::{ApplyOptions, HISTORY, Workplace, diverged, failure, guard, ledger};
+use super::pending::Pending;
+use super::refinery::{self, Work};
+use super::{ApplyOptions, Workplace, failure, guard, ledger, repeatables};
 use crate::error::{FleetError, MigrationFailure};
 use crate::fleet::Fleet;
 use crate::session::{Session, StatementFailure};
@@ -111,7 +111,7 @@ impl Fleet {
         } else {
             rehearsal.run_out(deadline);
         }
-        Ok(DryRun { from: rehearsal.found, files: rehearsal.finish(), duration: began.elapsed() })
+        Ok(DryRun { from: rehearsal.pending.found, files: rehearsal.finish(), duration: began.elapsed() })
     }
 }
 
@@ -119,9 +119,7 @@ impl Fleet {
 struct Rehearsal<'a> {
     session: Session,
     workplace: &'a Workplace,
-    pending: VecDeque<&'a Migration>,
-    repeatables: VecDeque<&'a Migration>,
-    found: SchemaVersion,
+    pending: Pending<'a>,
     files: Vec<TriedFile>,
     locks: Locks,
     /// Why nothing more can be tried.
@@ -130,8 +128,6 @@ struct Rehearsal<'a> {
     left_out: Option<&'a Migration>,
     /// The file that runs, and since when.
     running: Option<(&'a Migration, Instant)>,
-    /// refinery hides what it is given behind a box; the sorted error waits here.
-    failure: Option<FleetError>,
 }
 
 impl<'a> Rehearsal<'a> {
@@ -139,36 +135,22 @@ impl<'a> Rehearsal<'a> {
         Self {
             session,
             workplace,
-            pending: set.migrations().iter().collect(),
-            repeatables: set.repeatables().iter().collect(),
-            found: SchemaVersion::default(),
+            pending: Pending::of(set),
             files: Vec::new(),
             locks: Locks::default(),
             ended: None,
             left_out: None,
             running: None,
-            failure: None,
         }
     }
 
     async fn run(&mut self, set: &MigrationSet) -> Result<(), FleetError> {
-        let files = ledger::planned(set)?;
-        let history = self.workplace.table(HISTORY);
-        if let Err(error) = self.migrate(&files, true, true, false, Target::Latest, &history).await {
-            return Err(self.failure.take().unwrap_or_else(|| diverged(&error)));
-        }
-        while let Some(migration) = self.repeatables.pop_front() {
+        let workplace = self.workplace;
+        refinery::bring(self, workplace, set).await?;
+        while let Some(migration) = self.pending.repeatables.pop_front() {
             self.try_one(migration).await?;
         }
         self.session.batch("undo what was tried", "ROLLBACK;").await
-    }
-
-    async fn try_file(&mut self, sql: &str) -> Result<(), FleetError> {
-        let at = self.pending.iter().position(|migration| migration.sql == sql);
-        let Some(migration) = at.and_then(|at| self.pending.remove(at)) else {
-            return Err(FleetError::refused("the migration to try is not in the set; register the set again"));
-        };
-        self.try_one(migration).await
     }
 
     async fn try_one(&mut self, migration: &'a Migration) -> Result<(), FleetError> {
@@ -274,8 +256,8 @@ impl<'a> Rehearsal<'a> {
             };
             self.note(migration, TrialOutcome::Failed(Box::new(failure)), now - began);
         }
-        let found = self.found.0;
-        let lacking = self.pending.iter().filter(|file| file.version > found).chain(&self.repeatables);
+        let Pending { files, repeatables, found } = &self.pending;
+        let lacking = files.iter().filter(|file| file.version > found.0).chain(repeatables);
         let rest: Vec<&Migration> = lacking.copied().collect();
         for migration in rest {
             self.note(migration, TrialOutcome::Untried(format!("the dry run was stopped: {said}")), Duration::ZERO);
@@ -301,6 +283,30 @@ impl<'a> Rehearsal<'a> {
             }
         }
         files
+    }
+}
+
+impl Work for Rehearsal<'_> {
+    async fn plan(&mut self, select: &str) -> Result<Vec<Planned>, FleetError> {
+        let workplace = self.workplace;
+        let (settle_in, lock) = (workplace.settle_in(), workplace.lock());
+        let end = if select.trim_end().ends_with(';') { "" } else { ";" };
+        // The tables are undone with everything else where they are not there yet.
+        let (make, mut questions) = (ledger::history_table(workplace), format!("{select}{end}\n"));
+        if !self.pending.repeatables.is_empty() {
+            questions = format!("{}{questions}{}", repeatables::table(workplace), repeatables::select(workplace));
+        }
+        let sql = format!("{settle_in}{lock}BEGIN;\n{make}{questions}");
+        let rows = self.session.rows("read the home's history", &sql).await?;
+        let history = self.pending.leave_out(&rows)?;
+        self.locks.remember(&mut self.session, self.workplace).await?;
+        Ok(history)
+    }
+
+    /// The history row would be undone with the file.
+    async fn run(&mut self, sql: &str, _history_row: &str) -> Result<(), FleetError> {
+        let migration = self.pending.take(sql)?;
+        self.try_one(migration).await
     }
 }
 

@@ -1,16 +1,14 @@
-//! refinery's three traits on a connection of our own.
+//! A home's own history: read before the first file, written with each.
 
-use std::collections::VecDeque;
-
-use refinery_core::traits::r#async::{AsyncQuery, AsyncTransaction};
-use refinery_core::{AsyncMigrate, Migration as Planned};
+use refinery_core::Migration as Planned;
 use tenantry_domain::SchemaVersion;
 use tenantry_migration_set::{Migration, MigrationSet};
-use time::OffsetDateTime;
 use tokio_postgres::SimpleQueryRow;
 use tokio_postgres::error::SqlState;
 
 use super::guard::{reserve, witnessed};
+use super::pending::Pending;
+use super::refinery::Work;
 use super::{AppliedMigration, HISTORY, Workplace, failure, repeatables, statements};
 use crate::error::FleetError;
 use crate::quote::{do_block, literal};
@@ -20,77 +18,29 @@ use crate::session::{Session, rows_of};
 pub(super) struct Ledger<'a> {
     session: Session,
     workplace: &'a Workplace,
-    pending: VecDeque<&'a Migration>,
-    repeatables: Vec<&'a Migration>,
-    found: SchemaVersion,
-    /// refinery hides what it is given behind a box; the sorted error waits here.
-    failure: Option<FleetError>,
+    pending: Pending<'a>,
 }
 
 impl<'a> Ledger<'a> {
     pub(super) fn new(session: Session, workplace: &'a Workplace, set: &'a MigrationSet) -> Self {
-        let pending = set.migrations().iter().collect();
-        let repeatables = set.repeatables().iter().collect();
-        Self { session, workplace, pending, repeatables, found: SchemaVersion::default(), failure: None }
+        Self { session, workplace, pending: Pending::of(set) }
     }
 
     /// The home's version before anything was applied.
     pub(super) fn found(&self) -> SchemaVersion {
-        self.found
-    }
-
-    pub(super) fn failure(self) -> Option<FleetError> {
-        self.failure
-    }
-
-    async fn plan(&mut self, select: &str) -> Result<Vec<Planned>, FleetError> {
-        let what = "read the home's history";
-        let (settle_in, lock) = (self.workplace.settle_in(), self.workplace.lock());
-        let (select, make_repeatables) = if self.repeatables.is_empty() {
-            (select.to_owned(), String::new())
-        } else {
-            // Asked in the same breath; homes that have no such file are not asked, nor given a table.
-            let end = if select.trim_end().ends_with(';') { "" } else { ";" };
-            (format!("{select}{end}\n{}", repeatables::select(self.workplace)), repeatables::table(self.workplace))
-        };
-        let rows = match self.session.messages(&format!("{settle_in}{lock}{select}")).await {
-            Ok(messages) => rows_of(messages),
-            // The first time. To ask each time would cost every home a block of PL/pgSQL.
-            Err(failure) if failure.code() == Some(&SqlState::UNDEFINED_TABLE) => {
-                let make = history_table(self.workplace);
-                self.session.rows(what, &format!("{settle_in}{make}{make_repeatables}{select}")).await?
-            }
-            Err(failure) => return Err(failure.sorted(what)),
-        };
-        let present = repeatables::present(&rows);
-        self.repeatables.retain(|migration| !present.contains(&(migration.name.as_str(), migration.checksum)));
-        // Rows of the settings that come before have other columns.
-        let rows = rows.iter().filter(|row| row.columns().first().is_some_and(|column| column.name() == "version"));
-        let applied = rows.map(applied_migration).collect::<Result<Vec<_>, _>>()?;
-        self.pending.retain(|migration| !applied.iter().any(|row| row.version == migration.version));
-        self.found = SchemaVersion(applied.iter().map(|row| row.version).max().unwrap_or(0));
-        Ok(as_refinery_has_it(applied))
+        self.pending.found
     }
 
     /// Applies the repeatable files that the home lacks as they are; says how many. To be called once nothing else is
     /// pending.
     pub(super) async fn repeat(&mut self) -> Result<usize, FleetError> {
-        let repeatables = std::mem::take(&mut self.repeatables);
+        let repeatables = std::mem::take(&mut self.pending.repeatables);
         for (at, migration) in repeatables.iter().enumerate() {
             let row = repeatables::row(self.workplace, migration);
             let is_last = at + 1 == repeatables.len();
             self.run_file(migration, &row, is_last).await?;
         }
         Ok(repeatables.len())
-    }
-
-    async fn run(&mut self, sql: &str, history_row: &str) -> Result<(), FleetError> {
-        let at = self.pending.iter().position(|migration| migration.sql == sql);
-        let Some(migration) = at.and_then(|at| self.pending.remove(at)) else {
-            return Err(FleetError::refused("the migration to apply is not in the set; register the set again"));
-        };
-        let is_last = self.pending.is_empty() && self.repeatables.is_empty();
-        self.run_file(migration, history_row, is_last).await
     }
 
     async fn run_file(&mut self, migration: &Migration, history_row: &str, is_last: bool) -> Result<(), FleetError> {
@@ -108,61 +58,34 @@ impl<'a> Ledger<'a> {
     }
 }
 
-impl AsyncTransaction for Ledger<'_> {
-    type Error = FleetError;
-
-    async fn execute<'a, T: Iterator<Item = &'a str> + Send + 'a>(
-        &'a mut self,
-        queries: T,
-    ) -> Result<usize, FleetError> {
-        let queries: Vec<&str> = queries.collect();
-        let result = match queries.as_slice() {
-            // The history table is made where the first question finds none, which saves a round trip.
-            [""] => Ok(()),
-            [sql, history_row] => self.run(sql, history_row).await,
-            _ => Err(FleetError::refused("refinery asks for more than a file and its history row")),
+impl Work for Ledger<'_> {
+    async fn plan(&mut self, select: &str) -> Result<Vec<Planned>, FleetError> {
+        let what = "read the home's history";
+        let (settle_in, lock) = (self.workplace.settle_in(), self.workplace.lock());
+        let (select, make_repeatables) = if self.pending.repeatables.is_empty() {
+            (select.to_owned(), String::new())
+        } else {
+            // Asked in the same breath; homes that have no such file are not asked, nor given a table.
+            let end = if select.trim_end().ends_with(';') { "" } else { ";" };
+            (format!("{select}{end}\n{}", repeatables::select(self.workplace)), repeatables::table(self.workplace))
         };
-        self.keep(result).map(|()| queries.len())
+        let rows = match self.session.messages(&format!("{settle_in}{lock}{select}")).await {
+            Ok(messages) => rows_of(messages),
+            // The first time. To ask each time would cost every home a block of PL/pgSQL.
+            Err(failure) if failure.code() == Some(&SqlState::UNDEFINED_TABLE) => {
+                let make = history_table(self.workplace);
+                self.session.rows(what, &format!("{settle_in}{make}{make_repeatables}{select}")).await?
+            }
+            Err(failure) => return Err(failure.sorted(what)),
+        };
+        self.pending.leave_out(&rows)
     }
-}
 
-impl AsyncQuery<Vec<Planned>> for Ledger<'_> {
-    async fn query<'a>(&'a mut self, query: &'a str) -> Result<Vec<Planned>, FleetError> {
-        let result = self.plan(query).await;
-        self.keep(result)
+    async fn run(&mut self, sql: &str, history_row: &str) -> Result<(), FleetError> {
+        let migration = self.pending.take(sql)?;
+        let is_last = self.pending.files.is_empty() && self.pending.repeatables.is_empty();
+        self.run_file(migration, history_row, is_last).await
     }
-}
-
-impl AsyncMigrate for Ledger<'_> {
-    fn assert_migrations_table_query(_migration_table_name: &str) -> String {
-        String::new()
-    }
-}
-
-impl Ledger<'_> {
-    /// Keeps the error for the caller and gives refinery one to stop at.
-    fn keep<T>(&mut self, result: Result<T, FleetError>) -> Result<T, FleetError> {
-        result.map_err(|error| {
-            self.failure = Some(error);
-            FleetError::refused("see the error that was kept")
-        })
-    }
-}
-
-/// The time of application is no part of refinery's planning.
-pub(super) fn as_refinery_has_it(applied: Vec<AppliedMigration>) -> Vec<Planned> {
-    let planned =
-        |row: AppliedMigration| Planned::applied(row.version, row.name, OffsetDateTime::UNIX_EPOCH, row.checksum);
-    applied.into_iter().map(planned).collect()
-}
-
-/// The set as refinery takes it.
-pub(super) fn planned(set: &MigrationSet) -> Result<Vec<Planned>, FleetError> {
-    let files: Result<Vec<_>, _> = set.migrations().iter().map(Migration::to_refinery).collect();
-    files.map_err(|source| FleetError::Refused {
-        reason: "refinery does not take the migration set".into(),
-        source: Some(Box::new(source)),
-    })
 }
 
 /// Makes refinery's table where it is missing; the app must not write what is the truth about the schema.
