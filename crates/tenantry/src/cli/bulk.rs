@@ -3,20 +3,20 @@
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use tenantry_api::bulk::{CSV, JSON_LINES};
 use tenantry_api::client::BulkStream;
-use tenantry_api::tenant::LabelSelector;
 use tenantry_api::{
-    BulkAction, BulkChange, BulkLine, BulkOutcome, BulkQuery, BulkResult, BulkSummary, Client, ClusterRef,
-    CommaSeparated, GraceSeconds, ListTenants, TenantRef, WaitSeconds,
+    BulkAction, BulkChange, BulkLine, BulkOutcome, BulkQuery, BulkResult, BulkSummary, Client, GraceSeconds,
+    ListTenants, WaitSeconds,
 };
-use tenantry_domain::{Isolation, Note, PlanName, Region, SuspensionReason, TenantStatus};
+use tenantry_domain::{Note, PlanName, SuspensionReason};
 
 use super::arguments::{future, words};
 use super::error::CliError;
+use super::filter::{FILTERS, FilterArguments};
 use super::tenant::{grace, reasons};
 use super::{Context, examples};
 
@@ -117,37 +117,10 @@ pub(crate) struct CreateArguments {
 
 /// Filters are joined by "and"; at least one is needed.
 #[derive(Debug, Args)]
-#[group(id = "bulk_filter", required = true, multiple = true, args = [
-    "status", "plan", "region", "isolation", "cluster", "parent", "below", "labels", "slug_prefix",
-])]
+#[command(group = ArgGroup::new("bulk_filter").required(true).multiple(true).args(FILTERS))]
 pub(crate) struct ChangeArguments {
-    /// In one of these statuses
-    #[arg(long, value_delimiter = ',', value_parser = words::<TenantStatus>(TenantStatus::ALL.iter().map(|it| it.as_str())))]
-    status: Vec<TenantStatus>,
-    /// On this plan
-    #[arg(long)]
-    plan: Option<PlanName>,
-    /// In this region
-    #[arg(long)]
-    region: Option<Region>,
-    /// With this isolation
-    #[arg(long, value_parser = words::<Isolation>(Isolation::ALL.map(Isolation::as_str)))]
-    isolation: Option<Isolation>,
-    /// On this cluster, by name or id
-    #[arg(long)]
-    cluster: Option<ClusterRef>,
-    /// Directly under this tenant, by slug or id
-    #[arg(long)]
-    parent: Option<TenantRef>,
-    /// Anywhere under this tenant, by slug or id
-    #[arg(long)]
-    below: Option<TenantRef>,
-    /// Bearing a label: KEY, or KEY=VALUE; may be repeated
-    #[arg(long = "label", value_name = "KEY[=VALUE]")]
-    labels: Vec<LabelSelector>,
-    /// Whose slug begins so
-    #[arg(long, value_name = "PREFIX")]
-    slug_prefix: Option<String>,
+    #[command(flatten)]
+    filter: FilterArguments,
     /// Only count them
     #[arg(long)]
     dry_run: bool,
@@ -196,18 +169,7 @@ async fn create(context: &Context, client: &Client, arguments: CreateArguments) 
 impl ChangeArguments {
     async fn run(self, context: &Context, client: &Client, action: BulkAction, asking: &str) -> Result<(), CliError> {
         let (dry_run, yes, wait) = (self.dry_run, self.yes, self.wait);
-        let filter = ListTenants {
-            status: CommaSeparated(self.status),
-            plan: self.plan,
-            region: self.region,
-            isolation: self.isolation,
-            cluster: self.cluster,
-            parent: self.parent,
-            below: self.below,
-            labels: CommaSeparated(self.labels),
-            slug_prefix: self.slug_prefix,
-            ..ListTenants::default()
-        };
+        let filter = ListTenants::from(self.filter);
         let counting = BulkChange { action: action.clone(), filter: filter.clone(), dry_run: true, expected: None };
         let mut counted = client.change_tenants(&counting, &BulkQuery::default()).await?;
         let Some(BulkLine::Summary(summary)) = counted.next().await? else { return Err(broken_off("try again")) };

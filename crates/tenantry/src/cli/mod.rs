@@ -33,6 +33,7 @@ mod catalog_token;
 mod connection;
 pub(crate) mod error;
 mod exit_status;
+mod filter;
 pub(crate) mod output;
 mod paging;
 mod password_file;

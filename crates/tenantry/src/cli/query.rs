@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 use serde_json::Value;
-use tenantry_api::tenant::LabelSelector;
 use tenantry_api::{
-    ClusterRef, CommaSeparated, FleetQuery, ListTenants, QueryConcurrency, QueryLine, QueryRow, QueryRowsMax,
-    QuerySummary, QueryTimeLimit, QueryTimeoutMs, QueryValues, TenantRef,
+    FleetQuery, ListTenants, QueryConcurrency, QueryLine, QueryRow, QueryRowsMax, QuerySummary, QueryTimeLimit,
+    QueryTimeoutMs, QueryValues, TenantRef,
 };
-use tenantry_domain::{Isolation, PlanName, Region, TenantStatus};
 
-use super::arguments::{duration, words};
+use super::arguments::duration;
 use super::error::CliError;
+use super::filter::{FILTERS, FilterArguments};
 use super::output::Output;
 use super::table::Cell;
 use super::{Context, examples, reason};
@@ -50,39 +49,13 @@ pub(crate) struct QueryArguments {
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// All tenants
-    #[arg(long, conflicts_with_all = [
-        "tenants", "status", "plan", "region", "isolation", "cluster", "below", "labels", "slug_prefix",
-    ])]
+    #[arg(long, conflicts_with = "tenants", conflicts_with_all = FILTERS)]
     all: bool,
     /// This tenant, by slug or id; may be repeated
-    #[arg(long = "tenant", value_name = "TENANT", conflicts_with_all = [
-        "status", "plan", "region", "isolation", "cluster", "below", "labels", "slug_prefix",
-    ])]
+    #[arg(long = "tenant", value_name = "TENANT", conflicts_with_all = FILTERS)]
     tenants: Vec<TenantRef>,
-    /// In one of these statuses
-    #[arg(long, value_delimiter = ',', value_parser = words::<TenantStatus>(TenantStatus::ALL.iter().map(|it| it.as_str())))]
-    status: Vec<TenantStatus>,
-    /// On this plan
-    #[arg(long)]
-    plan: Option<PlanName>,
-    /// In this region
-    #[arg(long)]
-    region: Option<Region>,
-    /// With this isolation
-    #[arg(long, value_parser = words::<Isolation>(Isolation::ALL.map(Isolation::as_str)))]
-    isolation: Option<Isolation>,
-    /// On this cluster, by name or id
-    #[arg(long)]
-    cluster: Option<ClusterRef>,
-    /// Anywhere under this tenant, by slug or id
-    #[arg(long)]
-    below: Option<TenantRef>,
-    /// Bearing a label: KEY, or KEY=VALUE; may be repeated
-    #[arg(long = "label", value_name = "KEY[=VALUE]")]
-    labels: Vec<LabelSelector>,
-    /// Whose slug begins so
-    #[arg(long, value_name = "PREFIX")]
-    slug_prefix: Option<String>,
+    #[command(flatten)]
+    filter: FilterArguments,
     /// How many tenants are asked at the same time, 1 to 64
     #[arg(long, value_name = "NUMBER", default_value = "16", value_parser = concurrency)]
     concurrency: QueryConcurrency,
@@ -140,17 +113,7 @@ impl QueryArguments {
             }
             (None, None) => return Err(CliError::usage("give a statement, or a file by --file")),
         };
-        let filter = ListTenants {
-            status: CommaSeparated(self.status.clone()),
-            plan: self.plan.clone(),
-            region: self.region.clone(),
-            isolation: self.isolation,
-            cluster: self.cluster.clone(),
-            below: self.below.clone(),
-            labels: CommaSeparated(self.labels.clone()),
-            slug_prefix: self.slug_prefix.clone(),
-            ..ListTenants::default()
-        };
+        let filter = ListTenants::from(self.filter.clone());
         let bound = |error: tenantry_api::query::OutOfBounds| CliError::usage(error.to_string());
         let milliseconds = u64::try_from(self.statement_timeout.as_millis()).unwrap_or(u64::MAX);
         Ok(FleetQuery {

@@ -7,14 +7,12 @@ use std::collections::BTreeMap;
 use clap::{ArgGroup, Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::json;
-use tenantry_api::tenant::LabelSelector;
 use tenantry_api::{
-    Client, ClusterRef, CommaSeparated, CreateTenant, EffectivePlan, HealthCheck, LabelsPatch, ListTenants, Operation,
-    OverridesPatch, Patch, Tenant, TenantRef, TenantWithOperation, UpdateTenant,
+    Client, ClusterRef, CreateTenant, EffectivePlan, HealthCheck, LabelsPatch, ListTenants, Operation, OverridesPatch,
+    Patch, Tenant, TenantRef, TenantWithOperation, UpdateTenant,
 };
 use tenantry_domain::{
     DisplayName, Isolation, Labels, LimitValue, Origin, Overrides, PlanName, Region, SchemaVersion, SeedRef, Slug,
-    TenantStatus,
 };
 
 pub(crate) use self::lifecycle::{grace, reasons};
@@ -22,6 +20,7 @@ use super::affinity::{self, AffinityArguments};
 use super::arguments::{Assignment, future, map_of, read_assignments, words};
 use super::bulk::BulkCommand;
 use super::error::CliError;
+use super::filter::FilterArguments;
 use super::paging::{self, ListOptions};
 use super::placement;
 use super::table::{Cell, Tabular};
@@ -204,33 +203,8 @@ pub(crate) struct CreateArguments {
 /// Filters are joined by "and".
 #[derive(Debug, Args)]
 pub(crate) struct ListArguments {
-    /// In one of these statuses
-    #[arg(long, value_delimiter = ',', value_parser = words::<TenantStatus>(statuses()))]
-    status: Vec<TenantStatus>,
-    /// On this plan
-    #[arg(long)]
-    plan: Option<PlanName>,
-    /// In this region
-    #[arg(long)]
-    region: Option<Region>,
-    /// With this isolation
-    #[arg(long, value_parser = words::<Isolation>(Isolation::ALL.map(Isolation::as_str)))]
-    isolation: Option<Isolation>,
-    /// On this cluster, by name or id
-    #[arg(long)]
-    cluster: Option<ClusterRef>,
-    /// Directly under this tenant, by slug or id
-    #[arg(long)]
-    parent: Option<TenantRef>,
-    /// Anywhere under this tenant, by slug or id
-    #[arg(long)]
-    below: Option<TenantRef>,
-    /// Bearing this label; may be repeated
-    #[arg(long = "label", value_name = "KEY[=VALUE]")]
-    labels: Vec<LabelSelector>,
-    /// Whose slug begins so
-    #[arg(long, value_name = "TEXT")]
-    slug_prefix: Option<String>,
+    #[command(flatten)]
+    filter: FilterArguments,
     /// Whose schema is below this version
     #[arg(long, value_name = "VERSION")]
     schema_version_below: Option<i64>,
@@ -373,18 +347,8 @@ async fn preview(context: &Context, client: &Client, create: &CreateTenant) -> R
 
 async fn list(context: &Context, client: &Client, arguments: ListArguments) -> Result<(), CliError> {
     let filter = ListTenants {
-        status: CommaSeparated(arguments.status),
-        plan: arguments.plan,
-        region: arguments.region,
-        isolation: arguments.isolation,
-        cluster: arguments.cluster,
-        parent: arguments.parent,
-        below: arguments.below,
-        labels: CommaSeparated(arguments.labels),
-        slug_prefix: arguments.slug_prefix,
         schema_version_below: arguments.schema_version_below.map(SchemaVersion),
-        limit: None,
-        cursor: None,
+        ..arguments.filter.into()
     };
     let fetch =
         async |limit, cursor| client.list_tenants(&ListTenants { limit: Some(limit), cursor, ..filter.clone() }).await;
@@ -500,10 +464,6 @@ fn fields_of(tenant: &Tenant, operation: &Operation) -> Vec<(&'static str, Cell)
     fields.push(("operation", Cell::new(operation.id)));
     fields.push(("operation state", Cell::state(operation.state)));
     fields
-}
-
-fn statuses() -> impl Iterator<Item = &'static str> {
-    TenantStatus::ALL.iter().map(|status| status.as_str())
 }
 
 impl Tabular for Tenant {
