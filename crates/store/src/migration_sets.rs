@@ -181,9 +181,7 @@ impl Store {
     pub async fn repeatables_of(&self, id: &MigrationSetId) -> Result<Vec<StoredMigration>, StoreError> {
         let rows = query(
             &*self.client().await?,
-            "SELECT 0::bigint AS version, name, 'R' AS kind, checksum::text AS checksum, transactional, phase, sql,
-                    NULL AS down
-               FROM repeatable WHERE migration_set = $1 ORDER BY name",
+            &format!("{SELECT_REPEATABLE} WHERE migration_set = $1 ORDER BY name"),
             &[&id.as_str()],
         )
         .await?;
@@ -194,8 +192,7 @@ impl Store {
     pub async fn repeatable(&self, name: &str, checksum: u64) -> Result<Option<StoredMigration>, StoreError> {
         let row = query_opt(
             &*self.client().await?,
-            "SELECT 0::bigint AS version, name, 'R' AS kind, checksum::text AS checksum, transactional, phase, sql
-               FROM repeatable WHERE name = $1 AND checksum::text = $2 LIMIT 1",
+            &format!("{SELECT_REPEATABLE} WHERE name = $1 AND checksum::text = $2 LIMIT 1"),
             &[&name, &checksum.to_string()],
         )
         .await?;
@@ -226,6 +223,11 @@ impl Store {
         Ok(page.page(sets, |set: &MigrationSetRecord| set.id.to_string()))
     }
 }
+
+const SELECT_REPEATABLE: &str =
+    "SELECT 0::bigint AS version, name, 'R' AS kind, checksum::text AS checksum, transactional, phase, sql,
+            NULL::text AS down
+       FROM repeatable";
 
 async fn insert_repeatables(
     client: &Connection,

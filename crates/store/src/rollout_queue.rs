@@ -42,6 +42,13 @@ impl Store {
 }
 
 impl Tx {
+    /// The rollout that has begun and not ended, paused or not.
+    pub async fn rollout_under_way(&self) -> Result<Option<RolloutId>, StoreError> {
+        let sql = "SELECT id FROM rollout WHERE finished_at IS NULL AND began_at IS NOT NULL";
+        let row = query_opt(self.client()?, sql, &[]).await?;
+        row.map(|row| get(&row, "id").map(RolloutId::new)).transpose()
+    }
+
     /// How many rollouts wait.
     pub async fn count_waiting_rollouts(&self) -> Result<u32, StoreError> {
         let sql = "SELECT count(*) AS waiting FROM rollout WHERE finished_at IS NULL AND began_at IS NULL";

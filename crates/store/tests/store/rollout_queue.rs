@@ -52,6 +52,7 @@ async fn they_begin_one_after_the_other_by_priority_and_age_when_their_time_has_
     assert!(catalog.store.open_rollout().await.unwrap().is_none());
     let tx = catalog.begin().await;
     assert_eq!(tx.count_waiting_rollouts().await.unwrap(), 5);
+    assert_eq!(tx.rollout_under_way().await.unwrap(), None);
     drop(tx);
 
     assert_eq!(begin_next(&catalog).await, Some(urgent));
@@ -60,6 +61,11 @@ async fn they_begin_one_after_the_other_by_priority_and_age_when_their_time_has_
     assert_eq!(begin_next(&catalog).await, None, "one at a time");
     let tx = catalog.begin().await;
     assert!(matches!(tx.start_rollout(old).await, Err(StoreError::Conflict { .. })));
+    drop(tx);
+    change(&catalog, urgent, RolloutState::Paused).await;
+    assert!(catalog.store.open_rollout().await.unwrap().is_none(), "nobody carries out one that is paused");
+    let tx = catalog.begin().await;
+    assert_eq!(tx.rollout_under_way().await.unwrap(), Some(urgent), "and it is under way all the same");
     drop(tx);
     change(&catalog, urgent, RolloutState::Aborted).await;
     assert_eq!(begin_next(&catalog).await, Some(old));

@@ -120,6 +120,29 @@ pub(crate) async fn tenants(catalog: &Catalog, count: usize) -> Vec<Planned> {
 }
 
 #[tokio::test]
+async fn a_repeatable_file_is_found_by_name_and_checksum_in_whatever_set() {
+    let catalog = Catalog::new().await;
+    let file = StoredMigration {
+        version: 0,
+        name: "shout".to_owned(),
+        kind: 'R',
+        checksum: u64::MAX,
+        transactional: false,
+        phase: Some("expand".to_owned()),
+        down: None,
+        sql: "CREATE OR REPLACE VIEW shout AS SELECT 1".to_owned(),
+    };
+    let id = MigrationSetId::from_digest([7; 32]);
+    let tx = catalog.begin().await;
+    let repeatables = NewRepeatables { files: std::slice::from_ref(&file), digest: &"d".repeat(64) };
+    assert!(tx.insert_migration_set(&id, "sample", &[], repeatables).await.unwrap());
+    tx.commit().await.unwrap();
+    assert_eq!(catalog.store.repeatables_of(&id).await.unwrap(), [file.clone()]);
+    assert_eq!(catalog.store.repeatable("shout", u64::MAX).await.unwrap(), Some(file));
+    assert_eq!(catalog.store.repeatable("shout", 1).await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_rollout_brings_the_fleet_to_a_set_and_promotes_it() {
     let catalog = Catalog::new().await;
     let fleet = tenants(&catalog, 5).await;
