@@ -1,9 +1,11 @@
 //! One tenant goes back to an earlier version, and the fleet does not.
 
 use serde_json::json;
-use tenantry_api::{MigrateDown, Tenant, WaitSeconds};
+use tenantry_api::{CreateRollout, MigrateDown, Tenant, WaitSeconds};
 use tenantry_domain::{Isolation, OperationState, RolloutState, SchemaVersion, TenantStatus};
 use tenantry_tests::{Program, World, files};
+
+use crate::rollout_queue::not_now;
 
 /// Two versions more than `notes` has, both with a way back.
 fn with_downs() -> files::Files {
@@ -106,5 +108,29 @@ async fn whoever_has_no_way_back_is_told_which_file_is_missing() {
     let down = program.json(["migrate", "down", "one", "--to", "4", "--yes"]).await;
     assert_eq!((&down["operation"]["kind"], &down["tenant"]["schema_version"]), (&json!("migrate_down"), &json!(4)));
     assert_eq!(versions(&world, &tenant).await, ["1", "2", "3", "4"]);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_goes_back_while_a_rollout_is_under_way_paused_or_not() {
+    let world = World::start().await;
+    let tenant = world.tenant("one").await;
+    brought_to(&world, &with_downs()).await;
+    let mut files = with_downs();
+    files.push(("V6__more.sql".to_owned(), "CREATE TABLE more (id bigint);\n".to_owned()));
+    let set = world.push("more", &files).await;
+    let held = CreateRollout { hours: not_now().parse().ok(), ..CreateRollout::at_once(set.id) };
+    let rollout = world.client().create_rollout(&held).await.unwrap();
+    let (path, wire) = (format!("/v1/tenants/{}/migrate-down", tenant.slug), world.wire());
+    for is_paused in [false, true] {
+        if is_paused {
+            world.client().pause_rollout(rollout.id).await.unwrap();
+        }
+        let refused = wire.post(&path, &json!({ "version": 4 })).await;
+        refused.problem(409, "invalid_state");
+        assert!(refused.text.contains(&rollout.id.to_string()), "{}", refused.text);
+    }
+    world.client().abort_rollout(rollout.id).await.unwrap();
+    assert_eq!(back_to(&world, &tenant, 4).await, OperationState::Succeeded);
     world.end().await;
 }

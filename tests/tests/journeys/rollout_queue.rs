@@ -18,7 +18,7 @@ fn with(number: usize) -> files::Files {
 }
 
 /// Hours that begin in half a day and last an hour.
-fn not_now() -> String {
+pub(crate) fn not_now() -> String {
     let begins = Timestamp::now() + Duration::from_hours(12);
     let at = begins.to_zoned(jiff::tz::TimeZone::UTC);
     format!("{:02}:00-{:02}:30", at.hour(), at.hour())

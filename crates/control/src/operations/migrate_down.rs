@@ -87,7 +87,9 @@ async fn run_down_files(work: &Work<'_>, progress: &mut DownProgress) -> StepRes
     Ok(Effect::Changed)
 }
 
+/// Says the version once more: a rollout that had this tenant in hand may have raised it meanwhile.
 async fn record_run(work: &Work<'_>, progress: &DownProgress, tx: &mut Tx) -> Result<(), StepError> {
+    tx.lower_version(tenant_id(work)?, progress.home, progress.version).await?;
     let event = NewEvent {
         detail: json!({ "migration_set": progress.set, "version": progress.version }),
         ..NewEvent::of_tenant(EventKind::TenantMigrated, tenant_id(work)?).by(work.operation.id)

@@ -24,8 +24,8 @@ pub struct GoBack {
 
 /// Begins to undo what the tenant's schema has above a version. It stays behind the fleet until the next rollout.
 ///
-/// Refused where the set has no down file for one of the versions, while a rollout is under way, which would bring the
-/// tenant along again, and for a tenant that is neither active nor suspended.
+/// Refused where the set has no down file for one of the versions, while a rollout is under way, paused or not, which
+/// would bring the tenant along again, and for a tenant that is neither active nor suspended.
 pub async fn migrate_down(
     control: &Control,
     caller: &Caller,
@@ -57,11 +57,10 @@ pub async fn migrate_down(
             ),
         });
     };
-    if let Some(rollout) = control.store().open_rollout().await? {
+    if let Some(rollout) = tx.rollout_under_way().await? {
         return Err(ControlError::InvalidState {
             reason: format!(
-                "rollout {} is under way and would bring the tenant along again; wait for it, or abort it",
-                rollout.id
+                "rollout {rollout} is under way and would bring the tenant along again; wait for it, or abort it"
             ),
         });
     }
