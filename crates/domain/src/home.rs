@@ -138,6 +138,11 @@ impl RoleName {
         Self(format!("{}_homes", database.as_str()))
     }
 
+    /// The role that logs in to migrate many homes of a shared database over one connection.
+    pub fn shared_migrator(database: &DatabaseName) -> Self {
+        Self(format!("{}_m", database.as_str()))
+    }
+
     /// The group that homes with temporary tables join in a shared database.
     pub fn shared_temporary(database: &DatabaseName) -> Self {
         Self(format!("{}_temp", database.as_str()))

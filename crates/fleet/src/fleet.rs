@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::FleetConfig;
 use crate::error::FleetError;
+use crate::migrate::shared::{SharedMigrator, SharedMigrators};
 use crate::session::{Login, Session};
 use crate::target::ClusterTarget;
 use crate::tls::Tls;
@@ -30,6 +31,7 @@ struct Cluster {
     idle: Mutex<Vec<Idle>>,
     creations: Mutex<(u32, Arc<Semaphore>)>,
     tls: Mutex<Option<(TlsKey, Tls)>>,
+    migrators: Mutex<SharedMigrators>,
 }
 
 struct Idle {
@@ -38,7 +40,8 @@ struct Idle {
     since: Instant,
 }
 
-type TlsKey = (Endpoint, TlsMode, Option<String>);
+/// How a server is reached.
+pub(crate) type TlsKey = (Endpoint, TlsMode, Option<String>);
 
 /// A connection may be used again only where it would be opened again.
 #[derive(Clone, PartialEq, Eq)]
@@ -148,12 +151,28 @@ impl Fleet {
         }
     }
 
+    /// What is kept for migrating the homes of a shared database.
+    pub(crate) fn shared_migrator(&self, target: &ClusterTarget, database: &DatabaseName) -> Arc<SharedMigrator> {
+        let key = (target.endpoint.clone(), target.tls_mode, target.tls_ca.clone());
+        let cluster = self.cluster(target.id);
+        let mut migrators = locked(&cluster.migrators);
+        match migrators.get(database) {
+            Some((known, migrator)) if *known == key => Arc::clone(migrator),
+            Some(_) | None => {
+                let fresh = Arc::<SharedMigrator>::default();
+                migrators.insert(database.clone(), (key, Arc::clone(&fresh)));
+                fresh
+            }
+        }
+    }
+
     fn cluster(&self, id: ClusterId) -> Arc<Cluster> {
         let fresh = || {
             Arc::new(Cluster {
                 idle: Mutex::new(Vec::new()),
                 creations: Mutex::new((1, Arc::new(Semaphore::new(1)))),
                 tls: Mutex::new(None),
+                migrators: Mutex::default(),
             })
         };
         locked(&self.shared.clusters).entry(id).or_insert_with(fresh).clone()
@@ -179,7 +198,7 @@ impl Cluster {
 }
 
 /// Nothing panics while it holds one of these locks, so a poisoned one is as good as any.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,12 +1,16 @@
 //! Bringing a home to a migration set.
 //!
-//! refinery decides what is pending and what diverges, repeatable files apart ([`repeatables`]); the connection is ours ([`ledger`]): it plans in one round trip
-//! and applies each file in one more, leaves `-- no-transaction` files outside a transaction ([`statements`]), and tells
-//! file, line and PostgreSQL's own words when one fails ([`failure`]).
+//! refinery decides what is pending and what diverges, repeatable files apart ([`repeatables`]); the connection is ours
+//! ([`ledger`]): it plans in one round trip and applies each file in one more, leaves `-- no-transaction` files outside a
+//! transaction ([`statements`]), and tells file, line and PostgreSQL's own words when one fails ([`failure`]). Where the
+//! caller knows a home's version, the first file goes at once and the history is checked with it ([`belief`]). Homes that
+//! share a database are migrated over connections that are kept ([`shared`]).
 
 mod baseline;
+mod belief;
 mod down;
 mod dry_run;
+mod enclosed;
 mod failure;
 mod guard;
 mod ledger;
@@ -14,11 +18,12 @@ mod pending;
 mod refinery;
 pub(crate) mod repeatables;
 mod seed;
+pub(crate) mod shared;
 mod statements;
 
 use std::time::{Duration, Instant};
 
-use tenantry_domain::{DatabaseName, Home, HomeId, RoleName, SchemaName, SchemaVersion, Secret};
+use tenantry_domain::{DatabaseName, Home, HomeId, Isolation, RoleName, SchemaName, SchemaVersion, Secret};
 use tenantry_migration_set::MigrationSet;
 
 use crate::error::FleetError;
@@ -27,6 +32,7 @@ use crate::quote::{ident, literal};
 use crate::session::{Login, Session};
 use crate::target::ClusterTarget;
 use crate::template::template_roles;
+use belief::Belief;
 pub use dry_run::{DryRun, TakenLock, TrialOutcome, TriedFile};
 use ledger::Ledger;
 pub(crate) use ledger::applied_migration;
@@ -47,7 +53,7 @@ const SEED: &str = "tenantry_seed";
 pub(crate) const HISTORY_TABLES: [&str; 4] = [HISTORY, PROGRESS, REPEATABLE, SEED];
 
 /// How long things may take.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ApplyOptions {
     /// For waiting on one lock; short, because a waiting DDL statement blocks every reader behind it.
     pub lock_timeout: Duration,
@@ -162,6 +168,35 @@ impl Fleet {
         self.apply_at(target, &Workplace::of(home), migrator_password, set, options).await
     }
 
+    /// The same for a home that is believed to be at a version, which saves a round trip. The home's own history is checked
+    /// all the same, and where it says something else, that counts.
+    pub async fn apply_from(
+        &self,
+        target: &ClusterTarget,
+        home: &Home,
+        migrator_password: &Secret,
+        set: &MigrationSet,
+        believed: SchemaVersion,
+        options: &ApplyOptions,
+    ) -> Result<Applied, FleetError> {
+        let workplace = Workplace::of(home);
+        let Some(belief) = Belief::new(&workplace, set, believed) else {
+            return self.apply_at(target, &workplace, migrator_password, set, options).await;
+        };
+        let working = async {
+            if belief.is_transactional
+                && home.isolation == Isolation::Schema
+                && !home.is_adopted()
+                && let Some(result) = self.apply_over_kept(target, home, set, &belief, options).await
+            {
+                return result;
+            }
+            let mut session = self.migrator(target, &workplace, migrator_password, options).await?;
+            run(&mut session, &workplace, set, Some(&belief)).await
+        };
+        in_time(options.deadline, Box::pin(working)).await
+    }
+
     /// The home's own history, by rising version; empty where nothing was ever applied.
     ///
     /// Read as the home's migrator, never as the admin: whatever the owner has put in the table's place runs with no more
@@ -193,19 +228,11 @@ impl Fleet {
         set: &MigrationSet,
         options: &ApplyOptions,
     ) -> Result<Applied, FleetError> {
-        let started = Instant::now();
-        // When time is up the future is dropped, and with it the session, which cancels what it runs.
         let working = async {
-            let session = self.migrator(target, workplace, migrator_password, options).await?;
-            run(session, workplace, set).await
+            let mut session = self.migrator(target, workplace, migrator_password, options).await?;
+            run(&mut session, workplace, set, None).await
         };
-        match tokio::time::timeout(options.deadline, working).await {
-            Ok(result) => result.map(|(from, to, count)| Applied { from, to, count, duration: started.elapsed() }),
-            Err(elapsed) => Err(FleetError::Busy {
-                reason: "the migrations took longer than their deadline and were cancelled; raise it or retry".into(),
-                source: Some(Box::new(elapsed)),
-            }),
-        }
+        in_time(options.deadline, Box::pin(working)).await
     }
 
     pub(crate) async fn migrator(
@@ -232,16 +259,42 @@ impl Fleet {
     }
 }
 
+/// From which version to which, and by how many files.
+type Brought = (SchemaVersion, SchemaVersion, usize);
+
+/// When time is up the future is dropped, and with it the session, which cancels what it runs.
+async fn in_time(
+    deadline: Duration,
+    working: impl Future<Output = Result<Brought, FleetError>>,
+) -> Result<Applied, FleetError> {
+    let started = Instant::now();
+    match tokio::time::timeout(deadline, working).await {
+        Ok(result) => result.map(|(from, to, count)| Applied { from, to, count, duration: started.elapsed() }),
+        Err(elapsed) => Err(FleetError::Busy {
+            reason: "the migrations took longer than their deadline and were cancelled; raise it or retry".into(),
+            source: Some(Box::new(elapsed)),
+        }),
+    }
+}
+
 async fn run(
-    session: Session,
+    session: &mut Session,
     workplace: &Workplace,
     set: &MigrationSet,
-) -> Result<(SchemaVersion, SchemaVersion, usize), FleetError> {
-    let mut ledger = Ledger::new(session, workplace, set);
-    let report = refinery::bring(&mut ledger, workplace, set).await?;
-    let count = report.applied_migrations().len();
-    let newest = report.applied_migrations().iter().map(refinery_core::Migration::version).max();
-    let from = ledger.found();
+    belief: Option<&Belief>,
+) -> Result<Brought, FleetError> {
+    let mut ledger = Ledger::new(session, workplace, set, belief);
+    let report = match refinery::bring(&mut ledger, workplace, set).await {
+        Err(_) if ledger.is_in_doubt() => refinery::bring(&mut ledger, workplace, set).await?,
+        other => other?,
+    };
+    let (from, to, count) = brought(ledger.found(), &report);
     let repeated = ledger.repeat().await?;
-    Ok((from, from.max(SchemaVersion(newest.unwrap_or(0))), count + repeated))
+    Ok((from, to, count + repeated))
+}
+
+fn brought(from: SchemaVersion, report: &refinery_core::Report) -> Brought {
+    let applied = report.applied_migrations();
+    let newest = applied.iter().map(refinery_core::Migration::version).max();
+    (from, from.max(SchemaVersion(newest.unwrap_or(0))), applied.len())
 }

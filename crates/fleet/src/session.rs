@@ -50,6 +50,8 @@ pub(crate) struct Session {
     in_flight: bool,
     /// An error came, so a transaction may be open.
     failed: bool,
+    /// What is sent ahead of the next statements.
+    ahead: Option<&'static str>,
 }
 
 impl Session {
@@ -117,6 +119,7 @@ impl Session {
             server_version,
             in_flight: false,
             failed: false,
+            ahead: None,
         })
     }
 
@@ -133,6 +136,23 @@ impl Session {
     /// Whether it may be used again by someone else.
     pub(crate) fn is_reusable(&self) -> bool {
         !self.in_flight && !self.failed && !self.client.is_closed()
+    }
+
+    /// Forgets settings, role, temporary tables, locks and all else that was left behind, in the round trip of the next
+    /// [`Self::messages`] or [`Self::counted`].
+    pub(crate) const fn discard_first(&mut self) {
+        self.ahead = Some("DISCARD ALL");
+    }
+
+    /// Polled in this order, and so sent in this order.
+    async fn sent_after<T>(
+        &self,
+        ahead: Option<&str>,
+        working: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, tokio_postgres::Error> {
+        let Some(ahead) = ahead else { return working.await };
+        let (ahead, done) = futures::future::join(self.client.batch_execute(ahead), working).await;
+        ahead.and(done)
     }
 
     /// Sends statements at once and waits until all are done. `what` completes "could not …".
@@ -188,7 +208,9 @@ impl Session {
     /// Sends statements at once and returns the raw answer.
     pub(crate) async fn messages(&mut self, sql: &str) -> Result<Vec<SimpleQueryMessage>, StatementFailure> {
         self.in_flight = true;
-        let answer = tokio::time::timeout(self.patience, self.client.simple_query(sql)).await;
+        let ahead = self.ahead.take();
+        let answering = self.sent_after(ahead, self.client.simple_query(sql));
+        let answer = tokio::time::timeout(self.patience, answering).await;
         let result = match answer {
             Ok(result) => result.map_err(StatementFailure::Answered),
             Err(elapsed) => Err(StatementFailure::Silent(elapsed)),
@@ -200,6 +222,7 @@ impl Session {
     /// Sends statements at once. With an error comes how many were answered before it, which tells the one that failed.
     pub(crate) async fn counted(&mut self, sql: &str) -> Result<(), (usize, StatementFailure)> {
         self.in_flight = true;
+        let ahead = self.ahead.take();
         let mut answered = 0;
         let counting = async {
             let answers = self.client.simple_query_raw(sql).await?;
@@ -209,6 +232,7 @@ impl Session {
             }
             Ok(())
         };
+        let counting = self.sent_after(ahead, counting);
         let result = match tokio::time::timeout(self.patience, counting).await {
             Ok(result) => result.map_err(StatementFailure::Answered),
             Err(elapsed) => Err(StatementFailure::Silent(elapsed)),

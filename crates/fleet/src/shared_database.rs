@@ -12,13 +12,13 @@ use crate::session::Session;
 use crate::target::ClusterTarget;
 use crate::version::grant_to_admin;
 
-/// The group roles of a shared database, so that they can be recorded before they exist: first the one that every home
-/// in it joins (`CONNECT`, the stamp, extensions), then the one for homes with temporary tables.
-/// [`Fleet::drop_database`] drops them.
+/// The roles of a shared database, so that they can be recorded before they exist: first the group that every home in it
+/// joins (`CONNECT`, the stamp, extensions), then the one for homes with temporary tables, then the role that migrates many
+/// of its homes over one connection. [`Fleet::drop_database`] drops them.
 ///
 /// Homes join a group because grants to many roles on one object would fail when made at the same time.
-pub fn shared_database_roles(database: &DatabaseName) -> [RoleName; 2] {
-    [RoleName::shared_homes(database), RoleName::shared_temporary(database)]
+pub fn shared_database_roles(database: &DatabaseName) -> [RoleName; 3] {
+    [RoleName::shared_homes(database), RoleName::shared_temporary(database), RoleName::shared_migrator(database)]
 }
 
 /// Large objects have owners and belong to no schema. Without these functions, homes that share a database make none.
@@ -38,8 +38,9 @@ impl Fleet {
         let mut builder = self.builder(target, database).await?;
         let source = from_template0(&builder, target)?;
         create_database(self, target, &mut builder, database, &source).await?;
-        let [homes, temporary] = shared_database_roles(database);
+        let [homes, temporary, migrator] = shared_database_roles(database);
         let mut sql = do_block(&[&homes, &temporary].map(|role| ensure_role(role, "NOLOGIN")).concat());
+        sql.push_str(&do_block(&make_migrator(&migrator)));
         if !builder.is_superuser() {
             let both = format!("{}, {}", ident(homes.as_str()), ident(temporary.as_str()));
             sql.push_str(&grant_to_admin(builder.server_version(), &both, &target.user));
@@ -83,4 +84,11 @@ impl Fleet {
             Err(FleetError::busy(format!("another worker makes the database {database} now")))
         }
     }
+}
+
+/// Within a block: the role that migrates many homes, where it is missing. Whoever uses it first lets it log in.
+fn make_migrator(migrator: &RoleName) -> String {
+    let role = ident(migrator.as_str());
+    let there = literal(&role);
+    format!("IF pg_catalog.to_regrole({there}) IS NULL THEN CREATE ROLE {role} NOLOGIN NOINHERIT; END IF;")
 }

@@ -38,8 +38,12 @@ pub(crate) fn grant_to_admin(version: i32, roles: &str, admin: &str) -> String {
 
 /// Lets the migrator become the owner. From 16 on it holds none of the owner's rights until it does.
 pub(crate) fn grant_to_migrator(version: i32, owner: &str, migrator: &str) -> String {
-    let options = if version >= 160_000 { " WITH INHERIT FALSE, SET TRUE" } else { "" };
-    format!("GRANT {} TO {}{options};\n", ident(owner), ident(migrator))
+    format!("GRANT {} TO {}{};\n", ident(owner), ident(migrator), membership_options(version))
+}
+
+/// How a migrator is a member of an owner.
+pub(crate) const fn membership_options(version: i32) -> &'static str {
+    if version >= 160_000 { " WITH INHERIT FALSE, SET TRUE" } else { "" }
 }
 
 /// The options of `CREATE DATABASE … TEMPLATE template0` for a locale.

@@ -119,8 +119,9 @@ async fn attempt(
         Some(place) => place,
         None => look_up(control, target).await?,
     };
-    let options = ApplyOptions::default();
-    match control.fleet().apply(&cluster, &home.home, &home.secrets.migrator, set, &options).await {
+    let (fleet, options) = (control.fleet(), ApplyOptions::default());
+    let (password, believed) = (&home.secrets.migrator, target.from_version);
+    match fleet.apply_from(&cluster, &home.home, password, set, believed, &options).await {
         Ok(applied) => Ok((Some(applied.to), applied.count > 0)),
         Err(FleetError::Migration(failure)) => Err(Trouble::Migration(failure)),
         Err(error) if error.is_retryable() => Err(Trouble::Passing(error.to_string())),

@@ -298,7 +298,7 @@ impl Work for Rehearsal<'_> {
         }
         let sql = format!("{settle_in}{lock}BEGIN;\n{make}{questions}");
         let rows = self.session.rows("read the home's history", &sql).await?;
-        let history = self.pending.leave_out(&rows)?;
+        let history = refinery::as_refinery_has_it(self.pending.leave_out(&rows)?);
         self.locks.remember(&mut self.session, self.workplace).await?;
         Ok(history)
     }

@@ -17,14 +17,21 @@ pub(super) fn reserve(workplace: &Workplace, table: &str) -> String {
 /// The statement that writes a file's row, which fails where the file became someone else or left its transaction.
 ///
 /// `row` inserts one row, and begins its values with what must not be null: then that is what it becomes. A question of its
-/// own would cost a session that lives for a few milliseconds one of them, and a block of PL/pgSQL another.
-pub(super) fn witnessed(workplace: &Workplace, migration: &Migration, row: &str) -> Result<String, FleetError> {
+/// own would cost a session that lives for a few milliseconds one of them, and a block of PL/pgSQL another. `and` is what else
+/// must hold.
+pub(super) fn witnessed(
+    workplace: &Workplace,
+    migration: &Migration,
+    row: &str,
+    and: Option<&str>,
+) -> Result<String, FleetError> {
     let parts = row.split_once("VALUES (").and_then(|(before, after)| Some((before, after.split_once(", ")?)));
     let Some((before, (key, values))) = parts else {
         return Err(FleetError::refused("the row of a migration is not written as it should be"));
     };
     let is_as_it_was = is_as_it_was(workplace, migration);
-    Ok(format!("{before}VALUES (CASE WHEN {is_as_it_was} THEN {key} END, {values};\n"))
+    let and = and.map_or_else(String::new, |condition| format!(" AND {condition}"));
+    Ok(format!("{before}VALUES (CASE WHEN {is_as_it_was}{and} THEN {key} END, {values};\n"))
 }
 
 /// The statements that take a file's row out of a table, which fail likewise.

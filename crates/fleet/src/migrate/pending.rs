@@ -2,13 +2,12 @@
 
 use std::collections::VecDeque;
 
-use refinery_core::Migration as Planned;
 use tenantry_domain::SchemaVersion;
 use tenantry_migration_set::{Migration, MigrationSet};
 use tokio_postgres::SimpleQueryRow;
 
 use super::ledger::applied_migration;
-use super::{refinery, repeatables};
+use super::{AppliedMigration, repeatables};
 use crate::error::FleetError;
 
 /// All of a set at first; those that a home has fall out once its rows are read.
@@ -28,15 +27,20 @@ impl<'a> Pending<'a> {
     }
 
     /// Leaves out what the rows of a home's history, and of its repeatable files, say that it has. Returns the history.
-    pub(super) fn leave_out(&mut self, rows: &[SimpleQueryRow]) -> Result<Vec<Planned>, FleetError> {
+    pub(super) fn leave_out(&mut self, rows: &[SimpleQueryRow]) -> Result<Vec<AppliedMigration>, FleetError> {
         let present = repeatables::present(rows);
         self.repeatables.retain(|migration| !present.contains(&(migration.name.as_str(), migration.checksum)));
         // Rows of the settings that come before have other columns.
         let rows = rows.iter().filter(|row| row.columns().first().is_some_and(|column| column.name() == "version"));
         let applied = rows.map(applied_migration).collect::<Result<Vec<_>, _>>()?;
+        self.leave_out_applied(&applied);
+        Ok(applied)
+    }
+
+    /// Leaves out what is in a home's history.
+    pub(super) fn leave_out_applied(&mut self, applied: &[AppliedMigration]) {
         self.files.retain(|migration| !applied.iter().any(|row| row.version == migration.version));
         self.found = SchemaVersion(applied.iter().map(|row| row.version).max().unwrap_or(0));
-        Ok(refinery::as_refinery_has_it(applied))
     }
 
     /// Takes the file of this text out.

@@ -62,7 +62,7 @@ CREATE TABLE {table} (digest text PRIMARY KEY, file text NOT NULL, applied_at ti
             // The line break ends a comment on the file's last line, the semicolon its last statement.
             let row =
                 format!("INSERT INTO {table} (digest, file) VALUES ({}, {})", literal(seed.digest), literal(seed.file));
-            let row = witnessed(&workplace, seed.checked, &row)?;
+            let row = witnessed(&workplace, seed.checked, &row, None)?;
             let sql = format!("{before}{}\n;\n{row}COMMIT;\n", seed.checked.sql);
             let statements_before = 2;
             session.counted(&sql).await.map_err(|(answered, cause)| {

@@ -1,0 +1,76 @@
+//! Files that run where they cannot become someone else.
+//!
+//! A session that migrates many homes may become the owner of each, and a file must not. Within a function that runs with
+//! its owner's rights (`SECURITY DEFINER`) PostgreSQL lets nobody change the role, so each file becomes such a function of
+//! the home's owner, in the session's temporary schema. What could run later, without that protection, is done within it
+//! too: the history row is written there (the table is the home's and may have triggers), deferred triggers fire, and
+//! cursors that would outlive the transaction are closed.
+
+use refinery_core::Migration as Planned;
+use tenantry_migration_set::MigrationSet;
+
+use super::Workplace;
+use super::belief::Belief;
+use super::guard::witnessed;
+use super::ledger::mark;
+use super::pending::Pending;
+use super::refinery::{Work, as_refinery_has_it};
+use crate::error::FleetError;
+use crate::quote::literal;
+use crate::session::Session;
+
+/// A session in a home that brings it from what it is believed to be to the set, or fails without a word about the file.
+pub(super) struct Enclosed<'a> {
+    session: &'a mut Session,
+    workplace: &'a Workplace,
+    belief: &'a Belief,
+    pending: Pending<'a>,
+    /// How many files were sent.
+    sent: usize,
+}
+
+impl<'a> Enclosed<'a> {
+    pub(super) fn new(
+        session: &'a mut Session,
+        workplace: &'a Workplace,
+        set: &'a MigrationSet,
+        belief: &'a Belief,
+    ) -> Self {
+        Self { session, workplace, belief, pending: Pending::of(set), sent: 0 }
+    }
+}
+
+impl Work for Enclosed<'_> {
+    async fn plan(&mut self, _: &str) -> Result<Vec<Planned>, FleetError> {
+        self.pending.leave_out_applied(&self.belief.applied);
+        Ok(as_refinery_has_it(self.belief.applied.clone()))
+    }
+
+    async fn run(&mut self, sql: &str, history_row: &str) -> Result<(), FleetError> {
+        let (workplace, migration) = (self.workplace, self.pending.take(sql)?);
+        let (arrival, belief) = if self.sent == 0 {
+            (format!("{}{}", workplace.settle_in(), workplace.lock()), Some(self.belief.holds.as_str()))
+        } else {
+            (String::new(), None)
+        };
+        self.sent += 1;
+        let row = witnessed(workplace, migration, history_row, belief)?;
+        let mark = mark(migration, self.pending.files.is_empty());
+        let function = function(self.sent, &migration.sql, &row);
+        self.session.batch(&format!("apply {migration}"), &format!("{arrival}BEGIN;\n{mark}{function}COMMIT;\n")).await
+    }
+}
+
+/// Makes the function, and calls it. It goes with the temporary schema's other objects.
+fn function(number: usize, file: &str, row: &str) -> String {
+    let body = format!(
+        "BEGIN\nEXECUTE {};\nEXECUTE {};\nSET CONSTRAINTS ALL IMMEDIATE;\nEXECUTE 'CLOSE ALL';\nEND",
+        literal(file),
+        literal(row)
+    );
+    format!(
+        "CREATE FUNCTION pg_temp.migration_{number}() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS {};\n\
+         SELECT pg_temp.migration_{number}();\n",
+        literal(&body)
+    )
+}
