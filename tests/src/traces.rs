@@ -31,7 +31,7 @@ impl Traces {
                    WHERE cluster = $1 AND state = 'ready'
                    UNION ALL SELECT 'database ' || name FROM shared_database WHERE cluster = $1 AND state = 'ready'
                    UNION ALL SELECT 'role ' || name || suffix
-                   FROM shared_database, unnest(ARRAY['_homes', '_temp']) AS suffix WHERE cluster = $1 AND state = 'ready'";
+                   FROM shared_database, unnest(ARRAY['_homes', '_temp', '_m']) AS suffix WHERE cluster = $1 AND state = 'ready'";
         Self::of(catalog, sql, cluster).await
     }
 
@@ -45,7 +45,7 @@ impl Traces {
                    FROM template, unnest(ARRAY['_owner', '_m']) AS suffix WHERE cluster = $1 AND state <> 'ready'
                    UNION ALL SELECT 'database ' || name FROM shared_database WHERE cluster = $1 AND state = 'planned'
                    UNION ALL SELECT 'role ' || name || suffix
-                   FROM shared_database, unnest(ARRAY['_homes', '_temp']) AS suffix WHERE cluster = $1 AND state = 'planned'";
+                   FROM shared_database, unnest(ARRAY['_homes', '_temp', '_m']) AS suffix WHERE cluster = $1 AND state = 'planned'";
         Self::of(catalog, sql, cluster).await
     }
 

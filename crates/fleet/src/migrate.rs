@@ -146,6 +146,11 @@ impl Workplace {
         format!("SELECT pg_catalog.pg_advisory_lock({});\n", self.lock_key())
     }
 
+    /// The same until the transaction's end, for a session that goes on to other homes.
+    fn lock_for_the_transaction(&self) -> String {
+        format!("SELECT pg_catalog.pg_advisory_xact_lock({});\n", self.lock_key())
+    }
+
     /// The number of that lock.
     pub(crate) fn lock_key(&self) -> i64 {
         let (high, low) = self.home.map_or((0, 0), |home| home.as_uuid().as_u64_pair());

@@ -215,6 +215,10 @@ async fn what_a_file_leaves_in_its_session_is_not_there_for_the_next_home() {
     ]);
     site.apply(&second, &looks, 1).await.unwrap();
     assert_eq!(site.who(&first).await, site.who(&second).await, "over the same connection");
+    let locks = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+                  WHERE l.locktype = 'advisory' AND d.datname = current_database()";
+    let root = site.arena.root(&site.shared).await;
+    assert_eq!(count(&root, locks).await, 0, "a connection that is kept holds no home");
     let app = site.arena.app(&second).await;
     let row = app.query_one("SELECT memory, \"left\", traces FROM seen", &[]).await.unwrap();
     assert_eq!(

@@ -48,16 +48,18 @@ impl Work for Enclosed<'_> {
 
     async fn run(&mut self, sql: &str, history_row: &str) -> Result<(), FleetError> {
         let (workplace, migration) = (self.workplace, self.pending.take(sql)?);
-        let (arrival, belief) = if self.sent == 0 {
-            (format!("{}{}", workplace.settle_in(), workplace.lock()), Some(self.belief.holds.as_str()))
+        let (settle_in, belief) = if self.sent == 0 {
+            (workplace.settle_in(), Some(self.belief.holds.as_str()))
         } else {
+            // Whoever came in between has written the row, and no version has two.
             (String::new(), None)
         };
         self.sent += 1;
         let row = witnessed(workplace, migration, history_row, belief)?;
-        let mark = mark(migration, self.pending.files.is_empty());
+        let (lock, mark) = (workplace.lock_for_the_transaction(), mark(migration, self.pending.files.is_empty()));
         let function = function(self.sent, &migration.sql, &row);
-        self.session.batch(&format!("apply {migration}"), &format!("{arrival}BEGIN;\n{mark}{function}COMMIT;\n")).await
+        let sql = format!("{settle_in}BEGIN;\n{lock}{mark}{function}COMMIT;\n");
+        self.session.batch(&format!("apply {migration}"), &sql).await
     }
 }
 
