@@ -26,12 +26,13 @@ enum Wish {
     Remove,
 }
 
-/// The clock is advanced first, which waits for every earlier change to commit; then each change takes its number.
+/// The clock is advanced first, which waits for every earlier change to commit; then each change takes its number. How
+/// many there are is kept from the planner, who would plan anew each time.
 const ADVANCE: &str = "
     WITH clock AS (
         UPDATE feed_clock SET version = version + $1 RETURNING version, version - $1 AS base
     ), change AS (
-        SELECT * FROM unnest($2::uuid[], $3::text[], $4::bigint[], $5::uuid[]) WITH ORDINALITY
+        SELECT * FROM unnest((SELECT $2::uuid[]), $3::text[], $4::bigint[], $5::uuid[]) WITH ORDINALITY
                    AS wish (tenant, state, generation, home, position)
     ), published AS (
         INSERT INTO route (tenant, version, state, generation, home, removed_at)
@@ -46,7 +47,7 @@ const ADVANCE: &str = "
          WHERE change.state IS NULL AND route.tenant = change.tenant AND route.state <> 'removed'
     ), moved AS (
         UPDATE cluster SET version = base + cardinality($2::uuid[]) + position
-          FROM unnest($6::uuid[]) WITH ORDINALITY AS wish (id, position) CROSS JOIN clock
+          FROM unnest((SELECT $6::uuid[])) WITH ORDINALITY AS wish (id, position) CROSS JOIN clock
          WHERE cluster.id = wish.id
     )
     SELECT pg_notify('tenantry', 'feed:' || version) FROM clock";
