@@ -4,6 +4,7 @@ mod dry_run;
 mod plan;
 mod progress;
 mod queue;
+mod reserve;
 pub(crate) mod runner;
 pub(crate) mod stragglers;
 pub(crate) mod target;

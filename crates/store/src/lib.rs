@@ -43,6 +43,7 @@ mod provisions;
 mod reconcilers;
 mod region_groups;
 mod resources;
+mod rollout_claims;
 mod rollout_plans;
 mod rollout_queue;
 mod rollout_targets;

@@ -1,4 +1,4 @@
-//! The table `rollout_target`: the tenants of a rollout, claimed with a lease while they are migrated.
+//! The table `rollout_target`: the tenants of a rollout. Claims are in `rollout_claims`.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::error::StoreError;
 use crate::events::NewEvent;
 use crate::filter::Filter;
 use crate::rollouts::announce;
-use crate::row::{execute, get, parsed, query, query_opt};
+use crate::row::{execute, get, parsed, query};
 use crate::store::Store;
 use crate::transaction::Tx;
 
@@ -98,104 +98,6 @@ impl Store {
         let rows = conditions.query(&client, "SELECT * FROM rollout_target", "ORDER BY tenant", page.probe()).await?;
         let targets = rows.iter().map(read_target).collect::<Result<_, _>>()?;
         Ok(page.page(targets, |target: &RolloutTarget| target.tenant.to_string()))
-    }
-
-    /// Takes up to `most` targets for this owner: pending ones of the waves that have begun, and those whose worker's lease
-    /// ran out, as far as the rollout's limits over all replicas leave room. `done` are those of this owner that are finished
-    /// although that is not written yet: they need no room. A queued rollout runs from its first claim on; of a rollout that
-    /// is stopped, or neither queued nor running, there is nothing to claim. Targets whose tenant lives in no home any more
-    /// are skipped.
-    pub async fn claim_targets(
-        &self,
-        rollout: RolloutId,
-        owner: Uuid,
-        lease: Duration,
-        most: usize,
-        done: &[TenantId],
-    ) -> Result<Vec<ClaimedTarget>, StoreError> {
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        let done: Vec<Uuid> = done.iter().map(|tenant| tenant.as_uuid()).collect();
-        let tx = self.begin().await?;
-        // Claims of one rollout follow each other, so that its limits hold over all replicas.
-        let sql = "SELECT state FROM rollout
-                    WHERE id = $1 AND state IN ('queued', 'running') AND stop IS NULL FOR NO KEY UPDATE";
-        let Some(row) = query_opt(tx.client()?, sql, &[&rollout.as_uuid()]).await? else { return Ok(Vec::new()) };
-        if get::<&str>(&row, "state")? == "queued" {
-            let sql = "UPDATE rollout SET state = 'running' WHERE id = $1";
-            execute(tx.client()?, sql, &[&rollout.as_uuid()]).await?;
-        }
-        let rows = query(
-            tx.client()?,
-            "WITH plan AS (
-                 SELECT wave, (limits->>'concurrency')::bigint AS concurrency,
-                        coalesce((limits->>'per_cluster')::bigint, 9223372036854775807) AS per_cluster,
-                        coalesce((limits->>'per_database')::bigint, 9223372036854775807) AS per_database
-                   FROM rollout WHERE id = $1
-             ), busy AS (
-                 SELECT cluster, database_name, count(*) AS targets FROM rollout_target
-                  WHERE rollout = $1 AND state = 'running' AND lease_until >= now() AND NOT tenant = ANY ($5)
-                  GROUP BY cluster, database_name
-             ), free AS (
-                 SELECT target.* FROM plan, cluster
-                  CROSS JOIN LATERAL (
-                        SELECT tenant, wave, cluster, database_name FROM rollout_target
-                         WHERE rollout = $1 AND cluster = cluster.id AND wave <= plan.wave
-                           AND (state = 'pending' AND (due_at IS NULL OR due_at <= now())
-                                OR state = 'running' AND lease_until < now())
-                         ORDER BY wave, tenant
-                         LIMIT greatest(0, least($4, plan.per_cluster - coalesce(
-                               (SELECT sum(targets)::bigint FROM busy WHERE busy.cluster = cluster.id), 0)))
-                           FOR UPDATE SKIP LOCKED) AS target
-             ), ranked AS (
-                 SELECT free.*, row_number() OVER (PARTITION BY free.cluster, free.database_name ORDER BY free.wave, free.tenant)
-                            + coalesce(busy.targets, 0) AS in_database
-                   FROM free LEFT JOIN busy ON busy.cluster = free.cluster AND busy.database_name = free.database_name
-             ), chosen AS (
-                 SELECT ranked.tenant FROM ranked, plan WHERE in_database <= plan.per_database
-                  ORDER BY ranked.wave, ranked.tenant
-                  LIMIT greatest(0, least($4, (SELECT concurrency FROM plan) - (SELECT coalesce(sum(targets), 0)::bigint FROM busy)))
-             ), place AS (
-                 SELECT chosen.tenant, home.id AS home, home.cluster
-                   FROM chosen
-                   LEFT JOIN placement ON placement.tenant = chosen.tenant AND placement.until IS NULL
-                   LEFT JOIN home ON home.id = placement.home
-             )
-             UPDATE rollout_target
-                SET state = CASE WHEN home IS NULL THEN 'skipped' ELSE 'running' END,
-                    lease_owner = CASE WHEN home IS NULL THEN NULL ELSE $2::uuid END,
-                    lease_until = CASE WHEN home IS NULL THEN NULL ELSE now() + make_interval(secs => $3) END,
-                    updated_at = now()
-               FROM place
-              WHERE rollout_target.rollout = $1 AND rollout_target.tenant = place.tenant
-             RETURNING rollout_target.tenant, home, place.cluster, from_version, deferrals",
-            &[&rollout.as_uuid(), &owner, &lease.as_secs_f64(), &most, &done],
-        )
-        .await?;
-        tx.commit().await?;
-        let mut claimed = Vec::with_capacity(rows.len());
-        for row in &rows {
-            if let Some(home) = get::<Option<Uuid>>(row, "home")? {
-                claimed.push(ClaimedTarget {
-                    tenant: TenantId::new(get(row, "tenant")?),
-                    home: HomeId::new(home),
-                    cluster: ClusterId::new(get(row, "cluster")?),
-                    from_version: SchemaVersion(get(row, "from_version")?),
-                    deferrals: u32::try_from(get::<i32>(row, "deferrals")?).map_err(StoreError::internal)?,
-                });
-            }
-        }
-        Ok(claimed)
-    }
-
-    /// Holds on to every target of the rollout that the owner has claimed and not finished.
-    pub async fn renew_targets(&self, rollout: RolloutId, owner: Uuid, lease: Duration) -> Result<u64, StoreError> {
-        execute(
-            &*self.client().await?,
-            "UPDATE rollout_target SET lease_until = now() + make_interval(secs => $3)
-              WHERE rollout = $1 AND lease_owner = $2 AND state = 'running'",
-            &[&rollout.as_uuid(), &owner, &lease.as_secs_f64()],
-        )
-        .await
     }
 }
 
@@ -296,6 +198,8 @@ async fn write_results(
         results.iter().map(|result| result.retry_in.map(|span| span.as_secs_f64())).collect();
     let durations: Vec<i64> =
         results.iter().map(|result| i64::try_from(result.duration.as_millis()).unwrap_or(i64::MAX)).collect();
+    // The planner, to whom the table may look empty, is not to see that all are of one rollout: it would read all of its
+    // targets for each batch.
     let rows = query(
         client,
         "UPDATE rollout_target AS target
@@ -305,9 +209,10 @@ async fn write_results(
                 due_at = now() + make_interval(secs => result.retry_in),
                 deferrals = CASE WHEN result.state = 'pending' THEN target.deferrals + 1 ELSE target.deferrals END,
                 lease_owner = NULL, lease_until = NULL, updated_at = now()
-           FROM unnest($3::uuid[], $4::text[], $5::bigint[], $6::integer[], $7::jsonb[], $8::bigint[], $9::double precision[])
-                    AS result (tenant, state, to_version, attempts, error, duration_ms, retry_in)
-          WHERE target.rollout = $1 AND target.lease_owner = $2 AND target.tenant = result.tenant
+           FROM (SELECT $1::uuid AS rollout, *
+                   FROM unnest($3::uuid[], $4::text[], $5::bigint[], $6::integer[], $7::jsonb[], $8::bigint[], $9::double precision[])
+                            AS result (tenant, state, to_version, attempts, error, duration_ms, retry_in) OFFSET 0) AS result
+          WHERE target.rollout = result.rollout AND target.tenant = result.tenant AND target.lease_owner = $2
          RETURNING target.tenant",
         &[&rollout.as_uuid(), &owner, &tenants, &states, &versions, &attempts, &errors, &durations, &retries],
     )

@@ -27,6 +27,7 @@ mod repeatables;
 mod rollout_fleet;
 mod rollout_plans;
 mod rollout_queue;
+mod rollout_reserve;
 mod rollout_waves;
 mod rollouts;
 mod routes;

@@ -12,13 +12,14 @@ use jiff::Timestamp;
 use serde_json::json;
 use tenantry_domain::{TargetState, TenantId};
 use tenantry_migration_set::MigrationSet;
-use tenantry_store::{ClaimedTarget, RolloutRecord, TargetResult};
+use tenantry_store::{ClaimedTarget, RolloutRecord, StoreError, TargetResult};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, info_span, warn};
 
 use super::progress::{self, Settled};
 use super::queue;
+use super::reserve::Reserve;
 use super::target::{self, Place, Places};
 use crate::control::Control;
 use crate::error::ControlError;
@@ -86,6 +87,8 @@ async fn carry_out(control: &Control, rollout: &RolloutRecord, stop: &Cancellati
     // as a small migration.
     let some = concurrency.div_ceil(2);
     let mut places = Places::default();
+    let mut reserve = Reserve::new();
+    let may_begin = || !stop.is_cancelled() && queue::opens_at(rollout, Timestamp::now()).is_none();
     let mut oldest = Instant::now();
     let mut refill = REFILL;
     let mut renew = tokio::time::interval(config.lease / 3);
@@ -101,21 +104,15 @@ async fn carry_out(control: &Control, rollout: &RolloutRecord, stop: &Cancellati
             warn!(%error, "the catalog does not take results; trying again");
             tokio::time::sleep(IDLE).await;
         }
+        reserve.settle(control, rollout.id, may_begin()).await;
         let room = concurrency.saturating_sub(running.len());
-        let may_begin = !stop.is_cancelled() && queue::opens_at(rollout, Timestamp::now()).is_none();
-        if room > 0 && !may_begin {
+        if room > 0 && !may_begin() {
             refill = REFILL_MAX;
-        } else if room > 0 {
-            let done: Vec<TenantId> = results.iter().map(|result| result.tenant).collect();
-            match control.store().claim_targets(rollout.id, config.replica, config.lease, room, &done).await {
+        } else if room > 0 && reserve.is_empty() {
+            match claim(control, rollout, room, &results, &mut places, &mut reserve).await {
                 Ok(claimed) if claimed.is_empty() => refill = (refill * 2).min(REFILL_MAX),
                 Ok(claimed) => {
-                    let mut found = places.of(control, &claimed).await;
-                    let begin = |target: ClaimedTarget| {
-                        let place = found.remove(&target.home);
-                        begin(control, &set, target, place)
-                    };
-                    running.extend(claimed.into_iter().map(begin));
+                    running.extend(claimed.into_iter().map(|(target, place)| begin(control, &set, target, place)));
                     (idle, refill) = (IDLE, REFILL);
                 }
                 Err(error) => {
@@ -123,6 +120,12 @@ async fn carry_out(control: &Control, rollout: &RolloutRecord, stop: &Cancellati
                     tokio::time::sleep(IDLE).await;
                 }
             }
+        }
+        let next = std::iter::from_fn(|| reserve.take()).take(concurrency.saturating_sub(running.len()));
+        running.extend(next.map(|(target, place)| begin(control, &set, target, place)));
+        // Not before all is given back.
+        if running.is_empty() && !reserve.is_empty() && !stop.is_cancelled() {
+            continue;
         }
         if running.is_empty() {
             progress::write(control, rollout.id, &mut results).await?;
@@ -149,8 +152,19 @@ async fn carry_out(control: &Control, rollout: &RolloutRecord, stop: &Cancellati
                     if results.is_empty() {
                         oldest = Instant::now();
                     }
+                    reserve.note(&result);
                     results.push(result);
+                    if may_begin() && let Some((target, place)) = reserve.take() {
+                        running.push(begin(control, &set, target, place));
+                    }
                     if concurrency - running.len() >= some || is_due(&results, oldest) {
+                        break;
+                    }
+                }
+                () = stop.cancelled(), if !reserve.is_empty() => break,
+                () = tokio::time::sleep_until(reserve.ends().into()), if !reserve.is_empty() => break,
+                () = control.signals().rollouts_woken(), if !reserve.is_empty() => {
+                    if reserve.is_wanted_back(control, rollout.id).await {
                         break;
                     }
                 }
@@ -171,6 +185,32 @@ async fn carry_out(control: &Control, rollout: &RolloutRecord, stop: &Cancellati
 fn is_due(results: &[TargetResult], oldest: Instant) -> bool {
     let has_failed = results.iter().any(|result| result.state == TargetState::Failed);
     has_failed || results.len() >= BATCH || !results.is_empty() && oldest.elapsed() >= FLUSH
+}
+
+/// Claims targets for the places that are free, and says how to reach them. What comes along beyond that is reserved.
+async fn claim(
+    control: &Control,
+    rollout: &RolloutRecord,
+    room: usize,
+    results: &[TargetResult],
+    places: &mut Places,
+    reserve: &mut Reserve,
+) -> Result<Vec<(ClaimedTarget, Option<Place>)>, StoreError> {
+    let (store, config) = (control.store(), control.config());
+    let done: Vec<TenantId> = results.iter().map(|result| result.tenant).collect();
+    let ahead = reserve.wanted(rollout.limits.concurrency);
+    let claimed = store.claim_targets(rollout.id, config.replica, config.lease, room, ahead, &done).await?;
+    if claimed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut found = places.of(control, &claimed).await;
+    let with_place = |target: ClaimedTarget| {
+        let place = found.remove(&target.home);
+        (target, place)
+    };
+    let mut claimed: Vec<_> = claimed.into_iter().map(with_place).collect();
+    reserve.keep(claimed.split_off(room.min(claimed.len())));
+    Ok(claimed)
 }
 
 /// A target as a task of its own: it goes on while the runner waits for the catalog. One that panics has failed; it does

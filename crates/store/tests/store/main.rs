@@ -13,6 +13,7 @@ mod migrations;
 mod operations;
 mod placement;
 mod reconcilers;
+mod rollout_claims;
 mod rollout_queue;
 mod rollout_waves;
 mod rollouts;

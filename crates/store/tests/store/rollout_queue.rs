@@ -96,7 +96,7 @@ async fn the_fleet_is_counted_by_version_and_by_what_it_lacks() {
     let set = register(&catalog, 1, 3).await;
     let id = wait(&catalog, &rollout(RolloutId::new(Uuid::now_v7()), &set, waves(&["all"]))).await;
     assert_eq!(begin_next(&catalog).await, Some(id));
-    let claimed = catalog.store.claim_targets(id, Uuid::nil(), LEASE, 2, &[]).await.unwrap();
+    let claimed = catalog.store.claim_targets(id, Uuid::nil(), LEASE, 2, 0, &[]).await.unwrap();
     finish(&catalog, id, Uuid::nil(), &[applied(&claimed[0], 3), applied(&claimed[1], 2)]).await;
     let at = |version, tenants, behind| FleetVersion { version: SchemaVersion(version), tenants, behind };
     assert_eq!(catalog.store.fleet_versions(id).await.unwrap(), [at(3, 1, 0), at(2, 1, 1), at(0, 1, 3)]);

@@ -88,7 +88,7 @@ async fn only_waves_that_have_begun_are_claimed() {
     let set = register(&catalog, 1, 1).await;
     let id = RolloutId::new(Uuid::now_v7());
     begin_with(&catalog, &rollout(id, &set, waves(&["2", "all"]))).await;
-    let claim = async || catalog.store.claim_targets(id, Uuid::nil(), LEASE, 10, &[]).await.unwrap();
+    let claim = async || catalog.store.claim_targets(id, Uuid::nil(), LEASE, 10, 0, &[]).await.unwrap();
     assert_eq!((claim().await.len(), claim().await.len()), (2, 0));
     let tx = catalog.begin().await;
     tx.bake(id).await.unwrap();
@@ -114,7 +114,7 @@ async fn limits_hold_over_all_who_claim() {
     let id = RolloutId::new(Uuid::now_v7());
     let limits = RolloutLimits { concurrency: 5, per_cluster: Some(3), per_database: None };
     begin_with(&catalog, &NewRollout { limits, ..rollout(id, &set, waves(&["all"])) }).await;
-    let claim = async |owner, most| catalog.store.claim_targets(id, owner, LEASE, most, &[]).await.unwrap();
+    let claim = async |owner, most| catalog.store.claim_targets(id, owner, LEASE, most, 0, &[]).await.unwrap();
     let (one, other) = (Uuid::now_v7(), Uuid::now_v7());
     let first = claim(one, 4).await;
     let second = claim(other, 4).await;
@@ -139,9 +139,9 @@ async fn one_database_is_not_worked_on_by_more_than_it_may() {
     let share = "UPDATE rollout_target SET database_name = 's_1' WHERE tenant IN
                  (SELECT tenant FROM rollout_target ORDER BY tenant LIMIT 4)";
     catalog.superuser().await.execute(share, &[]).await.unwrap();
-    let claimed = catalog.store.claim_targets(id, Uuid::nil(), LEASE, 10, &[]).await.unwrap();
+    let claimed = catalog.store.claim_targets(id, Uuid::nil(), LEASE, 10, 0, &[]).await.unwrap();
     assert_eq!(claimed.len(), 4, "two in the shared one, and the two with one of their own");
-    assert!(catalog.store.claim_targets(id, Uuid::nil(), LEASE, 10, &[]).await.unwrap().is_empty());
+    assert!(catalog.store.claim_targets(id, Uuid::nil(), LEASE, 10, 0, &[]).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -152,9 +152,9 @@ async fn a_stopped_rollout_gives_nothing_out_until_it_is_retried() {
     let id = RolloutId::new(Uuid::now_v7());
     let breaking = NewRollout { breaker: Some(1), ..rollout(id, &set, waves(&["all"])) };
     begin_with(&catalog, &breaking).await;
-    let target = catalog.store.claim_targets(id, Uuid::nil(), LEASE, 1, &[]).await.unwrap().remove(0);
+    let target = catalog.store.claim_targets(id, Uuid::nil(), LEASE, 1, 0, &[]).await.unwrap().remove(0);
     let lost = Uuid::now_v7();
-    assert_eq!(catalog.store.claim_targets(id, lost, LEASE, 1, &[]).await.unwrap().len(), 1);
+    assert_eq!(catalog.store.claim_targets(id, lost, LEASE, 1, 0, &[]).await.unwrap().len(), 1);
     let error = Some(json!({ "message": "no", "sqlstate": "42703" }));
     let failed = TargetResult { state: TargetState::Failed, to_version: None, error, ..applied(&target, 1) };
     finish(&catalog, id, Uuid::nil(), &[failed]).await;
@@ -170,7 +170,7 @@ async fn a_stopped_rollout_gives_nothing_out_until_it_is_retried() {
     assert_eq!(stop, Some(RolloutStop::Breaker { sqlstate: "42703".to_owned(), times: 1 }));
     tx.note_failures(id, &streak, stop.as_ref()).await.unwrap();
     tx.commit().await.unwrap();
-    assert!(catalog.store.claim_targets(id, Uuid::nil(), LEASE, 5, &[]).await.unwrap().is_empty());
+    assert!(catalog.store.claim_targets(id, Uuid::nil(), LEASE, 5, 0, &[]).await.unwrap().is_empty());
     assert_eq!(catalog.store.rollout(id).await.unwrap().stop, stop);
 
     // Another's worker is gone: what it had in hand holds up nothing.
@@ -185,5 +185,5 @@ async fn a_stopped_rollout_gives_nothing_out_until_it_is_retried() {
     let plan = tx.lock_rollout_plan(id).await.unwrap();
     assert_eq!((plan.stop, plan.streak), (None, FailureStreak::default()));
     tx.commit().await.unwrap();
-    assert_eq!(catalog.store.claim_targets(id, Uuid::nil(), LEASE, 5, &[]).await.unwrap().len(), 3);
+    assert_eq!(catalog.store.claim_targets(id, Uuid::nil(), LEASE, 5, 0, &[]).await.unwrap().len(), 3);
 }

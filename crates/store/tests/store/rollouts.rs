@@ -152,8 +152,8 @@ async fn a_rollout_brings_the_fleet_to_a_set_and_promotes_it() {
     assert_eq!(catalog.store.open_rollout().await.unwrap().map(|it| (it.id, it.counts.pending)), Some((rollout, 5)));
 
     let (one, two) = (Uuid::now_v7(), Uuid::now_v7());
-    let mut first = catalog.store.claim_targets(rollout, one, LEASE, 3, &[]).await.unwrap();
-    let second = catalog.store.claim_targets(rollout, two, LEASE, 10, &[]).await.unwrap();
+    let mut first = catalog.store.claim_targets(rollout, one, LEASE, 3, 0, &[]).await.unwrap();
+    let second = catalog.store.claim_targets(rollout, two, LEASE, 10, 0, &[]).await.unwrap();
     assert_eq!((first.len(), second.len()), (3, 2));
     assert_eq!(end(&catalog, rollout).await, None);
     let before = catalog.store.feed_version().await.unwrap().current;
@@ -187,11 +187,11 @@ async fn a_target_that_was_skipped_and_is_there_again_keeps_its_rollout_open() {
     tenants(&catalog, 1).await;
     let set = register(&catalog, 1, 3).await;
     let rollout = begin(&catalog, &set).await;
-    let target = catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 1, &[]).await.unwrap().remove(0);
+    let target = catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 1, 0, &[]).await.unwrap().remove(0);
     let skipped = TargetResult { state: TargetState::Skipped, to_version: None, ..applied(&target, 3) };
     finish(&catalog, rollout, Uuid::nil(), &[skipped]).await;
     assert_eq!(end(&catalog, rollout).await, None);
-    let again = catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 1, &[]).await.unwrap();
+    let again = catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 1, 0, &[]).await.unwrap();
     assert_eq!(again, [target]);
     finish(&catalog, rollout, Uuid::nil(), &[applied(&again[0], 3)]).await;
     assert_eq!(end(&catalog, rollout).await, Some(RolloutState::Succeeded));
@@ -247,7 +247,7 @@ async fn tenants_that_have_the_version_are_never_claimed() {
     tenants(&catalog, 2).await;
     let set = register(&catalog, 1, 3).await;
     let first = begin(&catalog, &set).await;
-    let claimed = catalog.store.claim_targets(first, Uuid::nil(), LEASE, 10, &[]).await.unwrap();
+    let claimed = catalog.store.claim_targets(first, Uuid::nil(), LEASE, 10, 0, &[]).await.unwrap();
     let results: Vec<_> = claimed.iter().map(|target| applied(target, 3)).collect();
     finish(&catalog, first, Uuid::nil(), &results).await;
     end(&catalog, first).await;
@@ -255,7 +255,7 @@ async fn tenants_that_have_the_version_are_never_claimed() {
     let record = catalog.store.rollout(again).await.unwrap();
     assert_eq!((record.counts.already, record.counts.tally().targets), (2, 2));
     assert_eq!(record.wave_counts.last(), Some(&record.counts));
-    assert!(catalog.store.claim_targets(again, Uuid::nil(), LEASE, 10, &[]).await.unwrap().is_empty());
+    assert!(catalog.store.claim_targets(again, Uuid::nil(), LEASE, 10, 0, &[]).await.unwrap().is_empty());
     assert_eq!(catalog.store.targets(again, &[], &PageRequest::default()).await.unwrap().items, []);
     assert_eq!(end(&catalog, again).await, Some(RolloutState::Succeeded));
     assert_eq!(catalog.store.rollout(again).await.unwrap().counts.already, 2);
@@ -265,7 +265,7 @@ async fn tenants_that_have_the_version_are_never_claimed() {
     begin_with(&catalog, &NewRollout { verify: true, ..rollout(verifying, &set, waves) }).await;
     let record = catalog.store.rollout(verifying).await.unwrap();
     assert_eq!((record.counts.already, record.counts.pending), (0, 2), "whoever verifies asks everybody");
-    assert_eq!(catalog.store.claim_targets(verifying, Uuid::nil(), LEASE, 10, &[]).await.unwrap().len(), 2);
+    assert_eq!(catalog.store.claim_targets(verifying, Uuid::nil(), LEASE, 10, 0, &[]).await.unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -274,7 +274,7 @@ async fn a_target_that_steps_aside_lets_others_go_first_and_comes_back_when_it_i
     tenants(&catalog, 2).await;
     let set = register(&catalog, 1, 1).await;
     let rollout = begin(&catalog, &set).await;
-    let claim = async || catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 1, &[]).await.unwrap();
+    let claim = async || catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 1, 0, &[]).await.unwrap();
     let locked = claim().await.remove(0);
     let aside = |target: &ClaimedTarget, span| TargetResult {
         state: TargetState::Pending,
@@ -301,7 +301,7 @@ async fn a_failed_target_fails_the_rollout_and_is_taken_up_by_a_retry() {
     tenants(&catalog, 1).await;
     let set = register(&catalog, 1, 1).await;
     let rollout = begin(&catalog, &set).await;
-    let target = catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 1, &[]).await.unwrap().remove(0);
+    let target = catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 1, 0, &[]).await.unwrap().remove(0);
     let failed = TargetResult {
         state: TargetState::Failed,
         to_version: None,
@@ -316,7 +316,7 @@ async fn a_failed_target_fails_the_rollout_and_is_taken_up_by_a_retry() {
     assert_eq!(tx.lock_rollout(rollout).await.unwrap().state, RolloutState::Failed);
     tx.change_rollout(rollout, RolloutState::Queued).await.unwrap();
     tx.commit().await.unwrap();
-    let target = catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 1, &[]).await.unwrap().remove(0);
+    let target = catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 1, 0, &[]).await.unwrap().remove(0);
     finish(&catalog, rollout, Uuid::nil(), &[applied(&target, 1)]).await;
     assert_eq!(end(&catalog, rollout).await, Some(RolloutState::Succeeded));
     let targets = catalog.store.targets(rollout, &[], &PageRequest::default()).await.unwrap();
@@ -330,8 +330,8 @@ async fn a_target_whose_worker_died_is_claimed_again_and_the_dead_ones_result_is
     let set = register(&catalog, 1, 1).await;
     let rollout = begin(&catalog, &set).await;
     let (dead, alive) = (Uuid::now_v7(), Uuid::now_v7());
-    let lost = catalog.store.claim_targets(rollout, dead, Duration::ZERO, 1, &[]).await.unwrap().remove(0);
-    let target = catalog.store.claim_targets(rollout, alive, LEASE, 1, &[]).await.unwrap().remove(0);
+    let lost = catalog.store.claim_targets(rollout, dead, Duration::ZERO, 1, 0, &[]).await.unwrap().remove(0);
+    let target = catalog.store.claim_targets(rollout, alive, LEASE, 1, 0, &[]).await.unwrap().remove(0);
     assert_eq!(lost, target);
     assert_eq!(finish(&catalog, rollout, dead, &[applied(&lost, 1)]).await, 0);
     assert_eq!(finish(&catalog, rollout, alive, &[applied(&target, 1)]).await, 1);
@@ -351,7 +351,7 @@ async fn one_rollout_runs_at_a_time_and_a_paused_one_gives_nothing_out() {
     let tx = catalog.begin().await;
     tx.change_rollout(rollout, RolloutState::Paused).await.unwrap();
     tx.commit().await.unwrap();
-    assert!(catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 5, &[]).await.unwrap().is_empty());
+    assert!(catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 5, 0, &[]).await.unwrap().is_empty());
     assert!(catalog.store.open_rollout().await.unwrap().is_none());
     let tx = catalog.begin().await;
     tx.change_rollout(rollout, RolloutState::Aborted).await.unwrap();
@@ -374,7 +374,7 @@ async fn tenants_born_during_a_rollout_become_targets_and_gone_ones_are_skipped(
     tx.close_placement(fleet[0].tenant).await.unwrap();
     tx.set_tenant_failed(fleet[0].tenant, "gone").await.unwrap();
     tx.commit().await.unwrap();
-    assert!(catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 5, &[]).await.unwrap().is_empty());
+    assert!(catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 5, 0, &[]).await.unwrap().is_empty());
     assert_eq!(catalog.store.rollout(rollout).await.unwrap().counts.skipped, 1);
     assert_eq!(end(&catalog, rollout).await, None, "a tenant that is being born is waited for");
 
@@ -382,7 +382,7 @@ async fn tenants_born_during_a_rollout_become_targets_and_gone_ones_are_skipped(
     crate::catalog::activate(&mut tx, unborn, SchemaVersion(0)).await;
     tx.commit().await.unwrap();
     assert_eq!(end(&catalog, rollout).await, None);
-    let born = catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 5, &[]).await.unwrap();
+    let born = catalog.store.claim_targets(rollout, Uuid::nil(), LEASE, 5, 0, &[]).await.unwrap();
     let ids: Vec<TenantId> = born.iter().map(|target| target.tenant).collect();
     assert_eq!(ids, [unborn.tenant]);
 }
