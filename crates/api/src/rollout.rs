@@ -131,7 +131,7 @@ impl From<ErrorBudget> for tenantry_domain::ErrorBudget {
 pub struct RolloutCounts {
     /// Not begun.
     pub pending: u64,
-    /// Being migrated.
+    /// In the hands of a worker: being migrated, or next.
     pub running: u64,
     /// Migrated by this rollout.
     pub applied: u64,
