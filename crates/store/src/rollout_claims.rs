@@ -116,7 +116,7 @@ impl Store {
         let lock =
             "SELECT state = 'queued' AS is_queued, crowded_out IS NOT DISTINCT FROM $2 AS was_crowded_out FROM rollout
                      WHERE id = $1 AND state IN ('queued', 'running') AND stop IS NULL FOR NO KEY UPDATE";
-        let (_, locked, rows) = tokio::try_join!(
+        let (_, locked, rows) = futures::try_join!(
             query(client, BY_INDEX, &[]),
             query_opt(client, lock, &parameters[..2]),
             query(client, CLAIM, &parameters)

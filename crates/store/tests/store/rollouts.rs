@@ -137,7 +137,7 @@ async fn a_repeatable_file_is_found_by_name_and_checksum_in_whatever_set() {
     let repeatables = NewRepeatables { files: std::slice::from_ref(&file), digest: &"d".repeat(64) };
     assert!(tx.insert_migration_set(&id, "sample", &[], repeatables).await.unwrap());
     tx.commit().await.unwrap();
-    assert_eq!(catalog.store.repeatables_of(&id).await.unwrap(), [file.clone()]);
+    assert_eq!(catalog.store.repeatables_of(&id).await.unwrap(), std::slice::from_ref(&file));
     assert_eq!(catalog.store.repeatable("shout", u64::MAX).await.unwrap(), Some(file));
     assert_eq!(catalog.store.repeatable("shout", 1).await.unwrap(), None);
 }
