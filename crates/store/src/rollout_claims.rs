@@ -17,7 +17,7 @@ use crate::store::Store;
 const BY_INDEX: &str = "SELECT set_config(name, 'off', true)
        FROM unnest('{enable_seqscan,enable_bitmapscan,enable_sort,enable_hashjoin,enable_mergejoin,jit}'::text[]) AS name";
 
-/// While another owner has said lately that it has nothing, nobody claims ahead, has more than half of the places, or takes
+/// A tenant that moves waits until it has arrived. While another owner has said lately that it has nothing, nobody claims ahead, has more than half of the places, or takes
 /// the last one.
 const CLAIM: &str = "
     WITH plan AS (
@@ -49,6 +49,7 @@ const CLAIM: &str = "
                 WHERE rollout = $1 AND cluster = cluster.id AND wave <= plan.wave
                   AND (state = 'pending' AND (due_at IS NULL OR due_at <= now())
                        OR state = 'running' AND lease_until < now())
+                  AND NOT EXISTS (SELECT FROM tenant WHERE tenant.id = rollout_target.tenant AND status = 'moving')
                 ORDER BY wave, tenant
                 LIMIT greatest(0, least(room.places + room.ahead, plan.per_cluster - coalesce(
                       (SELECT sum(targets)::bigint FROM busy WHERE busy.cluster = cluster.id), 0)))
@@ -81,7 +82,8 @@ const CROWDED_OUT: &str = "
     UPDATE rollout SET crowded_out = $2, crowded_out_at = now()
      WHERE id = $1
        AND EXISTS (SELECT FROM rollout_target AS due WHERE due.rollout = $1 AND due.state = 'pending'
-                      AND due.wave <= rollout.wave AND (due.due_at IS NULL OR due.due_at <= now()))
+                      AND due.wave <= rollout.wave AND (due.due_at IS NULL OR due.due_at <= now())
+                      AND NOT EXISTS (SELECT FROM tenant WHERE tenant.id = due.tenant AND tenant.status = 'moving'))
        AND NOT EXISTS (SELECT FROM rollout_target AS own WHERE own.rollout = $1 AND own.state = 'running'
                           AND own.lease_owner = $2 AND own.lease_until >= now())";
 
@@ -89,8 +91,8 @@ impl Store {
     /// Takes up to `most` targets for this owner: pending ones of the waves that have begun, and those whose worker's lease
     /// ran out, as far as the rollout's limits over all replicas leave room. `done` are those of this owner that are finished
     /// although that is not written yet: they need no room. A queued rollout runs from its first claim on; of a rollout that
-    /// is stopped, or neither queued nor running, there is nothing to claim. Targets whose tenant lives in no home any more
-    /// are skipped.
+    /// is stopped, or neither queued nor running, there is nothing to claim. A tenant that moves waits; one that lives in no
+    /// home any more is skipped.
     ///
     /// Where no other owner works and nothing but the concurrency is limited, up to `ahead` more come along. The owner
     /// begins one of them only in the place of one that it has finished, and gives them back when they are not wanted any

@@ -1,7 +1,7 @@
 //! Targets that are claimed before their turn, and who must go without meanwhile.
 
-use tenantry_domain::{RolloutId, RolloutState, TargetState, TenantId};
-use tenantry_store::{ClaimedTarget, NewRollout, PageRequest, RolloutLimits};
+use tenantry_domain::{RolloutId, RolloutState, TargetState, TenantId, TenantState};
+use tenantry_store::{ClaimedTarget, NewRollout, PageRequest, RolloutLimits, TenantRef};
 use uuid::Uuid;
 
 use crate::catalog::Catalog;
@@ -18,6 +18,10 @@ impl Claims {
     async fn over(number: usize, limits: RolloutLimits) -> Self {
         let catalog = Catalog::new().await;
         tenants(&catalog, number).await;
+        Self::over_all(catalog, limits).await
+    }
+
+    async fn over_all(catalog: Catalog, limits: RolloutLimits) -> Self {
         let set = register(&catalog, 1, 1).await;
         let id = RolloutId::new(Uuid::now_v7());
         begin_with(&catalog, &NewRollout { limits, ..rollout(id, &set, waves(&["all"])) }).await;
@@ -173,4 +177,29 @@ async fn what_a_worker_that_died_had_claimed_ahead_is_taken_up() {
     assert_eq!(taken.len(), 6);
     claims.give_back(lost, &claimed).await;
     assert_eq!(claims.count(TargetState::Running).await, 6, "they are another's now");
+}
+
+#[tokio::test]
+async fn a_tenant_that_moves_waits_until_it_has_arrived() {
+    let catalog = Catalog::new().await;
+    let fleet = tenants(&catalog, 2).await;
+    let before = catalog.store.tenant(&TenantRef::Id(fleet[0].tenant)).await.unwrap().state;
+    let TenantState::Active { home } = before.clone() else { panic!("{before:?}") };
+    let set_state = async |state: &TenantState| {
+        let tx = catalog.begin().await;
+        tx.set_tenant_state(fleet[0].tenant, state).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    set_state(&TenantState::Moving { from: home, operation: fleet[0].operation }).await;
+    let claims = Claims::over_all(catalog, at_once(8)).await;
+    let owner = Uuid::now_v7();
+    let claimed = claims.claim(owner, 8, 0).await;
+    assert_eq!(claimed.iter().map(|target| target.tenant).collect::<Vec<_>>(), [fleet[1].tenant]);
+    claims.finish(owner, &claimed).await;
+    assert!(claims.claim(owner, 8, 0).await.is_empty());
+    let tx = claims.catalog.begin().await;
+    assert!(tx.rest_of_rollout(claims.rollout).await.unwrap().is_open, "the rollout waits with it");
+    tx.set_tenant_state(fleet[0].tenant, &before).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(claims.claim(owner, 8, 0).await.len(), 1);
 }
