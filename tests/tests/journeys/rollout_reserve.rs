@@ -8,7 +8,7 @@ use tenantry_tests::{World, files};
 const CONCURRENCY: u64 = 4;
 
 /// Fast enough to be claimed ahead, and slow enough to be met under way.
-const STEP: &str = "SELECT pg_sleep(0.05);\nALTER TABLE notes ADD CONSTRAINT notes_say_something CHECK (body <> '');\n";
+const STEP: &str = "SELECT pg_sleep(0.1);\nALTER TABLE notes ADD CONSTRAINT notes_say_something CHECK (body <> '');\n";
 
 async fn fleet(world: &World<'_>, number: usize) -> Vec<Tenant> {
     let mut tenants = Vec::new();
@@ -93,7 +93,7 @@ async fn a_replica_without_work_is_left_some_and_no_more_run_than_may() {
     let catalog = world.catalog_client().await;
     eventually("both replicas work", async || {
         let sql = "SELECT count(*) FROM pg_stat_activity
-                    WHERE datname = current_database() AND state = 'active' AND query LIKE '%pg_sleep(0.05)%'
+                    WHERE datname = current_database() AND state = 'active' AND query LIKE '%pg_sleep(0.1)%'
                       AND pid <> pg_backend_pid()";
         let at_once: i64 = homes.query_one(sql, &[]).await.unwrap().get(0);
         assert!(at_once <= i64::try_from(CONCURRENCY).unwrap(), "{at_once} at the same time");
