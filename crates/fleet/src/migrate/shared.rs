@@ -17,13 +17,13 @@ use tracing::debug;
 
 use super::belief::Belief;
 use super::enclosed::Enclosed;
-use super::{ApplyOptions, Brought, IDLE_MAX, Workplace, brought, refinery};
+use super::{ApplyOptions, Brought, Workplace, brought, refinery};
 use crate::error::FleetError;
 use crate::fleet::{Fleet, TlsKey, locked};
 use crate::password::{Reader, random_password, verifiers};
 use crate::quote::{do_block, ident, literal};
 use crate::roles::{ensure_role, password_role};
-use crate::session::{Login, Session};
+use crate::session::Session;
 use crate::target::ClusterTarget;
 use crate::version::membership_options;
 
@@ -148,6 +148,7 @@ END",
     Ok(password)
 }
 
+/// Bears no home's name, because it goes on to others.
 async fn open(
     fleet: &Fleet,
     target: &ClusterTarget,
@@ -155,20 +156,8 @@ async fn open(
     password: &Secret,
     options: &ApplyOptions,
 ) -> Result<Session, FleetError> {
-    let tls = fleet.tls(target)?;
-    let login = Login {
-        endpoint: &target.endpoint,
-        tls: &tls,
-        user: workplace.migrator.as_str(),
-        password,
-        database: workplace.database.as_str(),
-        application_name: fleet.application_name(None),
-        connect_timeout: fleet.config().connect_timeout,
-        statement_timeout: options.statement_timeout,
-        lock_timeout: options.lock_timeout,
-        idle_timeout: Some(IDLE_MAX),
-    };
-    Session::open(login).await
+    let anywhere = Workplace { home: None, ..workplace.clone() };
+    fleet.migrator(target, &anywhere, password, options).await
 }
 
 /// A connection that goes back when it is dropped, unless something went wrong on it or it has seen many homes.
