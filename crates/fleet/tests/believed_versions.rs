@@ -285,7 +285,7 @@ async fn no_file_becomes_the_owner_of_another_home_whenever_it_tries() {
     let site = Site::new(Admin::Managed).await;
     let (victim, attacker) = (site.home(Isolation::Schema).await, site.home(Isolation::Schema).await);
     let names = [&victim, &attacker].map(|tenant| (tenant.home.names().owner, tenant.home.schema.clone()));
-    let [(owner, schema), (own, _)] = &names;
+    let [(owner, schema), (own, own_schema)] = &names;
     // Put together so that nobody can read it beforehand.
     let act = format!(
         "EXECUTE 'SET R' || 'OLE \"{owner}\"'; EXECUTE 'INSERT INTO \"{schema}\".notes VALUES (666)';
@@ -298,6 +298,16 @@ async fn no_file_becomes_the_owner_of_another_home_whenever_it_tries() {
         "{trigger}CREATE CONSTRAINT TRIGGER act AFTER INSERT ON notes DEFERRABLE INITIALLY DEFERRED
              FOR EACH ROW EXECUTE FUNCTION act();\nINSERT INTO notes VALUES (1);"
     );
+    // Harmless when it fires first, and then it puts itself off.
+    let again_at_the_end = format!(
+        "CREATE TABLE seen (id int);
+         CREATE FUNCTION act() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF EXISTS (SELECT FROM \"{own_schema}\".seen) THEN {act} ELSE
+                 INSERT INTO seen VALUES (1); SET CONSTRAINTS ALL DEFERRED; INSERT INTO notes VALUES (2);
+             END IF; RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER act AFTER INSERT ON notes DEFERRABLE INITIALLY DEFERRED
+             FOR EACH ROW EXECUTE FUNCTION act();\nINSERT INTO notes VALUES (1);"
+    );
     let with_the_row = format!(
         "{trigger}CREATE TRIGGER act BEFORE INSERT ON refinery_schema_history FOR EACH ROW EXECUTE FUNCTION act();"
     );
@@ -307,7 +317,9 @@ async fn no_file_becomes_the_owner_of_another_home_whenever_it_tries() {
     );
     let root = site.arena.root(&site.shared).await;
     let traces = format!("SELECT count(*) FROM \"{schema}\".notes");
-    for (attack, works) in [(at_once, false), (at_the_end, false), (with_the_row, false), (with_a_cursor, true)] {
+    for (attack, works) in
+        [(at_once, false), (at_the_end, false), (again_at_the_end, false), (with_the_row, false), (with_a_cursor, true)]
+    {
         let result = site.apply(&attacker, &set(&[FIRST, ("V2__act.sql", &attack)]), 1).await;
         assert_eq!(result.is_ok(), works, "{attack}: {result:?}");
         if let Err(error) = result {
