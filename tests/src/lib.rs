@@ -11,6 +11,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a failed preparation is a failed test")]
 
 mod admin;
+pub mod allocations;
 pub mod crowd;
 pub mod figures;
 pub mod files;

@@ -48,7 +48,7 @@ pub struct LimitOutOfRange {
 macro_rules! limits {
     ($($(#[doc = $doc:literal])+ $name:ident: $type:ty $(, $least:literal to $most:expr)?;)+) => {
         /// Each absent value means "no ceiling of ours".
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct Limits {
             $(

@@ -10,8 +10,9 @@ use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::RouterError;
-use crate::pool::Pools;
-use crate::router::{FeedState, Inner, Router};
+use crate::inner::{FeedState, Inner, Meters};
+use crate::pools::Pools;
+use crate::router::Router;
 use crate::table::Table;
 use crate::tenant::Access;
 use crate::{evict, feed, report};
@@ -159,15 +160,15 @@ impl RouterBuilder {
         let inner = Arc::new(Inner {
             base_domain: self.base_domain,
             table: Table::default(),
-            pools: Pools::new(Arc::clone(&config)),
+            pools: Pools::new(Arc::clone(&config), Handle::current()),
             feed: watch::Sender::default(),
             shutdown: CancellationToken::new(),
-            runtime: Handle::current(),
             system_roots: OnceCell::new(),
+            meters: Meters::default(),
             config,
         });
         // From here on an early return drops the router, which ends the tasks.
-        let router = Router::of(Arc::clone(&inner));
+        let router = Router::of(&inner);
         tokio::spawn(evict::sweep(Arc::clone(&inner)));
         match source {
             Source::Fixed { routes, clusters } => fill(&inner, routes, clusters)?,
@@ -192,11 +193,12 @@ fn fill(inner: &Inner, routes: Vec<Route>, clusters: Vec<FeedCluster>) -> Result
     for cluster in clusters {
         version = version.max(cluster.version);
         let refuse = |source| RouterError::refused("a fixed cluster has no valid endpoint", source);
-        inner.table.apply_cluster(cluster).map_err(refuse)?;
+        inner.table.clusters.apply(cluster).map_err(refuse)?;
     }
+    inner.table.reserve(routes.len());
     for route in routes {
         version = version.max(route.version);
-        inner.table.apply_route(route);
+        inner.table.apply_route(&route);
     }
     inner.feed.send_replace(FeedState { applied: Some(version), ..FeedState::default() });
     Ok(())

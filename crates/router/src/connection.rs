@@ -4,14 +4,13 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use deadpool_postgres::{Object, Transaction, TransactionBuilder};
+use deadpool_postgres::{Transaction, TransactionBuilder};
 use tenantry_domain::TenantId;
-use tokio::runtime::Handle;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Statement};
 
-use crate::pool::TenantPool;
-use crate::reset::{ResetTimes, Used, give_back};
+use crate::pool::{Object, TenantPool};
+use crate::returning::give_back;
 
 /// A connection to one tenant's home. It goes back when it is dropped, whatever state it is in: it is cleaned before
 /// anyone else gets it, and a query that is still running is cancelled.
@@ -22,13 +21,11 @@ pub struct Connection {
     /// Taken out by `drop` alone.
     object: Option<Object>,
     pool: Arc<TenantPool>,
-    times: ResetTimes,
-    runtime: Handle,
 }
 
 impl Connection {
-    pub(crate) fn new(object: Object, pool: Arc<TenantPool>, times: ResetTimes, runtime: Handle) -> Self {
-        Self { object: Some(object), pool, times, runtime }
+    pub(crate) fn new(object: Object, pool: Arc<TenantPool>) -> Self {
+        Self { object: Some(object), pool }
     }
 
     /// Whose home it is connected to.
@@ -78,8 +75,7 @@ impl Deref for Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         if let Some(object) = self.object.take() {
-            // Not on the caller's path; and where the runtime has ended, the task is dropped and closes the connection.
-            self.runtime.spawn(give_back(Used::new(object, &self.pool.returning), Arc::clone(&self.pool), self.times));
+            give_back(object, Arc::clone(&self.pool));
         }
     }
 }

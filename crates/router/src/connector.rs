@@ -1,17 +1,22 @@
-//! Opening one connection: TCP or unix socket, TLS, logging in, and the check that the tenant lives there.
+//! Opening one connection: a socket, TLS, logging in, and the check that the tenant lives there.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::Connect;
+use deadpool_postgres::ClientWrapper;
 use tenantry_domain::{Endpoint, Generation, TenantId};
-use tokio::task::JoinHandle;
 use tokio_postgres::config::SslMode;
-use tokio_postgres::{CancelToken, Client, Config, NoTls};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{CancelToken, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::dial::{Socket, dial, is_socket};
 use crate::error::RouterError;
+use crate::session::Session;
+use crate::session::driver::Driver;
+use crate::session::stream::{Watched, WatchedTls};
 use crate::table::ClusterEntry;
 use crate::tls::{SystemRoots, client_config};
 
@@ -22,6 +27,41 @@ pub(crate) enum Tls {
     Plain,
     /// By rustls.
     Rustls(MakeRustlsConnect),
+}
+
+/// Why a connection could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// The server was not reached.
+    #[error("the server was not reached")]
+    Socket(#[from] io::Error),
+    /// It answered, or what came was no answer.
+    #[error(transparent)]
+    Postgres(#[from] tokio_postgres::Error),
+    /// It took too long.
+    #[error("the server did not answer in time")]
+    Late,
+    /// The cluster did not answer lately; nobody asks it for a while.
+    #[error("the cluster did not answer lately and is left alone for {} ms", retry_after.as_millis())]
+    LeftAlone {
+        /// How long.
+        retry_after: Duration,
+    },
+}
+
+impl ConnectError {
+    /// Whether the cluster did not answer, or only to say that it cannot serve anybody now.
+    pub(crate) fn is_silence(&self) -> bool {
+        match self {
+            Self::Socket(_) | Self::Late => true,
+            Self::Postgres(error) => match error.code() {
+                Some(code) => *code == SqlState::CANNOT_CONNECT_NOW,
+                // The connection was lost, or TLS failed.
+                None => true,
+            },
+            Self::LeftAlone { .. } => false,
+        }
+    }
 }
 
 impl Tls {
@@ -43,84 +83,78 @@ impl Tls {
             }),
         }
     }
+}
+
+/// How connections of one tenant with one access are opened.
+pub(crate) struct Connector {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) tls: Tls,
+    pub(crate) config: Config,
+    /// Run first: raises unless this tenant lives there, and sets the session up.
+    pub(crate) attach: String,
+}
+
+impl Connector {
+    /// The settings of a connection, without its credential.
+    pub(crate) fn config(tls: &Tls) -> Config {
+        let mut config = Config::new();
+        config.application_name("tenantry-router").ssl_mode(match tls {
+            Tls::Plain => SslMode::Disable,
+            Tls::Rustls(_) => SslMode::Require,
+        });
+        config
+    }
+
+    /// Opens a connection and attaches it to the tenant's home.
+    pub(crate) async fn open(&self) -> Result<(ClientWrapper, Arc<Session>), ConnectError> {
+        let socket = dial(&self.endpoint).await?;
+        let session = Arc::new(Session::default());
+        let (client, driver) = match &self.tls {
+            Tls::Plain => {
+                let watched = Watched::new(socket, Arc::clone(&session));
+                let (client, connection) = self.config.connect_raw(watched, NoTls).await?;
+                (client, tokio::spawn(Driver::new(connection, Arc::clone(&session))))
+            }
+            Tls::Rustls(tls) => {
+                let tls = WatchedTls { tls: for_host(tls, &self.endpoint), session: Arc::clone(&session) };
+                let (client, connection) = self.config.connect_raw(socket, tls).await?;
+                (client, tokio::spawn(Driver::new(connection, Arc::clone(&session))))
+            }
+        };
+        // Dropped on failure, and with it the connection ends.
+        let client = ClientWrapper::new(client, driver);
+        client.batch_execute(&self.attach).await?;
+        session.renew();
+        metrics::counter!("tenantry_router_connections_opened_total").increment(1);
+        Ok((client, session))
+    }
 
     /// Asks the server to end what a backend is doing. A failure is no news: the backend may be gone.
     pub(crate) async fn cancel(&self, token: CancelToken) {
-        let outcome = match self {
-            Self::Plain => token.cancel_query(NoTls).await,
-            Self::Rustls(tls) => token.cancel_query(tls.clone()).await,
+        let outcome = async {
+            let socket = dial(&self.endpoint).await?;
+            match &self.tls {
+                Tls::Plain => token.cancel_query_raw(socket, NoTls).await?,
+                Tls::Rustls(tls) => token.cancel_query_raw(socket, for_host(tls, &self.endpoint)).await?,
+            }
+            Ok::<_, ConnectError>(())
         };
-        if let Err(error) = outcome {
+        if let Err(error) = outcome.await {
             tracing::debug!(%error, "a cancel request was not delivered");
         }
     }
 }
 
-fn is_socket(endpoint: &Endpoint) -> bool {
-    endpoint.host().starts_with('/')
-}
-
-/// The connection settings of one tenant's home, without its credential.
-pub(crate) fn config_for(endpoint: &Endpoint, tls: &Tls, connect_timeout: Duration) -> Config {
-    let mut config = Config::new();
-    if is_socket(endpoint) {
-        config.host_path(endpoint.host());
-    } else {
-        config.host(endpoint.host());
+fn for_host(tls: &MakeRustlsConnect, endpoint: &Endpoint) -> <MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect {
+    let mut tls = tls.clone();
+    match MakeTlsConnect::<Socket>::make_tls_connect(&mut tls, endpoint.host()) {
+        Ok(connect) => connect,
+        Err(never) => match never {},
     }
-    config
-        .port(endpoint.port())
-        .ssl_mode(match tls {
-            Tls::Plain => SslMode::Disable,
-            Tls::Rustls(_) => SslMode::Require,
-        })
-        .connect_timeout(connect_timeout)
-        .keepalives_idle(Duration::from_mins(1))
-        // A peer that vanished is noticed while something is on its way, too.
-        .tcp_user_timeout(Duration::from_secs(30))
-        .application_name("tenantry-router");
-    config
 }
 
 /// The statement that checks, inside the home, that this tenant lives there in this generation, and sets the session
 /// up. It raises where the route is out of date. Both values are written as constants: one is a UUID, one a number.
 pub(crate) fn attach_statement(tenant: TenantId, generation: Generation) -> String {
     format!("SELECT tenantry.attach('{tenant}'::pg_catalog.uuid, {generation}::pg_catalog.int8)")
-}
-
-/// How deadpool opens connections of one tenant.
-pub(crate) struct TenantConnect {
-    pub(crate) tls: Tls,
-    pub(crate) attach: String,
-}
-
-type Connecting<'a> =
-    Pin<Box<dyn Future<Output = Result<(Client, JoinHandle<()>), tokio_postgres::Error>> + Send + 'a>>;
-
-impl Connect for TenantConnect {
-    fn connect(&self, config: &Config) -> Connecting<'_> {
-        let config = config.clone();
-        Box::pin(async move {
-            let (client, driver) = match &self.tls {
-                Tls::Plain => {
-                    let (client, connection) = config.connect(NoTls).await?;
-                    (client, tokio::spawn(drive(connection)))
-                }
-                Tls::Rustls(tls) => {
-                    let (client, connection) = config.connect(tls.clone()).await?;
-                    (client, tokio::spawn(drive(connection)))
-                }
-            };
-            // On failure the client is dropped, and with it the connection ends.
-            client.batch_execute(&self.attach).await?;
-            metrics::counter!("tenantry_router_connections_opened_total").increment(1);
-            Ok((client, driver))
-        })
-    }
-}
-
-async fn drive(connection: impl Future<Output = Result<(), tokio_postgres::Error>>) {
-    if let Err(error) = connection.await {
-        tracing::debug!(%error, "a connection ended");
-    }
 }

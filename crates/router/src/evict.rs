@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::router::Inner;
+use crate::inner::Inner;
 
 /// Looks at the pools in use, a few times in each idle time, until the router ends. Tenants without a pool cost it
 /// nothing.
 pub(crate) async fn sweep(inner: Arc<Inner>) {
     let interval = (inner.config.idle_timeout / 4).clamp(Duration::from_millis(20), Duration::from_secs(15));
+    let sweeps_per_idle_time = u64::try_from(inner.config.idle_timeout.as_nanos().div_ceil(interval.as_nanos()));
+    let sweeps_per_idle_time = sweeps_per_idle_time.unwrap_or(u64::MAX);
     let shutdown = inner.shutdown.clone();
     while shutdown.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
-        inner.pools.evict();
+        inner.pools.evict(sweeps_per_idle_time);
         #[expect(clippy::cast_precision_loss, reason = "far fewer pools than a double counts exactly")]
         metrics::gauge!("tenantry_router_pools").set(inner.pools.len() as f64);
     }

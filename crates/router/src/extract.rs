@@ -163,7 +163,7 @@ fn named_by(
             }
         }
     };
-    match router.find(name) {
+    match router.inner().find(name) {
         Some(route) => Ok(Some(route.tenant)),
         None => Err(RouterError::unknown(name).into()),
     }
@@ -178,9 +178,9 @@ enum HostPlace<'h> {
 
 impl Router {
     fn place_of<'h>(&self, host: &'h str) -> HostPlace<'h> {
-        match self.slug_in(host) {
+        match self.inner().slug_in(host) {
             Some(slug) => HostPlace::SubDomain(slug),
-            None if self.is_base_domain(host) => HostPlace::Base,
+            None if self.inner().base_domain.as_deref() == Some(host) => HostPlace::Base,
             None => HostPlace::Elsewhere,
         }
     }

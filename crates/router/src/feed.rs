@@ -8,8 +8,8 @@ use futures::StreamExt;
 use tenantry_api::{Client, ClientError, FeedEvent};
 use tenantry_domain::{ClusterId, FeedVersion, Route, TenantId};
 
-use crate::router::Inner;
-use crate::table::Table;
+use crate::inner::Inner;
+use crate::table::{ClusterChange, Table};
 
 /// The first pause after a failure; it doubles up to [`PAUSE_MAX`], and each is drawn between half and all of it, so
 /// that a thousand routers do not come back at the same moment.
@@ -56,14 +56,13 @@ async fn read(inner: &Inner, client: &Client, progress: &mut Progress) -> Result
     });
     while let Some(event) = events.next().await {
         let changed = progress.apply(event?, &inner.table);
-        for tenant in &changed.tenants {
-            match inner.table.by_id(*tenant) {
-                Some(route) => {
-                    let cluster = route.target.as_ref().and_then(|target| inner.table.cluster(target.cluster));
-                    inner.pools.follow_route(&route, cluster.as_ref());
-                }
-                None => inner.pools.retire(*tenant, |_| false),
-            }
+        for tenant in changed.tenants {
+            inner.follow(tenant);
+        }
+        if let Some(cluster) = changed.moved
+            && let Some(entry) = inner.table.clusters.get(cluster)
+        {
+            inner.pools.follow_cluster(cluster, &entry);
         }
         metrics::gauge!("tenantry_router_feed_version").set(version_gauge(progress.applied));
         inner.feed.send_modify(|feed| {
@@ -92,14 +91,14 @@ struct Progress {
 /// A snapshot that is not complete yet.
 struct Snapshot {
     version: FeedVersion,
-    tenants: HashSet<TenantId>,
     clusters: HashSet<ClusterId>,
 }
 
-/// The tenants whose pools need a look.
+/// Whose pools need a look.
 #[derive(Default)]
 struct Changed {
     tenants: Vec<TenantId>,
+    moved: Option<ClusterId>,
 }
 
 impl Progress {
@@ -112,26 +111,26 @@ impl Progress {
                 if self.applied.is_some_and(|applied| version < applied) {
                     tracing::error!(%version, applied = ?self.applied, "a snapshot is older than what is known, which stays; if the catalog was restored, restart this program");
                 }
-                self.snapshot = Some(Snapshot { version, tenants: HashSet::new(), clusters: HashSet::new() });
+                table.begin_snapshot();
+                self.snapshot = Some(Snapshot { version, clusters: HashSet::new() });
             }
             FeedEvent::Cluster(cluster) => {
                 let (id, version) = (cluster.cluster, cluster.version);
                 if let Some(snapshot) = &mut self.snapshot {
                     snapshot.clusters.insert(id);
                 }
-                if let Err(error) = table.apply_cluster(cluster) {
-                    tracing::error!(cluster = %id, %error, "a cluster of the feed cannot be used");
+                match table.clusters.apply(cluster) {
+                    Ok(ClusterChange::None) => {}
+                    Ok(ClusterChange::Moved) => changed.moved = Some(id),
+                    Err(error) => tracing::error!(cluster = %id, %error, "a cluster of the feed cannot be used"),
                 }
                 self.reach(version);
             }
             FeedEvent::Route(route) => {
                 let (tenant, version) = (route.tenant, route.version);
-                if let Some(snapshot) = &mut self.snapshot {
-                    snapshot.tenants.insert(tenant);
-                }
                 match Route::try_from(*route) {
                     Ok(route) => {
-                        if table.apply_route(route) {
+                        if table.apply_route(&route) {
                             changed.tenants.push(tenant);
                         }
                     }
@@ -147,7 +146,8 @@ impl Progress {
             }
             FeedEvent::SnapshotEnd { version } => {
                 if let Some(snapshot) = self.snapshot.take().filter(|snapshot| snapshot.version == version) {
-                    changed.tenants = table.keep_only(&snapshot.tenants, &snapshot.clusters, version);
+                    table.clusters.keep_only(&snapshot.clusters, version);
+                    changed.tenants = table.end_snapshot(version);
                     self.applied = Some(self.applied.map_or(version, |applied| applied.max(version)));
                 } else {
                     tracing::error!(%version, "a snapshot ends that did not begin; it is not used");

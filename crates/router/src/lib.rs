@@ -22,21 +22,29 @@
 //! Start reading at [`Router`], then [`Tenant`] and [`Connection`]; inside, `table` (how a route is found) and `feed`
 //! (how it gets there).
 
+mod breaker;
 mod builder;
 mod connection;
 mod connector;
+mod dial;
 mod error;
 mod evict;
 #[cfg(feature = "axum")]
 mod extract;
 mod feed;
+mod handle;
+mod home_check;
+mod inner;
 mod name;
 mod pool;
+mod pools;
 mod queue;
 mod report;
 mod reset;
 mod returning;
 mod router;
+mod session;
+mod sync;
 mod table;
 mod tenant;
 mod tls;
@@ -49,7 +57,7 @@ pub use error::{Phase, RouterError};
 #[cfg(feature = "axum")]
 pub use extract::{TenantRejection, TenantSources};
 pub use name::TenantName;
-pub use router::{Router, RouterStatus};
+pub use router::{Router, RouterStatus, TenantSummary};
 pub use tenant::{Access, Tenant};
 pub use tenantry_domain::Secret;
 pub use tokio_postgres;

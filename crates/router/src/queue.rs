@@ -4,15 +4,17 @@
 //! pool may have room of its own and still get no more connections. Its callers share those that it has, first come, first
 //! served: whoever only tried again from time to time would be overtaken by everybody who comes at the right moment.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::{Object, Pool, PoolError, TimeoutType};
+use deadpool::managed::{PoolError, TimeoutType};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::error::SqlState;
 
+use crate::connector::ConnectError;
+use crate::pool::{CheckoutError, Object, Pool};
 use crate::returning::{Count, Returning};
+use crate::sync::{AtomicUsize, Ordering};
 
 /// How soon a pool tries again to open a connection: one without any, whose callers wait for nothing else, and others.
 const TRY_AGAIN_EMPTY: Duration = Duration::from_millis(20);
@@ -34,8 +36,20 @@ impl Queue {
         self.waiting.load(Ordering::Acquire) == 0
     }
 
+    /// Tells those who wait that a connection was given back.
+    pub(crate) fn look_again(&self, returning: &Returning) {
+        if !self.is_empty() {
+            returning.look_again();
+        }
+    }
+
     /// Waits for a connection that is given back, or that the role may open again.
-    pub(crate) async fn wait(&self, pool: &Pool, returning: &Returning, until: Instant) -> Result<Object, PoolError> {
+    pub(crate) async fn wait(
+        &self,
+        pool: &Pool,
+        returning: &Returning,
+        until: Instant,
+    ) -> Result<Object, CheckoutError> {
         let out_of_time = || PoolError::Timeout(TimeoutType::Wait);
         let _waiting = Count::one(&self.waiting);
         let mut ask_again_at = timeout_at(until, self.ask_again_at.lock()).await.map_err(|_| out_of_time())?;
@@ -62,6 +76,6 @@ impl Queue {
 }
 
 /// Whether the tenant, or its cluster, holds as many connections as it may. One may be given back in a moment.
-pub(crate) fn is_full(error: &PoolError) -> bool {
-    matches!(error, PoolError::Backend(source) if source.code() == Some(&SqlState::TOO_MANY_CONNECTIONS))
+pub(crate) fn is_full(error: &CheckoutError) -> bool {
+    matches!(error, PoolError::Backend(ConnectError::Postgres(source)) if source.code() == Some(&SqlState::TOO_MANY_CONNECTIONS))
 }

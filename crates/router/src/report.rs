@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tenantry_api::{Client, ClusterDemand, RouterReport};
 use tenantry_domain::ClusterId;
 
-use crate::router::Inner;
+use crate::inner::Inner;
 
 /// Reports now and then until the router ends. A report that is lost is no loss: the next one says it anew.
 pub(crate) async fn report(inner: Arc<Inner>, client: Client, name: String) {

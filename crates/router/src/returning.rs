@@ -1,17 +1,89 @@
 //! Connections on their way back to their pool.
 //!
-//! They are cleaned off the caller's path, so a caller that asks again at once would find its pool empty and open a second
-//! connection, and take it from another router where the tenant's connections are few. It waits for the one that comes
-//! back instead, which is a round trip away.
+//! One that is clean goes back at once. One that is not is cleaned off the caller's path, so a caller that asks again at
+//! once would find its pool empty and open a second connection, and take it from another router where the tenant's
+//! connections are few. It waits for the one that comes back instead, which is a round trip away.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::Pool;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
+
+use crate::pool::{HomeConnection, Object, Pool, TenantPool};
+use crate::reset::clean;
+use crate::session::Condition;
+use crate::sync::{AtomicUsize, Ordering};
+
+/// Gives a connection back in the cheapest way that is safe.
+pub(crate) fn give_back(object: Object, pool: Arc<TenantPool>) {
+    match condition(&object, &pool) {
+        Condition::Clean => {
+            drop(object);
+            pool.queue.look_again(&pool.returning);
+        }
+        Condition::Unknown => {
+            // In most cases the driver is just done with the answer that the borrower got.
+            let session = Arc::clone(&object.session);
+            if let Some(used) = session.park(Used::new(object, pool)) {
+                settle(used);
+            }
+        }
+        Condition::Traces | Condition::Busy => clean_aside(Used::new(object, pool)),
+    }
+}
+
+/// Gives a connection back that was parked until it rests.
+pub(crate) fn settle(used: Used) {
+    let Some(object) = &used.object else { return };
+    match condition(object, &used.pool) {
+        Condition::Clean => used.give_back(),
+        Condition::Traces | Condition::Busy | Condition::Unknown => clean_aside(used),
+    }
+}
+
+/// Off the caller's path; and where the runtime has ended, the task is dropped and closes the connection.
+fn clean_aside(used: Used) {
+    let runtime = used.pool.runtime.clone();
+    runtime.spawn(clean(used));
+}
+
+/// A connection that was used in a home whose objects may do what no message tells of counts as having left traces.
+fn condition(connection: &HomeConnection, pool: &TenantPool) -> Condition {
+    match connection.session.condition() {
+        Condition::Clean if connection.session.is_used() && !pool.is_plain() => Condition::Traces,
+        condition => condition,
+    }
+}
+
+/// A used connection on its way back. Dropped before it is clean, it is closed.
+pub(crate) struct Used {
+    pub(crate) object: Option<Object>,
+    pub(crate) pool: Arc<TenantPool>,
+    /// Dropped after the object: whoever waits finds it in the pool.
+    _return: Return,
+}
+
+impl Used {
+    fn new(object: Object, pool: Arc<TenantPool>) -> Self {
+        let returning = pool.returning.begin();
+        Self { object: Some(object), pool, _return: returning }
+    }
+
+    /// Gives it to the pool.
+    pub(crate) fn give_back(mut self) {
+        drop(self.object.take());
+    }
+}
+
+impl Drop for Used {
+    fn drop(&mut self) {
+        if let Some(object) = self.object.take() {
+            drop(Object::take(object));
+        }
+    }
+}
 
 /// How many connections of one pool are on their way back, and who waits for one.
 #[derive(Default)]
@@ -26,6 +98,11 @@ impl Returning {
     pub(crate) fn begin(self: &Arc<Self>) -> Return {
         self.connections.fetch_add(1, Ordering::AcqRel);
         Return(Arc::clone(self))
+    }
+
+    /// Wakes those who wait for a connection, to look for themselves.
+    pub(crate) fn look_again(&self) {
+        self.one_less.notify_waiters();
     }
 
     /// Ends when a connection that is on its way now, or later, is back or closed.
@@ -61,7 +138,7 @@ pub(crate) struct Return(Arc<Returning>);
 impl Drop for Return {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Ordering::AcqRel);
-        self.0.one_less.notify_waiters();
+        self.0.look_again();
     }
 }
 

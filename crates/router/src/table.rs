@@ -1,52 +1,190 @@
-//! The routing table: what the feed said last, found by id, slug or host without a lock.
+//! The routing table: what the feed said last, found by id, slug or host without a lock or an allocation.
 //!
-//! One task writes, any number of threads read. The map by id is the only truth; the maps by slug and host only point
-//! into it, and what they point to is checked against the route itself. So a reader sees a route as it was or as it is,
-//! never a mixture, in the middle of a snapshot too.
+//! One task writes, any number of threads read, and a reader sees each change as a whole or not at all. A lookup touches
+//! two cache lines, however many tenants there are: a place of an index and the slot that it names.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+mod clusters;
+mod index;
+mod names;
+mod packed;
+mod slots;
+mod terms;
+mod version_lock;
 
-use papaya::HashMap;
-use tenantry_api::FeedCluster;
-use tenantry_domain::{ClusterId, Endpoint, FeedVersion, HostName, InvalidName, Route, TenantId, TlsMode};
-use tokio::sync::OnceCell;
+use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::connector::Tls;
+use foldhash::fast::RandomState;
+use tenantry_domain::{FeedVersion, Limits, Pooling, Route, Slug, TenantId};
 
-/// Where a cluster is.
-pub(crate) struct ClusterEntry {
-    pub(crate) version: FeedVersion,
-    pub(crate) endpoint: Endpoint,
-    pub(crate) tls_mode: TlsMode,
-    pub(crate) tls_ca: Option<String>,
-    /// Set up by the first who connects.
-    pub(crate) tls: OnceCell<Tls>,
-}
-
-impl ClusterEntry {
-    /// Whether connections to the one are connections to the other.
-    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
-        (&self.endpoint, self.tls_mode, &self.tls_ca) == (&other.endpoint, other.tls_mode, &other.tls_ca)
-    }
-}
+pub(crate) use self::clusters::{ClusterChange, ClusterEntry, Clusters};
+use self::index::Index;
+use self::names::{Fingerprints, NameKind};
+use self::packed::{Packed, Unpacked};
+pub(crate) use self::slots::Found;
+use self::slots::{Kept, Slots};
+use self::terms::{AllTerms, Terms};
+use self::version_lock::VersionLock;
 
 /// Routes and clusters as the feed last said.
 #[derive(Default)]
 pub(crate) struct Table {
-    routes: HashMap<TenantId, Arc<Route>>,
-    slugs: HashMap<Box<str>, TenantId>,
-    hosts: HashMap<Box<str>, TenantId>,
-    clusters: HashMap<ClusterId, Arc<ClusterEntry>>,
+    lock: VersionLock,
+    ids: Index<1>,
+    names: Index<2>,
+    slots: Slots,
+    id_hash: RandomState,
+    fingerprints: Fingerprints,
+    writer: Mutex<Writer>,
+    pub(crate) clusters: Clusters,
+}
+
+/// What a route's names are, kept while somebody looks at them.
+#[derive(Clone)]
+pub(crate) struct Texts(Option<Kept>);
+
+impl Texts {
+    /// The slug; empty where the route is gone.
+    pub(crate) fn slug(&self) -> &str {
+        self.0.as_ref().map_or("", |packed| packed.slug())
+    }
+}
+
+/// What only the writer needs.
+#[derive(Default)]
+struct Writer {
+    terms: AllTerms,
+    /// Slots below this were used.
+    next: u32,
+    free: Vec<u32>,
+    count: usize,
+    /// The snapshot that is being applied, or was last.
+    snapshot: u32,
 }
 
 impl Table {
+    /// Finds a tenant.
+    #[inline]
+    pub(crate) fn by_id(&self, tenant: TenantId) -> Option<Found> {
+        let hash = self.hash(tenant);
+        self.lock.read(|| {
+            let is_it = |slot| self.slots.get(slot).is_some_and(|slot| slot.tenant() == tenant);
+            let slot = self.ids.find(hash, is_it)?;
+            self.slots.get(slot)?.look(slot)
+        })
+    }
+
+    /// Finds the tenant that has a slug.
+    #[inline]
+    pub(crate) fn by_slug(&self, slug: &str) -> Option<Found> {
+        self.by_name(NameKind::Slug, slug)
+    }
+
+    /// Finds the tenant that has a host.
+    #[inline]
+    pub(crate) fn by_host(&self, host: &str) -> Option<Found> {
+        self.by_name(NameKind::Host, host)
+    }
+
+    fn by_name(&self, kind: NameKind, name: &str) -> Option<Found> {
+        let hash = self.fingerprints.of(kind, name);
+        self.lock.read(|| {
+            let slot = self.names.find(hash, |_| true)?;
+            self.slots.get(slot)?.look(slot)
+        })
+    }
+
+    /// Looks at a route that was found before, as it is now.
+    #[inline]
+    pub(crate) fn again(&self, found: &Found) -> Option<Found> {
+        let seen = self.lock.read(|| self.slots.get(found.slot)?.look(found.slot));
+        match seen {
+            Some(seen) if seen.tenant == found.tenant => Some(seen),
+            // Its slot is another's, so it was taken out; it may have come back.
+            _ => self.by_id(found.tenant),
+        }
+    }
+
+    /// Everything about a route, as it is now.
+    pub(crate) fn route(&self, found: &Found) -> Option<Route> {
+        let (found, packed, terms) = self.whole(found)?;
+        Some(Route {
+            version: found.version,
+            tenant: found.tenant,
+            slug: Slug::parse(packed.slug()).ok()?,
+            hosts: packed.hosts().filter_map(|host| host.parse().ok()).collect(),
+            state: found.state,
+            generation: found.generation,
+            target: found.has_target.then(|| packed.target(&terms)).flatten(),
+            limits: terms.limits,
+            pooling: Pooling::Own,
+            schema_version: found.schema_version,
+        })
+    }
+
+    /// The texts of a route, of which the slug can be read in place.
+    pub(crate) fn texts(&self, found: &Found) -> Texts {
+        Texts(self.whole(found).map(|(_, packed, _)| packed))
+    }
+
+    /// The limits of a route.
+    pub(crate) fn limits(&self, found: &Found) -> Option<Limits> {
+        self.whole(found).map(|(_, _, terms)| terms.limits)
+    }
+
+    fn whole(&self, found: &Found) -> Option<(Found, Kept, Arc<Terms>)> {
+        let found = self.again(found)?;
+        let seen = self.lock.read(|| {
+            let slot = self.slots.get(found.slot)?;
+            Some((slot.look(found.slot)?, slot.packed.load_full()?, slot.terms.load_full()?))
+        });
+        seen.filter(|(seen, _, _)| seen.tenant == found.tenant)
+    }
+
+    /// How many routes there are.
+    pub(crate) fn len(&self) -> usize {
+        self.writer().count
+    }
+
+    fn hash(&self, tenant: TenantId) -> u128 {
+        u128::from(self.id_hash.hash_one(tenant.as_uuid())) << 64
+    }
+
+    /// Nothing panics while it holds the lock.
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Changes.
+impl Table {
+    /// Makes room for so many routes at once, so that the indexes need not grow in steps.
+    pub(crate) fn reserve(&self, routes: usize) {
+        let writer = self.writer();
+        let more = routes.min(Slots::MOST).saturating_sub(writer.count);
+        self.make_room(more, more);
+    }
+
+    /// Indexes that are large enough are made before the change, so that readers do not wait for them.
+    fn make_room(&self, ids: usize, names: usize) {
+        let larger = (self.ids.grow(ids), self.names.grow(names));
+        if larger != (None, None) {
+            self.lock.change(|| {
+                larger.0.into_iter().for_each(|level| self.ids.take(level));
+                larger.1.into_iter().for_each(|level| self.names.take(level));
+            });
+        }
+    }
+
     /// Takes a route over, unless what is known is newer: a version orders all changes, and a generation never falls.
-    pub(crate) fn apply_route(&self, route: Route) -> bool {
-        let (tenant, route) = (route.tenant, Arc::new(route));
-        let routes = self.routes.pin();
-        let known = routes.get(&tenant);
+    pub(crate) fn apply_route(&self, route: &Route) -> bool {
+        let mut writer = self.writer();
+        let tenant = route.tenant;
+        let known = self.by_id(tenant);
         if let Some(known) = known {
+            if let Some(slot) = self.slots.get(known.slot) {
+                slot.name_in(writer.snapshot);
+            }
             if route.version <= known.version {
                 return false;
             }
@@ -55,197 +193,118 @@ impl Table {
                 return false;
             }
         }
-        let known = known.map(Arc::clone);
-        routes.insert(tenant, Arc::clone(&route));
-        if known.as_ref().is_none_or(|known| known.slug != route.slug) {
-            self.slugs.pin().insert(route.slug.as_str().into(), tenant);
-        }
-        for host in &route.hosts {
-            self.hosts.pin().insert(host.as_str().into(), tenant);
-        }
-        if let Some(known) = known {
-            if known.slug != route.slug {
-                forget(&self.slugs, known.slug.as_str(), tenant);
+        let number = known.map_or_else(|| writer.free.pop().unwrap_or(writer.next), |known| known.slot);
+        let Some(slot) = self.slots.make(number) else {
+            tracing::error!(%tenant, most = Slots::MOST, "the routing table is full; this tenant cannot be reached");
+            return false;
+        };
+        let (packed, terms) = writer.pack(route);
+        let found = Found {
+            slot: number,
+            tenant,
+            version: route.version,
+            generation: route.generation,
+            schema_version: route.schema_version,
+            state: route.state,
+            has_target: route.target.is_some(),
+        };
+        let before = known
+            .map_or_else(Vec::new, |_| slot.packed.load().as_deref().map_or_else(Vec::new, |old| self.hashes(old)));
+        let now = self.hashes(&packed);
+        let (hash, snapshot) = (self.hash(tenant), writer.snapshot);
+        self.make_room(1, now.len());
+        self.lock.change(|| {
+            if known.is_none() {
+                self.ids.insert(hash, number);
             }
-            for host in known.hosts.iter().filter(|host| !route.hosts.contains(host)) {
-                forget(&self.hosts, host.as_str(), tenant);
+            for gone in before.iter().filter(|name| !now.contains(name)) {
+                self.names.remove(*gone, number);
             }
+            for new in now.iter().filter(|name| !before.contains(name)) {
+                // Another tenant may have had it until now; that it lost it comes with the next change.
+                if let Some(other) = self.names.find(*new, |_| true) {
+                    self.names.remove(*new, other);
+                }
+                self.names.insert(*new, number);
+            }
+            slot.put(&found, snapshot, packed, terms);
+        });
+        if known.is_none() {
+            writer.count += 1;
+            writer.next = writer.next.max(number + 1);
         }
         true
     }
 
     /// Takes a tenant out, unless what is known is newer.
     pub(crate) fn remove(&self, tenant: TenantId, version: FeedVersion) -> bool {
-        let routes = self.routes.pin();
-        let Ok(Some((_, known))) = routes.remove_if(&tenant, |_, known| known.version < version) else {
-            return false;
-        };
-        forget(&self.slugs, known.slug.as_str(), tenant);
-        for host in &known.hosts {
-            forget(&self.hosts, host.as_str(), tenant);
+        let mut writer = self.writer();
+        match self.by_id(tenant) {
+            Some(known) if known.version < version => self.take_out(&mut writer, &known),
+            _ => return false,
         }
         true
     }
 
-    /// Takes a cluster over, unless what is known is newer.
-    pub(crate) fn apply_cluster(&self, cluster: FeedCluster) -> Result<bool, InvalidName> {
-        let clusters = self.clusters.pin();
-        let known = clusters.get(&cluster.cluster);
-        if known.is_some_and(|known| cluster.version <= known.version) {
-            return Ok(false);
-        }
-        let mut entry = ClusterEntry {
-            version: cluster.version,
-            endpoint: cluster.endpoint()?,
-            tls_mode: cluster.tls_mode,
-            tls_ca: cluster.tls_ca,
-            tls: OnceCell::new(),
-        };
-        if let Some(known) = known.filter(|known| known.is_same_place(&entry)) {
-            entry.tls = OnceCell::new_with(known.tls.get().cloned());
-        }
-        clusters.insert(cluster.cluster, Arc::new(entry));
-        Ok(true)
+    fn take_out(&self, writer: &mut Writer, known: &Found) {
+        let Some(slot) = self.slots.get(known.slot) else { return };
+        let names = slot.packed.load().as_deref().map_or_else(Vec::new, |packed| self.hashes(packed));
+        let hash = self.hash(known.tenant);
+        self.lock.change(|| {
+            self.ids.remove(hash, known.slot);
+            for name in names {
+                self.names.remove(name, known.slot);
+            }
+            slot.clear();
+        });
+        writer.count -= 1;
+        writer.free.push(known.slot);
     }
 
-    /// Ends a snapshot: what it did not name is gone, unless it came after it.
-    pub(crate) fn keep_only(
-        &self,
-        tenants: &HashSet<TenantId>,
-        clusters: &HashSet<ClusterId>,
-        version: FeedVersion,
-    ) -> Vec<TenantId> {
-        let gone: Vec<TenantId> =
-            self.routes.pin().keys().filter(|tenant| !tenants.contains(tenant)).copied().collect();
-        let next = FeedVersion(version.0.saturating_add(1));
-        let gone = gone.into_iter().filter(|tenant| self.remove(*tenant, next)).collect();
-        self.clusters.pin().retain(|cluster, entry| clusters.contains(cluster) || entry.version > version);
+    /// Begins a snapshot: routes that are applied from now on are named in it.
+    pub(crate) fn begin_snapshot(&self) {
+        let mut writer = self.writer();
+        writer.snapshot = writer.snapshot.wrapping_add(1);
+    }
+
+    /// Ends a snapshot: what it did not name is gone, unless it came after it. Answers who is gone.
+    pub(crate) fn end_snapshot(&self, version: FeedVersion) -> Vec<TenantId> {
+        let mut writer = self.writer();
+        let mut gone = Vec::new();
+        for number in 0..writer.next {
+            let Some(slot) = self.slots.get(number) else { continue };
+            let Some(known) = slot.look(number) else { continue };
+            if !slot.is_named_in(writer.snapshot) && known.version <= version {
+                self.take_out(&mut writer, &known);
+                gone.push(known.tenant);
+            }
+        }
         gone
     }
 
-    pub(crate) fn by_id(&self, tenant: TenantId) -> Option<Arc<Route>> {
-        self.routes.pin().get(&tenant).map(Arc::clone)
-    }
-
-    pub(crate) fn by_slug(&self, slug: &str) -> Option<Arc<Route>> {
-        let tenant = *self.slugs.pin().get(slug)?;
-        self.by_id(tenant).filter(|route| route.slug.as_str() == slug)
-    }
-
-    pub(crate) fn by_host(&self, host: &str) -> Option<Arc<Route>> {
-        let tenant = *self.hosts.pin().get(host)?;
-        self.by_id(tenant).filter(|route| route.hosts.iter().map(HostName::as_str).any(|known| known == host))
-    }
-
-    pub(crate) fn cluster(&self, cluster: ClusterId) -> Option<Arc<ClusterEntry>> {
-        self.clusters.pin().get(&cluster).map(Arc::clone)
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.routes.len()
+    fn hashes(&self, packed: &Packed) -> Vec<u128> {
+        let slug = self.fingerprints.of(NameKind::Slug, packed.slug());
+        std::iter::once(slug).chain(packed.hosts().map(|host| self.fingerprints.of(NameKind::Host, host))).collect()
     }
 }
 
-/// Takes an entry out of an index, if it still points to this tenant: another may have taken the name over.
-fn forget(index: &HashMap<Box<str>, TenantId>, name: &str, tenant: TenantId) {
-    let _ = index.pin().remove_if(name, |_, found| *found == tenant);
+impl Writer {
+    fn pack(&mut self, route: &Route) -> (Kept, Arc<Terms>) {
+        let target = route.target.as_ref();
+        // A database that is not named after the home is shared with others, or one of few.
+        let is_own = target.is_none_or(|target| {
+            target.credential.role.as_str().strip_suffix("_a").or(target.credential.role.as_str().strip_suffix("_b"))
+                == Some(target.database.as_str())
+        });
+        let texts = Unpacked { slug: &route.slug, hosts: &route.hosts, target };
+        let terms = self.terms.of(Terms {
+            cluster: target.map(|target| target.cluster),
+            database: target.filter(|_| !is_own).map(|target| target.database.clone()),
+            limits: route.limits,
+        });
+        (Kept::new(Packed::of(&texts, is_own)), terms)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use tenantry_domain::{Generation, Limits, Pooling, RouteState, SchemaVersion, Slug};
-
-    use super::*;
-
-    fn tenant(number: u128) -> TenantId {
-        TenantId::new(uuid::Uuid::from_u128(number))
-    }
-
-    fn route(number: u128, slug: &str, version: i64, generation: i64, hosts: &[&str]) -> Route {
-        Route {
-            version: FeedVersion(version),
-            tenant: tenant(number),
-            slug: Slug::parse(slug).expect("a slug"),
-            hosts: hosts.iter().map(|host| HostName::parse(host).expect("a host")).collect(),
-            state: RouteState::Active,
-            generation: Generation(generation),
-            target: None,
-            limits: Limits::default(),
-            pooling: Pooling::Own,
-            schema_version: SchemaVersion(0),
-        }
-    }
-
-    #[test]
-    fn an_older_version_or_generation_never_overwrites_a_newer_one() {
-        let table = Table::default();
-        assert!(table.apply_route(route(1, "acme", 5, 2, &[])));
-        assert!(!table.apply_route(route(1, "acme", 5, 2, &[])));
-        assert!(!table.apply_route(route(1, "acme", 4, 3, &[])));
-        assert!(!table.apply_route(route(1, "acme", 9, 1, &[])));
-        assert!(!table.remove(tenant(1), FeedVersion(5)));
-        assert!(table.remove(tenant(1), FeedVersion(6)));
-        assert!(table.by_slug("acme").is_none());
-    }
-
-    #[test]
-    fn a_host_that_changes_hands_leads_to_its_new_tenant_in_either_order() {
-        for lose_first in [true, false] {
-            let table = Table::default();
-            table.apply_route(route(1, "acme", 1, 1, &["fly.example.com"]));
-            table.apply_route(route(2, "zenith", 2, 1, &[]));
-            let (lose, win) = (route(1, "acme", 3, 1, &[]), route(2, "zenith", 4, 1, &["fly.example.com"]));
-            let changes = if lose_first { [lose, win] } else { [win, lose] };
-            for change in changes {
-                assert!(table.apply_route(change));
-            }
-            assert_eq!(table.by_host("fly.example.com").expect("found").tenant, tenant(2));
-        }
-    }
-
-    #[test]
-    fn a_changed_slug_is_found_under_its_new_name_only() {
-        let table = Table::default();
-        table.apply_route(route(1, "acme", 1, 1, &[]));
-        table.apply_route(route(1, "acme-air", 2, 1, &[]));
-        assert!(table.by_slug("acme").is_none());
-        assert_eq!(table.by_slug("acme-air").expect("found").tenant, tenant(1));
-    }
-
-    #[test]
-    fn a_snapshot_takes_out_what_it_does_not_name_but_nothing_newer() {
-        let table = Table::default();
-        table.apply_route(route(1, "acme", 1, 1, &[]));
-        table.apply_route(route(2, "zenith", 2, 1, &[]));
-        table.apply_route(route(3, "later", 9, 1, &[]));
-        let gone = table.keep_only(&HashSet::from([tenant(1)]), &HashSet::new(), FeedVersion(5));
-        assert_eq!(gone, [tenant(2)]);
-        assert!(table.by_id(tenant(1)).is_some() && table.by_slug("later").is_some());
-    }
-
-    #[test]
-    fn readers_never_see_half_a_change() {
-        let table = Arc::new(Table::default());
-        table.apply_route(route(1, "a0", 1, 1, &["h0.example.com"]));
-        let writer = std::thread::spawn({
-            let table = Arc::clone(&table);
-            move || {
-                for version in 2..5_000_i64 {
-                    let (slug, host) = (format!("a{}", version % 7), format!("h{}.example.com", version % 7));
-                    table.apply_route(route(1, &slug, version, version, &[&host]));
-                }
-            }
-        });
-        while !writer.is_finished() {
-            for number in 0..7 {
-                let slug = format!("a{number}");
-                if let Some(found) = table.by_slug(&slug) {
-                    assert_eq!(found.slug.as_str(), slug);
-                    assert_eq!(found.hosts[0].as_str(), format!("h{number}.example.com"));
-                    assert!(found.version.0 == 1 || found.version.0 == found.generation.0);
-                }
-            }
-        }
-        writer.join().expect("no panic");
-    }
-}
+mod tests;

@@ -2,14 +2,16 @@
 
 use std::fmt;
 use std::ops::RangeBounds;
-use std::sync::Arc;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use tenantry_domain::{Credential, Generation, Limits, Route, RouteTarget, SchemaVersion, Slug, TenantId};
+use tenantry_domain::{Credential, Generation, Limits, RouteTarget, SchemaVersion, TenantId};
 
 use crate::connection::Connection;
 use crate::error::RouterError;
-use crate::router::Router;
+use crate::handle::Handle;
+use crate::pool::PoolKey;
+use crate::table::{Found, Texts};
 use crate::versions::SchemaVersions;
 
 /// What a connection may do.
@@ -34,40 +36,43 @@ impl Access {
 /// wherever it goes.
 #[derive(Clone)]
 pub struct Tenant {
-    router: Router,
-    route: Arc<Route>,
+    router: Handle,
+    found: Found,
+    /// Looked up by the first who asks.
+    texts: OnceLock<Texts>,
     access: Access,
     versions: SchemaVersions,
 }
 
 impl Tenant {
-    pub(crate) fn new(router: Router, route: Arc<Route>) -> Self {
-        Self { router, route, access: Access::ReadWrite, versions: SchemaVersions::ANY }
+    #[inline]
+    pub(crate) fn new(router: Handle, found: Found) -> Self {
+        Self { router, found, texts: OnceLock::new(), access: Access::ReadWrite, versions: SchemaVersions::ANY }
     }
 
     /// Its id.
     pub fn id(&self) -> TenantId {
-        self.route.tenant
+        self.found.tenant
     }
 
-    /// Its slug, as it was when the tenant was looked up.
-    pub fn slug(&self) -> &Slug {
-        &self.route.slug
+    /// Its slug, as it was when this was first asked for; empty for a tenant that is gone.
+    pub fn slug(&self) -> &str {
+        self.texts.get_or_init(|| self.router.table.texts(&self.found)).slug()
     }
 
     /// The version of its schema, as it was when the tenant was looked up.
     pub fn schema_version(&self) -> SchemaVersion {
-        self.route.schema_version
+        self.found.schema_version
     }
 
     /// The generation of its placement, as it was when the tenant was looked up.
     pub fn generation(&self) -> Generation {
-        self.route.generation
+        self.found.generation
     }
 
-    /// Its effective limits, as they were when the tenant was looked up.
-    pub fn limits(&self) -> &Limits {
-        &self.route.limits
+    /// Its effective limits, as they are now; none for a tenant that is gone.
+    pub fn limits(&self) -> Limits {
+        self.router.table.limits(&self.found).unwrap_or_default()
     }
 
     /// What its connections may do.
@@ -95,8 +100,8 @@ impl Tenant {
     /// (`-- phase: contract`), so that those in flight find what they need.
     pub async fn within(&self, versions: impl RangeBounds<i64>) -> Result<Self, RouterError> {
         let versions = SchemaVersions::of(versions);
-        let route = self.router.reachable_within(self.route.tenant, versions).await?;
-        Ok(Self { route, versions, ..self.clone() })
+        let found = self.router.reachable_within(&self.found, versions).await?;
+        Ok(Self { found, versions, ..self.clone() })
     }
 
     /// The same, but waits up to a time limit for a schema that is behind; one that is ahead is an error at once.
@@ -106,14 +111,19 @@ impl Tenant {
         time_limit: Duration,
     ) -> Result<Self, RouterError> {
         let versions = SchemaVersions::of(versions);
-        let route = self.router.await_versions(self.route.tenant, versions, time_limit).await?;
-        Ok(Self { route, versions, ..self.clone() })
+        let found = self.router.await_versions(&self.found, versions, time_limit).await?;
+        Ok(Self { found, versions, ..self.clone() })
     }
 
     /// Borrows a connection. Waits while the tenant moves and while its connections are in use, within the configured
     /// limits.
     pub async fn client(&self) -> Result<Connection, RouterError> {
-        self.router.checkout(self.route.tenant, self.access, self.versions).await
+        let key = PoolKey { tenant: self.found.tenant, access: self.access };
+        if let Some(connection) = self.router.checkout_now(key, &self.found, self.versions) {
+            return Ok(connection);
+        }
+        // On the heap, so that the common case moves little.
+        Box::pin(self.router.checkout(key, &self.found, self.versions)).await
     }
 }
 
@@ -122,7 +132,7 @@ impl fmt::Debug for Tenant {
         formatter
             .debug_struct("Tenant")
             .field("id", &self.id())
-            .field("slug", self.slug())
+            .field("slug", &self.slug())
             .field("access", &self.access)
             .finish_non_exhaustive()
     }

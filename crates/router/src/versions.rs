@@ -3,10 +3,11 @@
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
 
-use tenantry_domain::{Route, SchemaVersion};
+use tenantry_domain::SchemaVersion;
 
 use crate::error::RouterError;
-use crate::router::CHANGING_RETRY;
+use crate::inner::CHANGING_RETRY;
+use crate::table::Found;
 
 /// A range of schema versions: a program that needs what a migration brings says from where on, one that needs what a
 /// later one takes away says up to where. Made of `12..`, `12..=14` and the like.
@@ -40,15 +41,15 @@ impl SchemaVersions {
     }
 
     /// An error for a tenant whose schema will not do.
-    pub(crate) fn check(self, route: &Route) -> Result<(), RouterError> {
-        if self.contains(route.schema_version) {
+    pub(crate) fn check(self, found: &Found) -> Result<(), RouterError> {
+        if self.contains(found.schema_version) {
             return Ok(());
         }
         // A schema only ever rises: what is behind will come, what is ahead never will.
-        let is_behind = route.schema_version.0 < self.least;
+        let is_behind = found.schema_version.0 < self.least;
         Err(RouterError::SchemaVersion {
-            tenant: route.tenant,
-            version: route.schema_version,
+            tenant: found.tenant,
+            version: found.schema_version,
             wanted: self,
             retry_after: is_behind.then_some(CHANGING_RETRY),
         })

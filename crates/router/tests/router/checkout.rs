@@ -186,11 +186,12 @@ async fn a_home_that_is_anothers_or_of_another_generation_is_refused() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_is_checked_again_before_its_next_borrower() {
+async fn a_connection_that_is_reset_is_checked_again() {
     let home = Home::on(Server::shared().await, "acme").await;
     let router = home.router().await;
     let tenant = router.tenant("acme").await.expect("found");
     let client = tenant.client().await.expect("a connection");
+    client.batch_execute("SET statement_timeout = 1000").await.expect("something to reset");
     home.admin().await.batch_execute("UPDATE tenantry.stamp SET generation = 2").await.expect("moved on");
     drop(client);
     let error = tenant.client().await.expect_err("moved on");

@@ -1,0 +1,118 @@
+//! Leaving a cluster that does not answer alone for a while, so that nobody waits for it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// So many failures in a row, and the cluster is left alone.
+const FAILURES_MAX: u32 = 3;
+/// The first pause; it doubles up to [`PAUSE_MAX`]. Each is drawn between half and all of it, so that many routers do not
+/// come back at the same moment.
+const PAUSE_FIRST: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Whether a cluster is asked. After a pause one caller tries it; the others go on being refused until that is decided.
+#[derive(Default)]
+pub(crate) struct Breaker {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    failures: u32,
+    /// Nobody asks before.
+    until: Option<Instant>,
+    is_tried: bool,
+}
+
+/// Leave to ask the cluster once. What came of it is to be said; dropped without, nothing is learnt.
+#[must_use]
+pub(crate) struct Attempt<'b> {
+    breaker: &'b Breaker,
+    is_trial: bool,
+}
+
+impl Breaker {
+    /// Leave to ask, or how long the cluster is left alone.
+    pub(crate) fn ask(&self, now: Instant) -> Result<Attempt<'_>, Duration> {
+        let mut state = self.state();
+        let Some(until) = state.until else { return Ok(Attempt { breaker: self, is_trial: false }) };
+        if state.is_tried || now < until {
+            return Err(until.saturating_duration_since(now).max(Duration::from_millis(10)));
+        }
+        state.is_tried = true;
+        Ok(Attempt { breaker: self, is_trial: true })
+    }
+
+    /// Nothing panics while it holds the lock.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Attempt<'_> {
+    /// The cluster answered, whatever it said.
+    pub(crate) fn answered(self) {
+        let mut state = self.breaker.state();
+        state.failures = 0;
+        state.until = None;
+    }
+
+    /// It did not.
+    pub(crate) fn failed(self, now: Instant) {
+        let mut state = self.breaker.state();
+        state.failures = state.failures.saturating_add(1);
+        if state.failures >= FAILURES_MAX {
+            let doublings = (state.failures - FAILURES_MAX).min(16);
+            let pause = PAUSE_FIRST.saturating_mul(1 << doublings).min(PAUSE_MAX);
+            state.until = Some(now + pause.mul_f64(rand::random_range(0.5..1.0)));
+        }
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if self.is_trial {
+            self.breaker.state().is_tried = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fail(breaker: &Breaker, times: u32, now: Instant) {
+        for _ in 0..times {
+            breaker.ask(now).ok().expect("leave").failed(now);
+        }
+    }
+
+    #[test]
+    fn a_cluster_that_fails_is_left_alone_and_tried_by_one_at_a_time() {
+        let (breaker, start) = (Breaker::default(), Instant::now());
+        fail(&breaker, FAILURES_MAX - 1, start);
+        breaker.ask(start).ok().expect("one success forgets").answered();
+        fail(&breaker, FAILURES_MAX, start);
+        assert!(breaker.ask(start).err().expect("left alone") <= PAUSE_FIRST);
+        let later = start + PAUSE_FIRST;
+        let trial = breaker.ask(later).ok().expect("a trial");
+        assert!(breaker.ask(later).is_err());
+        drop(trial);
+        breaker.ask(later).ok().expect("a trial that was given up is another's").failed(later);
+        assert!(breaker.ask(later).is_err());
+        let much_later = later + PAUSE_FIRST * 2;
+        breaker.ask(much_later).ok().expect("a trial").answered();
+        assert!(breaker.ask(much_later).is_ok() && breaker.ask(much_later).is_ok());
+    }
+
+    #[test]
+    fn pauses_grow_to_a_limit() {
+        let (breaker, mut now) = (Breaker::default(), Instant::now());
+        fail(&breaker, FAILURES_MAX, now);
+        for _ in 0..20 {
+            now += PAUSE_MAX;
+            fail(&breaker, 1, now);
+        }
+        assert!(breaker.ask(now).err().expect("left alone") <= PAUSE_MAX);
+    }
+}

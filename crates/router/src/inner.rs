@@ -1,0 +1,269 @@
+//! What the tasks and the handles of a router share: looking tenants up, and checking connections out.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use metrics::{Counter, Histogram};
+use tenantry_api::ClientError;
+use tenantry_domain::{FeedVersion, RouteState, TenantId};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::builder::RouterConfig;
+use crate::connection::Connection;
+use crate::connector::Tls;
+use crate::error::RouterError;
+use crate::name::TenantName;
+use crate::pool::{PoolKey, TenantPool};
+use crate::pools::{Pools, checkout_error};
+use crate::table::{Found, Table};
+use crate::tls::SystemRoots;
+use crate::versions::SchemaVersions;
+
+/// How often a checkout looks again when the pool that it found was retired meanwhile.
+const LOOKS_MAX: usize = 16;
+/// How soon callers come back to a tenant that is being provisioned, moved or migrated.
+pub(crate) const CHANGING_RETRY: Duration = Duration::from_secs(1);
+
+/// How the feed stands.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FeedState {
+    /// The last version that was applied; absent before the first snapshot.
+    pub(crate) applied: Option<FeedVersion>,
+    pub(crate) is_connected: bool,
+    pub(crate) heard_at: Option<Instant>,
+    /// Why the last connection to the feed failed.
+    pub(crate) failure: Option<Arc<ClientError>>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) config: Arc<RouterConfig>,
+    pub(crate) base_domain: Option<String>,
+    pub(crate) table: Table,
+    pub(crate) pools: Pools,
+    pub(crate) feed: watch::Sender<FeedState>,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) system_roots: SystemRoots,
+    pub(crate) meters: Meters,
+}
+
+/// Metrics of the path that every request takes, looked up once.
+pub(crate) struct Meters {
+    checkouts: Counter,
+    wait: Histogram,
+}
+
+impl Default for Meters {
+    fn default() -> Self {
+        Self {
+            checkouts: metrics::counter!("tenantry_router_checkouts_total"),
+            wait: metrics::histogram!("tenantry_router_wait_seconds"),
+        }
+    }
+}
+
+impl Inner {
+    #[inline]
+    pub(crate) fn find(&self, name: TenantName<'_>) -> Option<Found> {
+        match name {
+            TenantName::Id(id) => self.table.by_id(id),
+            TenantName::Slug(slug) => self.table.by_slug(slug),
+            TenantName::Host(host) => match self.slug_in(host) {
+                Some(slug) => self.table.by_slug(slug),
+                None => self.table.by_host(host),
+            },
+        }
+    }
+
+    /// The slug that a host under the base domain begins with.
+    pub(crate) fn slug_in<'h>(&self, host: &'h str) -> Option<&'h str> {
+        host.strip_suffix(self.base_domain.as_deref()?)?.strip_suffix('.')
+    }
+
+    /// A route that was found before, as it is now and if it can be served; held for while it moves.
+    pub(crate) async fn reachable(&self, found: &Found) -> Result<Found, RouterError> {
+        let look = || {
+            let found = self.table.again(found).ok_or_else(|| RouterError::unknown(found.tenant))?;
+            ready(&found).map(|()| found)
+        };
+        let is_moving = |outcome: &Result<_, RouterError>| matches!(outcome, Err(RouterError::Moving { .. }));
+        let outcome = look();
+        if !is_moving(&outcome) {
+            return outcome;
+        }
+        let mut changes = self.feed.subscribe();
+        let deadline = tokio::time::Instant::now() + self.config.pause_budget;
+        loop {
+            // Looking comes after marking: a change in between wakes the wait.
+            changes.mark_unchanged();
+            let outcome = look();
+            if !is_moving(&outcome) {
+                return outcome;
+            }
+            match tokio::time::timeout_at(deadline, changes.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return look(),
+            }
+        }
+    }
+
+    /// The tenant's route as it is now, if its schema will do.
+    pub(crate) async fn reachable_within(&self, found: &Found, versions: SchemaVersions) -> Result<Found, RouterError> {
+        let found = self.reachable(found).await;
+        found.and_then(|found| versions.check(&found).map(|()| found)).inspect_err(count)
+    }
+
+    /// Waits until the tenant's schema will do.
+    pub(crate) async fn await_versions(
+        &self,
+        found: &Found,
+        versions: SchemaVersions,
+        time_limit: Duration,
+    ) -> Result<Found, RouterError> {
+        let mut changes = self.feed.subscribe();
+        let deadline = tokio::time::Instant::now() + time_limit;
+        loop {
+            changes.mark_unchanged();
+            let refused = match self.reachable(found).await.and_then(|found| versions.check(&found).map(|()| found)) {
+                Err(error) if error.is_retryable() => error,
+                decided => return decided.inspect_err(count),
+            };
+            match tokio::time::timeout_at(deadline, changes.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Err(refused).inspect_err(count),
+            }
+        }
+    }
+
+    /// A connection that is there, to a tenant about which nothing is out of the ordinary.
+    #[inline]
+    pub(crate) fn checkout_now(&self, key: PoolKey, found: &Found, versions: SchemaVersions) -> Option<Connection> {
+        let found = self.table.again(found)?;
+        if ready(&found).is_err() || versions.check(&found).is_err() {
+            return None;
+        }
+        let pool = self.pools.find(key, &found)?;
+        let object = pool.idle()?;
+        self.meters.checkouts.increment(1);
+        Some(Connection::new(object, pool))
+    }
+
+    /// A connection, however long it takes within the limits.
+    pub(crate) async fn checkout(
+        &self,
+        key: PoolKey,
+        found: &Found,
+        versions: SchemaVersions,
+    ) -> Result<Connection, RouterError> {
+        let began = Instant::now();
+        let outcome = self.checkout_unmeasured(key, found, versions).await.inspect_err(count);
+        self.meters.checkouts.increment(1);
+        self.meters.wait.record(began.elapsed());
+        outcome
+    }
+
+    async fn checkout_unmeasured(
+        &self,
+        key: PoolKey,
+        found: &Found,
+        versions: SchemaVersions,
+    ) -> Result<Connection, RouterError> {
+        let full_until = tokio::time::Instant::now() + self.config.wait_timeout;
+        for _ in 0..LOOKS_MAX {
+            if self.shutdown.is_cancelled() {
+                return Err(RouterError::Closed);
+            }
+            let found = self.reachable(found).await?;
+            versions.check(&found)?;
+            let Some(pool) = self.pool(key, &found).await? else { continue };
+            match pool.get(full_until).await {
+                Ok(object) => return Ok(Connection::new(object, pool)),
+                Err(error) => {
+                    // Without an error the route has changed or the pool was idle: look again. Where the home refuses what
+                    // the route says, a newer route has come meanwhile, or is on its way.
+                    if let Some(error) = checkout_error(key.tenant, error) {
+                        let is_stale = matches!(error, RouterError::Stale { .. });
+                        if !is_stale || !self.changes_from(&found).await {
+                            return Err(error);
+                        }
+                    }
+                }
+            }
+        }
+        Err(RouterError::Unavailable { tenant: key.tenant, retry_after: CHANGING_RETRY, source: None })
+    }
+
+    /// The pool for a route, made if need be; `None` where something changed meanwhile.
+    async fn pool(&self, key: PoolKey, found: &Found) -> Result<Option<Arc<TenantPool>>, RouterError> {
+        if let Some(pool) = self.pools.find(key, found) {
+            return Ok(Some(pool));
+        }
+        let unavailable = || RouterError::Unavailable { tenant: key.tenant, retry_after: CHANGING_RETRY, source: None };
+        let Some(route) = self.table.route(found).filter(|route| route.version == found.version) else {
+            return Ok(None);
+        };
+        let target = route.target.as_ref().ok_or_else(unavailable)?;
+        let cluster = self.table.clusters.get(target.cluster).ok_or_else(unavailable)?;
+        let tls = cluster.tls.get_or_try_init(|| Tls::of(&cluster, &self.system_roots)).await?;
+        let pool = self.pools.make(key, &route, target, &cluster, tls)?;
+        // What went through the pools when the cluster or the route changed may have missed it.
+        let is_there = self.table.clusters.get(target.cluster).is_some_and(|now| now.is_same_place(&cluster));
+        if is_there {
+            return Ok(Some(pool));
+        }
+        self.pools.retire(key.tenant, |other| !Arc::ptr_eq(&other.returning, &pool.returning));
+        Ok(None)
+    }
+
+    /// Waits until a tenant's route is another than this one; says whether that happened in time. Without a feed no route
+    /// will come.
+    async fn changes_from(&self, found: &Found) -> bool {
+        let is_other = || self.table.again(found).is_none_or(|known| known.version != found.version);
+        let mut changes = self.feed.subscribe();
+        let deadline = tokio::time::Instant::now() + self.config.stale_patience;
+        loop {
+            changes.mark_unchanged();
+            if is_other() {
+                return true;
+            }
+            if !self.feed.borrow().is_connected {
+                return false;
+            }
+            match tokio::time::timeout_at(deadline, changes.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return is_other(),
+            }
+        }
+    }
+
+    /// Tells pools what became of a tenant's route.
+    pub(crate) fn follow(&self, tenant: TenantId) {
+        if !self.pools.has_any(tenant) {
+            return;
+        }
+        match self.table.by_id(tenant).and_then(|found| self.table.route(&found)) {
+            Some(route) => {
+                let cluster = route.target.as_ref().and_then(|target| self.table.clusters.get(target.cluster));
+                self.pools.follow_route(&route, cluster.as_ref());
+            }
+            None => self.pools.retire(tenant, |_| false),
+        }
+    }
+}
+
+/// Whether a route can be served; nothing fails open, so an active route without a target is not there yet.
+pub(crate) fn ready(found: &Found) -> Result<(), RouterError> {
+    let tenant = found.tenant;
+    match (found.state, found.has_target) {
+        (RouteState::Active, true) => Ok(()),
+        (RouteState::Provisioning, _) | (RouteState::Active, false) => {
+            Err(RouterError::Provisioning { tenant, retry_after: CHANGING_RETRY })
+        }
+        (RouteState::Suspended, _) => Err(RouterError::Suspended { tenant }),
+        (RouteState::Moving, _) => Err(RouterError::Moving { tenant, retry_after: CHANGING_RETRY }),
+    }
+}
+
+pub(crate) fn count(error: &RouterError) {
+    metrics::counter!("tenantry_router_refused_total", "reason" => error.kind()).increment(1);
+}

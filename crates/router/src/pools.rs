@@ -1,0 +1,282 @@
+//! All pools that are in use. Tenants that nobody asks for have none.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use deadpool::Runtime;
+use deadpool::managed::PoolError;
+use deadpool::managed::TimeoutType;
+use papaya::HashMap;
+use tenantry_domain::{ClusterId, Route, RouteState, RouteTarget, TenantId};
+use tokio::runtime::Handle;
+use tokio_postgres::error::SqlState;
+
+use crate::builder::RouterConfig;
+use crate::connector::{ConnectError, Connector, Tls, attach_statement};
+use crate::error::{Phase, RouterError};
+use crate::home_check::HomeCheck;
+use crate::pool::{CheckoutError, Identity, Opener, Pool, PoolKey, TenantPool};
+use crate::queue::Queue;
+use crate::reset::reset_statements;
+use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+use crate::table::{ClusterEntry, Found};
+use crate::tenant::Access;
+
+/// SQLSTATE of the stamp's function: the home is another tenant's, or of another generation.
+const FOREIGN_PLACEMENT: &str = "TN001";
+/// SQLSTATE of the stamp's function: the home is closed.
+const CLOSED_PLACEMENT: &str = "TN002";
+/// How long callers are asked to stay away from a cluster that does not answer.
+const UNAVAILABLE_RETRY: Duration = Duration::from_secs(1);
+/// What deadpool adds before it gives an opening up: we do first, and know why.
+const CREATE_GRACE: Duration = Duration::from_secs(1);
+
+/// Pools by tenant and access.
+pub(crate) struct Pools {
+    by_key: HashMap<PoolKey, Arc<TenantPool>, foldhash::fast::RandomState>,
+    /// Held while a pool is made, replaced or taken out; never across an await.
+    changing: Mutex<()>,
+    /// Sweeps so far: a clock that costs nothing to read.
+    sweeps: AtomicU64,
+    config: Arc<RouterConfig>,
+    runtime: Handle,
+}
+
+impl Pools {
+    pub(crate) fn new(config: Arc<RouterConfig>, runtime: Handle) -> Self {
+        Self { by_key: HashMap::default(), changing: Mutex::new(()), sweeps: AtomicU64::new(0), config, runtime }
+    }
+
+    /// The pool that serves a route as it is now, if it is there and has seen this change of the route.
+    #[inline]
+    pub(crate) fn find(&self, key: PoolKey, found: &Found) -> Option<Arc<TenantPool>> {
+        let pools = self.by_key.pin();
+        let pool = pools.get(&key).filter(|pool| pool.has_seen(found.version))?;
+        self.touch(pool);
+        Some(Arc::clone(pool))
+    }
+
+    fn touch(&self, pool: &TenantPool) {
+        let now = self.sweeps.load(Ordering::Relaxed);
+        if pool.used_at.load(Ordering::Relaxed) != now {
+            pool.used_at.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes over what may change while connections stay: the pool's size, and the schema that statements are prepared
+    /// against.
+    fn follow(&self, pool: &TenantPool, route: &Route) {
+        pool.schema_version.store(route.schema_version.0.cast_unsigned(), Ordering::Relaxed);
+        let size = self.config.size_of(&route.limits, pool.key.access);
+        if pool.size.swap(size, Ordering::Relaxed) != size {
+            pool.pool.resize(size);
+        }
+        pool.version.store(route.version.0.cast_unsigned(), Ordering::Release);
+    }
+
+    /// The pool that serves a route as it is now; an older one of the same tenant is retired.
+    pub(crate) fn make(
+        &self,
+        key: PoolKey,
+        route: &Route,
+        target: &RouteTarget,
+        cluster: &Arc<ClusterEntry>,
+        tls: &Tls,
+    ) -> Result<Arc<TenantPool>, RouterError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another caller may have been first, or the change does not concern the pool.
+        let pools = self.by_key.pin();
+        if let Some(pool) = pools.get(&key)
+            && pool.serves(target, route.generation, cluster)
+            && !pool.pool.is_closed()
+        {
+            self.follow(pool, route);
+            self.touch(pool);
+            return Ok(Arc::clone(pool));
+        }
+        let pool = Arc::new(self.build(key, route, target, cluster, tls)?);
+        if let Some(old) = pools.insert(key, Arc::clone(&pool)) {
+            old.pool.close();
+        }
+        Ok(pool)
+    }
+
+    fn build(
+        &self,
+        key: PoolKey,
+        route: &Route,
+        target: &RouteTarget,
+        cluster: &Arc<ClusterEntry>,
+        tls: &Tls,
+    ) -> Result<TenantPool, RouterError> {
+        let credential = key.access.credential(target);
+        let password = credential.password.as_ref().ok_or_else(|| RouterError::Refused {
+            reason: "the feed bears no passwords; give the router a token with the scope `routes:secrets`".to_owned(),
+            source: None,
+        })?;
+        let mut config = Connector::config(tls);
+        config.user(credential.role.as_str()).password(password.expose()).dbname(target.database.as_str());
+        let attach = attach_statement(route.tenant, route.generation);
+        let reset = reset_statements(&attach);
+        let opener = Opener {
+            connector: Connector { endpoint: cluster.endpoint.clone(), tls: tls.clone(), config, attach },
+            cluster: Arc::clone(cluster),
+            time_limit: self.config.connect_timeout,
+        };
+        let size = self.config.size_of(&route.limits, key.access);
+        let pool = Pool::builder(opener)
+            .max_size(size)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(self.config.wait_timeout))
+            .create_timeout(Some(self.config.connect_timeout.saturating_add(CREATE_GRACE)))
+            .build()
+            .map_err(|source| RouterError::refused("a pool cannot be made", source))?;
+        Ok(TenantPool {
+            key,
+            cluster: target.cluster,
+            pool,
+            reset,
+            home: HomeCheck::default(),
+            returning: Arc::default(),
+            config: Arc::clone(&self.config),
+            runtime: self.runtime.clone(),
+            queue: Queue::new(),
+            identity: Identity {
+                generation: route.generation,
+                cluster: Arc::clone(cluster),
+                database: target.database.clone(),
+                credential: credential.clone(),
+            },
+            version: AtomicU64::new(route.version.0.cast_unsigned()),
+            schema_version: AtomicU64::new(route.schema_version.0.cast_unsigned()),
+            size: AtomicUsize::new(size),
+            used_at: AtomicU64::new(self.sweeps.load(Ordering::Relaxed)),
+        })
+    }
+
+    /// Whether the tenant has pools at all; most have none, and a snapshot names them all.
+    pub(crate) fn has_any(&self, tenant: TenantId) -> bool {
+        let pools = self.by_key.pin();
+        [Access::ReadWrite, Access::ReadOnly].into_iter().any(|access| pools.contains_key(&PoolKey { tenant, access }))
+    }
+
+    /// Retires a tenant's pools that `keep` does not want: idle connections end now, borrowed ones when they are given
+    /// back.
+    pub(crate) fn retire(&self, tenant: TenantId, keep: impl Fn(&TenantPool) -> bool) {
+        for access in [Access::ReadWrite, Access::ReadOnly] {
+            self.retire_one(PoolKey { tenant, access }, &keep);
+        }
+    }
+
+    fn retire_one(&self, key: PoolKey, keep: impl Fn(&TenantPool) -> bool) {
+        let pools = self.by_key.pin();
+        if pools.get(&key).is_none_or(|pool| keep(pool)) {
+            return;
+        }
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(Some((_, pool))) = pools.remove_if(&key, |_, pool| !keep(pool)) {
+            pool.pool.close();
+        }
+    }
+
+    /// Retires the pools that a changed route no longer matches.
+    pub(crate) fn follow_route(&self, route: &Route, cluster: Option<&Arc<ClusterEntry>>) {
+        self.retire(route.tenant, |pool| match (&route.target, cluster) {
+            (Some(target), Some(cluster)) if route.state == RouteState::Active => {
+                pool.serves(target, route.generation, cluster)
+            }
+            _ => false,
+        });
+    }
+
+    /// Retires the pools of a cluster that is elsewhere now.
+    pub(crate) fn follow_cluster(&self, cluster: ClusterId, entry: &ClusterEntry) {
+        for pool in self.all().into_iter().filter(|pool| pool.cluster == cluster) {
+            self.retire_one(pool.key, |pool| pool.identity.cluster.is_same_place(entry));
+        }
+    }
+
+    /// Ends connections that were idle or open for too long, and takes out pools that have none. It is called so often
+    /// in an idle time.
+    pub(crate) fn evict(&self, sweeps_per_idle_time: u64) {
+        let now = self.sweeps.fetch_add(1, Ordering::Relaxed) + 1;
+        for pool in self.all() {
+            let kept = pool.pool.retain(|_, metrics| {
+                metrics.last_used() < self.config.idle_timeout && metrics.age() < self.config.connection_lifetime
+            });
+            metrics::counter!("tenantry_router_connections_evicted_total").increment(kept.removed.len() as u64);
+            let is_unused = |pool: &Arc<TenantPool>| {
+                let status = pool.pool.status();
+                let used_at = pool.used_at.load(Ordering::Relaxed);
+                status.size == 0 && status.waiting == 0 && now.saturating_sub(used_at) >= sweeps_per_idle_time
+            };
+            if is_unused(&pool) {
+                let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+                let pools = self.by_key.pin();
+                let taken = pools.remove_if(&pool.key, |_, found| Arc::ptr_eq(found, &pool) && is_unused(found));
+                if let Ok(Some((_, pool))) = taken {
+                    // Whoever found it a moment ago looks again.
+                    pool.pool.close();
+                }
+            }
+        }
+    }
+
+    /// Every pool there is.
+    pub(crate) fn all(&self) -> Vec<Arc<TenantPool>> {
+        self.by_key.pin().values().cloned().collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Retires everything.
+    pub(crate) fn close(&self) {
+        for pool in self.all() {
+            pool.pool.close();
+        }
+        self.by_key.pin().clear();
+    }
+}
+
+/// What a failed checkout means for the caller; `None` where the pool was retired and another is to be found.
+pub(crate) fn checkout_error(tenant: TenantId, error: CheckoutError) -> Option<RouterError> {
+    match error {
+        PoolError::Closed => None,
+        PoolError::Timeout(TimeoutType::Wait) => Some(RouterError::Timeout { tenant, phase: Phase::Wait }),
+        PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) | PoolError::Backend(ConnectError::Late) => {
+            Some(RouterError::Timeout { tenant, phase: Phase::Connect })
+        }
+        PoolError::Backend(source) => Some(connect_error(tenant, source)),
+        error @ (PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_)) => {
+            Some(RouterError::refused("a pool is set up wrongly", error))
+        }
+    }
+}
+
+/// A refusal of the login, the database or the stamp means that the tenant is no longer there as the route says; all
+/// else that the cluster cannot take the connection now.
+fn connect_error(tenant: TenantId, error: ConnectError) -> RouterError {
+    let retry_after = match &error {
+        ConnectError::LeftAlone { retry_after } => *retry_after,
+        _ => UNAVAILABLE_RETRY,
+    };
+    match error {
+        ConnectError::Postgres(source) if is_stale(&source) => RouterError::Stale { tenant, source },
+        error => RouterError::Unavailable { tenant, retry_after, source: Some(Box::new(error)) },
+    }
+}
+
+fn is_stale(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| {
+        [FOREIGN_PLACEMENT, CLOSED_PLACEMENT].contains(&code.code())
+            || [
+                &SqlState::INVALID_PASSWORD,
+                &SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+                &SqlState::INVALID_CATALOG_NAME,
+                &SqlState::INSUFFICIENT_PRIVILEGE,
+            ]
+            .contains(&code)
+    })
+}

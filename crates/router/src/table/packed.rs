@@ -1,0 +1,266 @@
+//! The texts of a route in few bytes: its slug, hosts, names of physical objects and passwords.
+//!
+//! Most of these names follow from the home's id, and passwords are hexadecimal, so a text is often one byte, or half as
+//! long. Whatever does not fit such a form is kept as it is. The bytes are overwritten when they are dropped, because
+//! passwords are among them.
+
+use tenantry_domain::{
+    Credential, DatabaseName, HostName, InvalidName, RoleName, RouteTarget, SchemaName, Secret, Slug,
+};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::terms::Terms;
+
+/// The texts of one route.
+pub(crate) struct Packed(Zeroizing<Box<[u8]>>);
+
+/// How one text is written.
+const LITERAL: u8 = 0;
+const HEXADECIMAL: u8 = 1;
+/// Hexadecimal of 32 bytes, as the passwords that the control plane makes.
+const PASSWORD: u8 = 2;
+const PUBLIC: u8 = 3;
+const ABSENT: u8 = 4;
+/// `h_<id>`, followed by a suffix of [`SUFFIXES`].
+const OF_HOME: u8 = 5;
+const SUFFIXES: [&str; 4] = ["", "_a", "_b", "_ro"];
+const PASSWORD_BYTES: usize = 32;
+/// Slugs, hosts and hexadecimal values have their length in one byte.
+const SHORT_MAX: usize = u8::MAX as usize;
+
+/// The texts of a route before they are packed.
+pub(crate) struct Unpacked<'r> {
+    pub(crate) slug: &'r Slug,
+    pub(crate) hosts: &'r [HostName],
+    pub(crate) target: Option<&'r RouteTarget>,
+}
+
+impl Packed {
+    /// Packs them. `with_database`: whether the name of the database is kept here, and not in the [`Terms`].
+    pub(super) fn of(texts: &Unpacked<'_>, with_database: bool) -> Self {
+        let home = texts.target.and_then(|target| home_of(target.credential.role.as_str()));
+        let mut bytes = Vec::with_capacity(128);
+        literal(&mut bytes, texts.slug.as_str());
+        for host in texts.hosts {
+            literal(&mut bytes, host.as_str());
+        }
+        // No host is empty.
+        bytes.push(0);
+        if let Some(target) = texts.target {
+            bytes.push(u8::from(home.is_some()));
+            bytes.extend(home.iter().flat_map(|home| home.as_bytes()));
+            if with_database {
+                write(&mut bytes, home, target.database.as_str());
+            }
+            write(&mut bytes, home, target.schema.as_str());
+            for credential in [&target.credential, &target.read_only_credential] {
+                write(&mut bytes, home, credential.role.as_str());
+                match &credential.password {
+                    Some(password) => write(&mut bytes, home, password.expose()),
+                    None => bytes.push(ABSENT),
+                }
+            }
+        }
+        let packed = Self(Zeroizing::new(bytes.as_slice().into()));
+        drop(Zeroizing::new(bytes));
+        packed
+    }
+
+    /// The slug.
+    pub(crate) fn slug(&self) -> &str {
+        let length = self.0.first().map_or(0, |length| usize::from(*length));
+        self.0.get(1..=length).and_then(|slug| std::str::from_utf8(slug).ok()).unwrap_or_default()
+    }
+
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &str> {
+        let mut rest = Reader(&self.0);
+        rest.short();
+        std::iter::from_fn(move || rest.short().filter(|host| !host.is_empty()))
+    }
+
+    /// The target, with what the terms say of it.
+    pub(super) fn target(&self, terms: &Terms) -> Option<RouteTarget> {
+        let cluster = terms.cluster?;
+        let mut rest = Reader(&self.0);
+        while rest.short().is_some_and(|text| !text.is_empty()) {}
+        let home = match rest.byte()? {
+            0 => None,
+            _ => Some(Uuid::from_slice(rest.bytes(16)?).ok()?),
+        };
+        let database = match &terms.database {
+            Some(database) => database.clone(),
+            None => parsed(rest.text(home), DatabaseName::parse)?,
+        };
+        let schema = parsed(rest.text(home), SchemaName::parse)?;
+        let mut credential = || {
+            let role = parsed(rest.text(home), RoleName::parse)?;
+            Some(Credential { role, password: rest.text(home).map(|text| Secret::new(text.to_string())) })
+        };
+        Some(RouteTarget { cluster, database, schema, credential: credential()?, read_only_credential: credential()? })
+    }
+}
+
+fn parsed<T>(text: Option<Zeroizing<String>>, parse: fn(&str) -> Result<T, InvalidName>) -> Option<T> {
+    parse(&text?).ok()
+}
+
+/// The id of the home that a role's name bears.
+fn home_of(role: &str) -> Option<Uuid> {
+    let digits = role.strip_prefix("h_")?.get(..32)?;
+    let home = Uuid::try_parse(digits).ok()?;
+    (home.simple().to_string() == digits).then_some(home)
+}
+
+fn name_of(home: Uuid, suffix: &str) -> String {
+    format!("h_{}{suffix}", home.simple())
+}
+
+fn write(bytes: &mut Vec<u8>, home: Option<Uuid>, text: &str) {
+    if text == "public" {
+        return bytes.push(PUBLIC);
+    }
+    if let Some(home) = home
+        && let Some(suffix) = SUFFIXES.iter().position(|suffix| name_of(home, suffix) == text)
+    {
+        // There are few suffixes.
+        return bytes.push(OF_HOME + u8::try_from(suffix).unwrap_or_default());
+    }
+    let is_hexadecimal = text.len() >= 4
+        && text.len().is_multiple_of(2)
+        && text.len() / 2 <= SHORT_MAX
+        && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if is_hexadecimal {
+        match text.len() / 2 {
+            PASSWORD_BYTES => bytes.push(PASSWORD),
+            length => bytes.extend([HEXADECIMAL, u8::try_from(length).unwrap_or_default()]),
+        }
+        let digits = text.as_bytes().chunks_exact(2);
+        bytes.extend(digits.map(|pair| pair.iter().fold(0, |value, digit| value << 4 | value_of(*digit))));
+        return;
+    }
+    bytes.push(LITERAL);
+    let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
+    bytes.extend(length.to_le_bytes());
+    bytes.extend(text.as_bytes());
+}
+
+fn value_of(digit: u8) -> u8 {
+    if digit.is_ascii_digit() { digit - b'0' } else { digit - b'a' + 10 }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        text.extend([byte >> 4, byte & 0xf].into_iter().filter_map(|digit| char::from_digit(u32::from(digit), 16)));
+    }
+    text
+}
+
+/// A slug or a host: both are short by their rules.
+fn literal(bytes: &mut Vec<u8>, text: &str) {
+    bytes.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
+    bytes.extend(&text.as_bytes()[..text.len().min(SHORT_MAX)]);
+}
+
+/// What is not read yet.
+struct Reader<'b>(&'b [u8]);
+
+impl<'b> Reader<'b> {
+    fn byte(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn bytes(&mut self, count: usize) -> Option<&'b [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    fn short(&mut self) -> Option<&'b str> {
+        let length = self.byte()?;
+        std::str::from_utf8(self.bytes(usize::from(length))?).ok()
+    }
+
+    /// A text; `None` for one that is absent.
+    fn text(&mut self, home: Option<Uuid>) -> Option<Zeroizing<String>> {
+        let text = match self.byte()? {
+            ABSENT => return None,
+            PUBLIC => "public".to_owned(),
+            LITERAL => {
+                let length = u32::from_le_bytes(self.bytes(4)?.try_into().ok()?);
+                std::str::from_utf8(self.bytes(length as usize)?).ok()?.to_owned()
+            }
+            PASSWORD => hexadecimal(self.bytes(PASSWORD_BYTES)?),
+            HEXADECIMAL => {
+                let length = self.byte()?;
+                hexadecimal(self.bytes(usize::from(length))?)
+            }
+            of_home => name_of(home?, SUFFIXES.get(usize::from(of_home - OF_HOME))?),
+        };
+        Some(Zeroizing::new(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tenantry_domain::{ClusterId, HomeId, HomeNames, Limits};
+
+    use super::*;
+
+    fn slug() -> Slug {
+        Slug::parse("airline-000017").expect("a slug")
+    }
+
+    fn target(names: &HomeNames, database: &str, password: &str) -> RouteTarget {
+        RouteTarget {
+            cluster: ClusterId::new(Uuid::from_u128(9)),
+            database: DatabaseName::parse(database).expect("a name"),
+            schema: SchemaName::parse("public").expect("a name"),
+            credential: Credential { role: names.login_b.clone(), password: Some(Secret::new(password.to_owned())) },
+            read_only_credential: Credential { role: names.read_only.clone(), password: None },
+        }
+    }
+
+    fn there_and_back(target: &RouteTarget, with_database: bool) -> usize {
+        let hosts = [HostName::parse("fly.example.com").expect("a host")];
+        let packed = Packed::of(&Unpacked { slug: &slug(), hosts: &hosts, target: Some(target) }, with_database);
+        let database = (!with_database).then(|| target.database.clone());
+        let terms = Terms { cluster: Some(target.cluster), database, limits: Limits::default() };
+        assert_eq!(packed.slug(), slug().as_str());
+        assert_eq!(packed.hosts().collect::<Vec<_>>(), ["fly.example.com"]);
+        assert_eq!(packed.target(&terms).as_ref(), Some(target));
+        packed.0.len()
+    }
+
+    #[test]
+    fn what_is_packed_comes_out_the_same() {
+        let names = HomeNames::of(HomeId::new(Uuid::from_u128(0x0192_3f4a_5b6c_7d8e_9fa0_b1c2_d3e4_f506)));
+        let own = DatabaseName::of_home(HomeId::new(Uuid::from_u128(0x0192_3f4a_5b6c_7d8e_9fa0_b1c2_d3e4_f506)));
+        for password in ["", "x", "00ff", "00FF", "00f", &"ab".repeat(32), &"ab".repeat(400), "pässword", "public"] {
+            for database in [own.as_str(), "s_01923f4a5b6c7d8e9fa0b1c2d3e4f506", "Adopted \"one\""] {
+                for with_database in [true, false] {
+                    there_and_back(&target(&names, database, password), with_database);
+                }
+            }
+        }
+        let adopted = HomeNames { login_b: RoleName::parse("h_ACME").expect("a name"), ..names };
+        there_and_back(&target(&adopted, "acme", "secret"), true);
+    }
+
+    #[test]
+    fn the_names_and_passwords_that_we_make_are_short() {
+        let home = HomeId::new(Uuid::from_u128(17));
+        let target = target(&HomeNames::of(home), DatabaseName::of_home(home).as_str(), &"a0".repeat(32));
+        assert!(there_and_back(&target, true) < 90);
+    }
+
+    #[test]
+    fn a_route_without_a_target_has_its_names_only() {
+        let packed = Packed::of(&Unpacked { slug: &slug(), hosts: &[], target: None }, false);
+        assert_eq!((packed.slug(), packed.hosts().count()), (slug().as_str(), 0));
+        assert!(packed.target(&Terms { cluster: None, database: None, limits: Limits::default() }).is_none());
+    }
+}
