@@ -104,7 +104,7 @@ name_type! {
     HostName,
     "host name",
     "use lower-case DNS labels joined by dots, at least two of them, 253 characters at most",
-    |text| text.len() <= 253 && text.contains('.') && text.split('.').all(is_dns_label)
+    |text| text.len() <= HostName::LENGTH_MAX && text.contains('.') && text.split('.').all(is_dns_label)
 }
 name_type! {
     /// A free name for people: 1 to 200 characters, no control characters, no blanks at either end.
@@ -114,6 +114,11 @@ name_type! {
     |text| {
         (1..=200).contains(&text.chars().count()) && text.trim() == text && !text.chars().any(char::is_control)
     }
+}
+
+impl HostName {
+    /// Bytes of the longest (RFC 1035, without the dot at the end).
+    pub const LENGTH_MAX: usize = 253;
 }
 
 #[cfg(test)]

@@ -24,6 +24,9 @@ pub struct RouterConfig {
     pub pool_size: u32,
     /// The most connections per tenant and access, whatever its limits say.
     pub pool_size_max: u32,
+    /// Connections to one cluster, over all tenants, where the control plane leases none. When all are in use, each tenant
+    /// comes to a share in proportion to its pool size.
+    pub cluster_connections_max: u32,
     /// How long a caller waits for one of the tenant's connections to be given back.
     pub wait_timeout: Duration,
     /// How long a caller waits for a connection that was given back and is being cleaned, before another is opened. Well
@@ -58,6 +61,7 @@ impl Default for RouterConfig {
         Self {
             pool_size: 8,
             pool_size_max: 100,
+            cluster_connections_max: 100,
             wait_timeout: Duration::from_secs(5),
             return_patience: Duration::from_millis(100),
             connect_timeout: Duration::from_secs(5),
@@ -159,7 +163,7 @@ impl RouterBuilder {
         let config = Arc::new(self.config);
         let inner = Arc::new(Inner {
             base_domain: self.base_domain,
-            table: Table::default(),
+            table: Table::new(config.cluster_connections_max as usize),
             pools: Pools::new(Arc::clone(&config), Handle::current()),
             feed: watch::Sender::default(),
             shutdown: CancellationToken::new(),

@@ -12,6 +12,7 @@ use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{CancelToken, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::budget::Permit;
 use crate::dial::{Socket, dial, is_socket};
 use crate::error::RouterError;
 use crate::session::Session;
@@ -41,6 +42,9 @@ pub(crate) enum ConnectError {
     /// It took too long.
     #[error("the server did not answer in time")]
     Late,
+    /// The router has as many connections to the cluster as it may have.
+    #[error("all connections that this router may have to the cluster are in use")]
+    Full,
     /// The cluster did not answer lately; nobody asks it for a while.
     #[error("the cluster did not answer lately and is left alone for {} ms", retry_after.as_millis())]
     LeftAlone {
@@ -59,7 +63,7 @@ impl ConnectError {
                 // The connection was lost, or TLS failed.
                 None => true,
             },
-            Self::LeftAlone { .. } => false,
+            Self::Full | Self::LeftAlone { .. } => false,
         }
     }
 }
@@ -105,20 +109,20 @@ impl Connector {
         config
     }
 
-    /// Opens a connection and attaches it to the tenant's home.
-    pub(crate) async fn open(&self) -> Result<(ClientWrapper, Arc<Session>), ConnectError> {
+    /// Opens a connection and attaches it to the tenant's home. The permit is given back when it has ended.
+    pub(crate) async fn open(&self, permit: Permit) -> Result<(ClientWrapper, Arc<Session>), ConnectError> {
         let socket = dial(&self.endpoint).await?;
         let session = Arc::new(Session::default());
         let (client, driver) = match &self.tls {
             Tls::Plain => {
                 let watched = Watched::new(socket, Arc::clone(&session));
                 let (client, connection) = self.config.connect_raw(watched, NoTls).await?;
-                (client, tokio::spawn(Driver::new(connection, Arc::clone(&session))))
+                (client, tokio::spawn(Driver::new(connection, Arc::clone(&session), permit)))
             }
             Tls::Rustls(tls) => {
                 let tls = WatchedTls { tls: for_host(tls, &self.endpoint), session: Arc::clone(&session) };
                 let (client, connection) = self.config.connect_raw(socket, tls).await?;
-                (client, tokio::spawn(Driver::new(connection, Arc::clone(&session))))
+                (client, tokio::spawn(Driver::new(connection, Arc::clone(&session), permit)))
             }
         };
         // Dropped on failure, and with it the connection ends.

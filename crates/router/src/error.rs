@@ -15,6 +15,8 @@ type Source = Box<dyn Error + Send + Sync>;
 pub enum Phase {
     /// For one of the tenant's connections to be given back.
     Wait,
+    /// For one of the connections that this router may have to the tenant's cluster, over all tenants.
+    Budget,
     /// For a new connection: reaching the server, TLS, logging in, and the check of the placement.
     Connect,
 }
@@ -23,6 +25,7 @@ impl fmt::Display for Phase {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Wait => "all its connections are in use; give them back sooner or raise its pool size",
+            Self::Budget => "all connections that this router may have to its cluster are in use by others",
             Self::Connect => "a new connection took too long",
         })
     }
@@ -166,6 +169,7 @@ impl RouterError {
             Self::SchemaVersion { .. } => "schema_version",
             Self::Unavailable { .. } => "unavailable",
             Self::Timeout { phase: Phase::Wait, .. } => "timeout_wait",
+            Self::Timeout { phase: Phase::Budget, .. } => "timeout_budget",
             Self::Timeout { phase: Phase::Connect, .. } => "timeout_connect",
             Self::Refused { .. } => "refused",
             Self::NotStarted { .. } => "not_started",

@@ -154,8 +154,7 @@ impl Progress {
                 }
             }
             FeedEvent::Heartbeat { version } => self.reach(version),
-            // Shares of a cluster's connections are not enforced here.
-            FeedEvent::Lease(_) => {}
+            FeedEvent::Lease(lease) => table.clusters.lease(lease),
         }
         changed
     }

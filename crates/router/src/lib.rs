@@ -23,6 +23,7 @@
 //! (how it gets there).
 
 mod breaker;
+mod budget;
 mod builder;
 mod connection;
 mod connector;

@@ -1,7 +1,7 @@
 //! One tenant's connections with one access.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{self, Metrics, PoolError, RecycleError, RecycleResult, Timeouts};
@@ -9,6 +9,7 @@ use deadpool_postgres::ClientWrapper;
 use tenantry_domain::{ClusterId, Credential, DatabaseName, FeedVersion, Generation, RouteTarget, TenantId};
 use tokio::runtime::Handle;
 
+use crate::budget::{Holder, Permit, Share};
 use crate::builder::RouterConfig;
 use crate::connector::{ConnectError, Connector};
 use crate::home_check::HomeCheck;
@@ -66,6 +67,10 @@ pub(crate) struct Opener {
     pub(crate) cluster: Arc<ClusterEntry>,
     /// How long opening may take.
     pub(crate) time_limit: Duration,
+    /// The pool's part of the cluster's connections.
+    pub(crate) share: Arc<Share>,
+    /// For the next connection, where one was waited for.
+    pub(crate) granted: Mutex<Option<Permit>>,
 }
 
 impl managed::Manager for Opener {
@@ -73,9 +78,11 @@ impl managed::Manager for Opener {
     type Error = ConnectError;
 
     async fn create(&self) -> Result<HomeConnection, ConnectError> {
+        let granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let permit = granted.or_else(|| self.share.permit()).ok_or(ConnectError::Full)?;
         let attempt =
             self.cluster.breaker.ask(Instant::now()).map_err(|retry_after| ConnectError::LeftAlone { retry_after })?;
-        let opened = tokio::time::timeout(self.time_limit, self.connector.open()).await;
+        let opened = tokio::time::timeout(self.time_limit, self.connector.open(permit)).await;
         let outcome = opened.unwrap_or(Err(ConnectError::Late));
         match &outcome {
             Err(error) if error.is_silence() => attempt.failed(Instant::now()),
@@ -109,6 +116,7 @@ pub(crate) struct TenantPool {
     /// Callers for whom the role may open no connection.
     pub(crate) queue: Queue,
     pub(crate) identity: Identity,
+    pub(crate) share: Arc<Share>,
     /// The last change of the route that was looked at: it asks for this very pool.
     pub(crate) version: AtomicU64,
     pub(crate) schema_version: AtomicU64,
@@ -140,7 +148,7 @@ impl TenantPool {
                 outcome => return outcome.map(|object| self.ready(object)),
             }
         }
-        let object = self.queue.wait(&self.pool, &self.returning, full_until).await?;
+        let object = self.queue.wait(&self.pool, &self.returning, &self.share, full_until).await?;
         Ok(self.ready(object))
     }
 
@@ -153,6 +161,17 @@ impl TenantPool {
             object.schema_version = schema_version;
         }
         object
+    }
+
+    /// Keeps a clean connection for the next borrower, or closes it where somebody else needs it more.
+    pub(crate) fn keep(&self, object: Object) {
+        if self.share.yields() {
+            drop(Object::take(object));
+            metrics::counter!("tenantry_router_connections_yielded_total").increment(1);
+        } else {
+            drop(object);
+        }
+        self.queue.look_again(&self.returning);
     }
 
     /// Whether a connection that was used as far as its session saw is as good as new.
@@ -170,6 +189,16 @@ impl TenantPool {
 
     pub(crate) fn has_seen(&self, version: FeedVersion) -> bool {
         self.version.load(Ordering::Acquire) == version.0.cast_unsigned() && !self.pool.is_closed()
+    }
+}
+
+impl Holder for TenantPool {
+    fn close_one(&self) -> bool {
+        let mut is_first = true;
+        // The first is the one that would be taken next, which was idle longest.
+        let kept = self.pool.retain(|_, _| !std::mem::take(&mut is_first));
+        metrics::counter!("tenantry_router_connections_evicted_total").increment(kept.removed.len() as u64);
+        !kept.removed.is_empty()
     }
 }
 

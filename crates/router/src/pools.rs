@@ -1,6 +1,6 @@
 //! All pools that are in use. Tenants that nobody asks for have none.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use deadpool::Runtime;
@@ -11,6 +11,7 @@ use tenantry_domain::{ClusterId, Route, RouteState, RouteTarget, TenantId};
 use tokio::runtime::Handle;
 use tokio_postgres::error::SqlState;
 
+use crate::budget::Holder;
 use crate::builder::RouterConfig;
 use crate::connector::{ConnectError, Connector, Tls, attach_statement};
 use crate::error::{Phase, RouterError};
@@ -70,6 +71,7 @@ impl Pools {
         let size = self.config.size_of(&route.limits, pool.key.access);
         if pool.size.swap(size, Ordering::Relaxed) != size {
             pool.pool.resize(size);
+            pool.share.weigh(size);
         }
         pool.version.store(route.version.0.cast_unsigned(), Ordering::Release);
     }
@@ -95,6 +97,8 @@ impl Pools {
             return Ok(Arc::clone(pool));
         }
         let pool = Arc::new(self.build(key, route, target, cluster, tls)?);
+        let holder: Weak<dyn Holder> = Arc::downgrade(&pool) as _;
+        pool.share.held_by(holder);
         if let Some(old) = pools.insert(key, Arc::clone(&pool)) {
             old.pool.close();
         }
@@ -118,12 +122,15 @@ impl Pools {
         config.user(credential.role.as_str()).password(password.expose()).dbname(target.database.as_str());
         let attach = attach_statement(route.tenant, route.generation);
         let reset = reset_statements(&attach);
+        let size = self.config.size_of(&route.limits, key.access);
+        let share = Arc::new(cluster.budget.join(size));
         let opener = Opener {
             connector: Connector { endpoint: cluster.endpoint.clone(), tls: tls.clone(), config, attach },
             cluster: Arc::clone(cluster),
             time_limit: self.config.connect_timeout,
+            share: Arc::clone(&share),
+            granted: Mutex::new(None),
         };
-        let size = self.config.size_of(&route.limits, key.access);
         let pool = Pool::builder(opener)
             .max_size(size)
             .runtime(Runtime::Tokio1)
@@ -141,6 +148,7 @@ impl Pools {
             config: Arc::clone(&self.config),
             runtime: self.runtime.clone(),
             queue: Queue::new(),
+            share,
             identity: Identity {
                 generation: route.generation,
                 cluster: Arc::clone(cluster),
@@ -248,6 +256,7 @@ pub(crate) fn checkout_error(tenant: TenantId, error: CheckoutError) -> Option<R
         PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) | PoolError::Backend(ConnectError::Late) => {
             Some(RouterError::Timeout { tenant, phase: Phase::Connect })
         }
+        PoolError::Backend(ConnectError::Full) => Some(RouterError::Timeout { tenant, phase: Phase::Budget }),
         PoolError::Backend(source) => Some(connect_error(tenant, source)),
         error @ (PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_)) => {
             Some(RouterError::refused("a pool is set up wrongly", error))

@@ -4,6 +4,7 @@
 //! pool may have room of its own and still get no more connections. Its callers share those that it has, first come, first
 //! served: whoever only tried again from time to time would be overtaken by everybody who comes at the right moment.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use deadpool::managed::{PoolError, TimeoutType};
@@ -11,6 +12,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 use tokio_postgres::error::SqlState;
 
+use crate::budget::{Share, Wait};
 use crate::connector::ConnectError;
 use crate::pool::{CheckoutError, Object, Pool};
 use crate::returning::{Count, Returning};
@@ -43,22 +45,27 @@ impl Queue {
         }
     }
 
-    /// Waits for a connection that is given back, or that the role may open again.
+    /// Waits for a connection that is given back, or that the role may open again, or for which the cluster's budget has
+    /// room.
     pub(crate) async fn wait(
         &self,
         pool: &Pool,
         returning: &Returning,
+        share: &Share,
         until: Instant,
     ) -> Result<Object, CheckoutError> {
         let out_of_time = || PoolError::Timeout(TimeoutType::Wait);
         let _waiting = Count::one(&self.waiting);
         let mut ask_again_at = timeout_at(until, self.ask_again_at.lock()).await.map_err(|_| out_of_time())?;
+        // A place among those who wait for the budget, where that is what is missing.
+        let mut place: Option<Wait<'_>> = None;
         loop {
             // Before looking: a return in between ends the wait.
             let one_less = returning.one_less();
             let status = pool.status();
-            if status.available > 0 || pool.is_closed() || Instant::now() >= *ask_again_at {
+            if status.available > 0 || pool.is_closed() || (place.is_none() && Instant::now() >= *ask_again_at) {
                 match pool.get().await {
+                    Err(PoolError::Backend(ConnectError::Full)) => place = Some(share.wait()),
                     Err(error) if is_full(&error) => {
                         let pause = if status.size == 0 { TRY_AGAIN_EMPTY } else { TRY_AGAIN };
                         *ask_again_at = Instant::now() + pause;
@@ -68,8 +75,29 @@ impl Queue {
                     }
                     outcome => return outcome,
                 }
-            } else if timeout_at(until.min(*ask_again_at), one_less).await.is_err() && Instant::now() >= until {
-                return Err(out_of_time());
+                continue;
+            }
+            let waits_for_budget = place.is_some();
+            let wake_at = if waits_for_budget { until } else { until.min(*ask_again_at) };
+            let granted = async {
+                match &mut place {
+                    Some(place) => place.granted().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let news = async {
+                tokio::select! { () = one_less => None, permit = granted => permit }
+            };
+            match timeout_at(wake_at, news).await {
+                Ok(Some(permit)) => {
+                    *pool.manager().granted.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+                    place = None;
+                    *ask_again_at = Instant::now();
+                }
+                Ok(None) => {}
+                Err(_) if Instant::now() < until => {}
+                Err(_) if waits_for_budget => return Err(PoolError::Backend(ConnectError::Full)),
+                Err(_) => return Err(out_of_time()),
             }
         }
     }
@@ -77,5 +105,9 @@ impl Queue {
 
 /// Whether the tenant, or its cluster, holds as many connections as it may. One may be given back in a moment.
 pub(crate) fn is_full(error: &CheckoutError) -> bool {
-    matches!(error, PoolError::Backend(ConnectError::Postgres(source)) if source.code() == Some(&SqlState::TOO_MANY_CONNECTIONS))
+    match error {
+        PoolError::Backend(ConnectError::Postgres(source)) => source.code() == Some(&SqlState::TOO_MANY_CONNECTIONS),
+        PoolError::Backend(ConnectError::Full) => true,
+        _ => false,
+    }
 }

@@ -19,10 +19,7 @@ use crate::sync::{AtomicUsize, Ordering};
 /// Gives a connection back in the cheapest way that is safe.
 pub(crate) fn give_back(object: Object, pool: Arc<TenantPool>) {
     match condition(&object, &pool) {
-        Condition::Clean => {
-            drop(object);
-            pool.queue.look_again(&pool.returning);
-        }
+        Condition::Clean => pool.keep(object),
         Condition::Unknown => {
             // In most cases the driver is just done with the answer that the borrower got.
             let session = Arc::clone(&object.session);
@@ -73,7 +70,9 @@ impl Used {
 
     /// Gives it to the pool.
     pub(crate) fn give_back(mut self) {
-        drop(self.object.take());
+        if let Some(object) = self.object.take() {
+            self.pool.keep(object);
+        }
     }
 }
 

@@ -27,7 +27,6 @@ use self::terms::{AllTerms, Terms};
 use self::version_lock::VersionLock;
 
 /// Routes and clusters as the feed last said.
-#[derive(Default)]
 pub(crate) struct Table {
     lock: VersionLock,
     ids: Index<1>,
@@ -63,6 +62,20 @@ struct Writer {
 }
 
 impl Table {
+    /// An empty one, with a router's connections to each cluster that the control plane leases none of.
+    pub(crate) fn new(cluster_connections_max: usize) -> Self {
+        Self {
+            lock: VersionLock::default(),
+            ids: Index::default(),
+            names: Index::default(),
+            slots: Slots::default(),
+            id_hash: RandomState::default(),
+            fingerprints: Fingerprints::default(),
+            writer: Mutex::default(),
+            clusters: Clusters::new(cluster_connections_max),
+        }
+    }
+
     /// Finds a tenant.
     #[inline]
     pub(crate) fn by_id(&self, tenant: TenantId) -> Option<Found> {
@@ -87,7 +100,7 @@ impl Table {
     }
 
     fn by_name(&self, kind: NameKind, name: &str) -> Option<Found> {
-        let hash = self.fingerprints.of(kind, name);
+        let hash = self.fingerprints.of(kind, name)?;
         self.lock.read(|| {
             let slot = self.names.find(hash, |_| true)?;
             self.slots.get(slot)?.look(slot)
@@ -147,7 +160,7 @@ impl Table {
     }
 
     fn hash(&self, tenant: TenantId) -> u128 {
-        u128::from(self.id_hash.hash_one(tenant.as_uuid())) << 64
+        u128::from(self.id_hash.hash_one(tenant.as_uuid().as_u128())) << 64
     }
 
     /// Nothing panics while it holds the lock.
@@ -284,7 +297,7 @@ impl Table {
 
     fn hashes(&self, packed: &Packed) -> Vec<u128> {
         let slug = self.fingerprints.of(NameKind::Slug, packed.slug());
-        std::iter::once(slug).chain(packed.hosts().map(|host| self.fingerprints.of(NameKind::Host, host))).collect()
+        slug.into_iter().chain(packed.hosts().filter_map(|host| self.fingerprints.of(NameKind::Host, host))).collect()
     }
 }
 

@@ -103,12 +103,12 @@ fn compare_gains(ours: impl Fn() -> Duration + Sync, theirs: impl Fn() -> Durati
 
 fn change_steadily(stop: &AtomicBool, router: &Router, crowd: &Crowd) {
     let began = Instant::now();
-    let mut number = 0;
+    let mut number: usize = 0;
     while !stop.load(Ordering::Relaxed) {
         let due = began.elapsed().as_millis() * CHANGES_PER_SECOND / 1_000;
-        while u128::from(number) < due {
-            let changed = number as usize * 7919 % TENANTS;
-            router.apply(&crowd.changed(changed, 2 + i64::from(number) / TENANTS as i64));
+        while (number as u128) < due {
+            let changed = number * 7919 % TENANTS;
+            router.apply(&crowd.changed(changed, i64::try_from(2 + number / TENANTS).expect("few")));
             number += 1;
         }
         std::thread::sleep(Duration::from_millis(1));

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures::task::AtomicWaker;
 
 use super::Session;
+use crate::budget::Permit;
 use crate::returning;
 
 /// Notes that the driver is to look before it wakes it.
@@ -31,15 +32,17 @@ pub(crate) struct Driver<C> {
     connection: C,
     wakeful: Arc<Wakeful>,
     waker: Waker,
+    /// Given back with the connection.
+    _permit: Permit,
 }
 
 impl<C> Driver<C> {
-    pub(crate) fn new(connection: C, session: Arc<Session>) -> Self {
+    pub(crate) fn new(connection: C, session: Arc<Session>, permit: Permit) -> Self {
         // Until it looked for the first time, nobody knows.
         session.wake();
         let wakeful = Arc::new(Wakeful { session, task: AtomicWaker::new() });
         let waker = Waker::from(Arc::clone(&wakeful));
-        Self { connection, wakeful, waker }
+        Self { connection, wakeful, waker, _permit: permit }
     }
 }
 

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use papaya::HashMap;
 use tenantry_api::FeedCluster;
+use tenantry_api::feed::ConnectionLease;
 use tenantry_domain::{ClusterId, Endpoint, FeedVersion, InvalidName, TlsMode};
 use tokio::sync::OnceCell;
 
 use crate::breaker::Breaker;
+use crate::budget::Budget;
 use crate::connector::Tls;
 
 /// Where a cluster is.
@@ -21,6 +23,8 @@ pub(crate) struct ClusterEntry {
     pub(crate) tls: OnceCell<Tls>,
     /// Whether it answers.
     pub(crate) breaker: Breaker,
+    /// The connections that this router may have to it.
+    pub(crate) budget: Arc<Budget>,
 }
 
 impl ClusterEntry {
@@ -40,12 +44,23 @@ pub(crate) enum ClusterChange {
 }
 
 /// All clusters, by id. They are asked for when a pool is made, not on each checkout.
-#[derive(Default)]
 pub(crate) struct Clusters {
     by_id: HashMap<ClusterId, Arc<ClusterEntry>>,
+    /// Connections to each, where the control plane leases none.
+    connections_max: usize,
 }
 
 impl Clusters {
+    pub(crate) fn new(connections_max: usize) -> Self {
+        Self { by_id: HashMap::new(), connections_max }
+    }
+
+    fn new_budget(&self) -> Arc<Budget> {
+        let budget = Arc::new(Budget::default());
+        budget.set_ceiling(Some(self.connections_max));
+        budget
+    }
+
     /// Takes a cluster over, unless what is known is newer.
     pub(crate) fn apply(&self, cluster: FeedCluster) -> Result<ClusterChange, InvalidName> {
         let clusters = self.by_id.pin();
@@ -60,6 +75,7 @@ impl Clusters {
             tls_ca: cluster.tls_ca,
             tls: OnceCell::new(),
             breaker: Breaker::default(),
+            budget: known.map_or_else(|| self.new_budget(), |known| Arc::clone(&known.budget)),
         };
         let change = match known {
             Some(known) if known.is_same_place(&entry) => {
@@ -76,6 +92,13 @@ impl Clusters {
     /// Ends a snapshot: what it did not name is gone, unless it came after it.
     pub(crate) fn keep_only(&self, named: &HashSet<ClusterId>, version: FeedVersion) {
         self.by_id.pin().retain(|cluster, entry| named.contains(cluster) || entry.version > version);
+    }
+
+    /// Takes over what the control plane leases of a cluster's connections.
+    pub(crate) fn lease(&self, lease: ConnectionLease) {
+        if let Some(cluster) = self.get(lease.cluster) {
+            cluster.budget.set_ceiling(Some(lease.connections as usize));
+        }
     }
 
     pub(crate) fn get(&self, cluster: ClusterId) -> Option<Arc<ClusterEntry>> {

@@ -44,7 +44,7 @@ fn slug_of(table: &Table, found: Option<Found>) -> String {
 
 #[test]
 fn a_route_comes_out_as_it_went_in() {
-    let table = Table::default();
+    let table = Table::new(1);
     let limits = Limits { pool_size: Some(3), ..Limits::default() };
     let states = [RouteState::Provisioning, RouteState::Active, RouteState::Suspended, RouteState::Moving];
     let routes: Vec<Route> = (0..1_000_u32)
@@ -72,7 +72,7 @@ fn a_route_comes_out_as_it_went_in() {
 
 #[test]
 fn an_older_version_or_generation_never_overwrites_a_newer_one() {
-    let table = Table::default();
+    let table = Table::new(1);
     assert!(table.apply_route(&route(1, "acme", 5, 2, &[])));
     assert!(!table.apply_route(&route(1, "acme", 5, 2, &[])));
     assert!(!table.apply_route(&route(1, "acme", 4, 3, &[])));
@@ -85,7 +85,7 @@ fn an_older_version_or_generation_never_overwrites_a_newer_one() {
 #[test]
 fn a_host_that_changes_hands_leads_to_its_new_tenant_in_either_order() {
     for lose_first in [true, false] {
-        let table = Table::default();
+        let table = Table::new(1);
         table.apply_route(&route(1, "acme", 1, 1, &["fly.example.com"]));
         table.apply_route(&route(2, "zenith", 2, 1, &[]));
         let (lose, win) = (route(1, "acme", 3, 1, &[]), route(2, "zenith", 4, 1, &["fly.example.com"]));
@@ -99,7 +99,7 @@ fn a_host_that_changes_hands_leads_to_its_new_tenant_in_either_order() {
 
 #[test]
 fn a_changed_slug_is_found_under_its_new_name_only() {
-    let table = Table::default();
+    let table = Table::new(1);
     table.apply_route(&route(1, "acme", 1, 1, &[]));
     table.apply_route(&route(1, "acme-air", 2, 1, &[]));
     assert!(table.by_slug("acme").is_none());
@@ -108,7 +108,7 @@ fn a_changed_slug_is_found_under_its_new_name_only() {
 
 #[test]
 fn what_was_found_is_found_again_wherever_it_is_kept_now() {
-    let table = Table::default();
+    let table = Table::new(1);
     table.apply_route(&route(1, "acme", 1, 1, &[]));
     let found = table.by_slug("acme").expect("found");
     table.remove(tenant(1), FeedVersion(2));
@@ -121,7 +121,7 @@ fn what_was_found_is_found_again_wherever_it_is_kept_now() {
 
 #[test]
 fn a_snapshot_takes_out_what_it_does_not_name_but_nothing_newer() {
-    let table = Table::default();
+    let table = Table::new(1);
     for (number, slug, version) in [(1, "acme", 1), (2, "zenith", 2), (3, "later", 9)] {
         table.apply_route(&route(number, slug, version, 1, &[]));
     }
@@ -133,7 +133,7 @@ fn a_snapshot_takes_out_what_it_does_not_name_but_nothing_newer() {
 
 #[test]
 fn readers_never_see_half_a_change() {
-    let table = Arc::new(Table::default());
+    let table = Arc::new(Table::new(1));
     table.apply_route(&route(1, "a0", 1, 1, &["h0.example.com"]));
     let writer = std::thread::spawn({
         let table = Arc::clone(&table);
