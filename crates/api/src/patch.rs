@@ -130,6 +130,14 @@ macro_rules! limits_patch {
             #[serde(skip_serializing_if = "Patch::is_keep")]
             #[schema(value_type = Option<u32>, minimum = 1)]
             pub requests_per_minute: Patch<u32>,
+            /// Requests that one router lets run at the same time; later ones wait in order.
+            #[serde(skip_serializing_if = "Patch::is_keep")]
+            #[schema(value_type = Option<u32>, minimum = 1)]
+            pub concurrent_requests: Patch<u32>,
+            /// Requests that wait in one router for others to end; zero means that none waits.
+            #[serde(skip_serializing_if = "Patch::is_keep")]
+            #[schema(value_type = Option<u32>, minimum = 0)]
+            pub queued_requests: Patch<u32>,
             /// The longest that a statement may take, in milliseconds.
             #[serde(skip_serializing_if = "Patch::is_keep")]
             #[schema(value_type = Option<u32>, minimum = 1)]
@@ -159,6 +167,8 @@ macro_rules! limits_patch {
                     connections_per_second: self.connections_per_second.apply(current.connections_per_second),
                     requests_per_second: self.requests_per_second.apply(current.requests_per_second),
                     requests_per_minute: self.requests_per_minute.apply(current.requests_per_minute),
+                    concurrent_requests: self.concurrent_requests.apply(current.concurrent_requests),
+                    queued_requests: self.queued_requests.apply(current.queued_requests),
                     statement_timeout_ms: self.statement_timeout_ms.apply(current.statement_timeout_ms),
                     idle_in_transaction_timeout_ms: self
                         .idle_in_transaction_timeout_ms

@@ -99,10 +99,11 @@ pub(crate) fn overrides() -> Object {
 
 fn with_limits() -> ObjectBuilder {
     Limits::NAMES.iter().fold(ObjectBuilder::new(), |limits, name| {
-        let value = if *name == "temporary_tables" {
-            ObjectBuilder::new().schema_type(Type::Boolean)
-        } else {
-            ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1))
+        let number = || ObjectBuilder::new().schema_type(Type::Integer);
+        let value = match *name {
+            "temporary_tables" => ObjectBuilder::new().schema_type(Type::Boolean),
+            "queued_requests" => number().minimum(Some(0)),
+            _ => number().minimum(Some(1)),
         };
         limits.property(*name, value)
     })

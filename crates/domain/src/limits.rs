@@ -73,7 +73,8 @@ macro_rules! limits {
                 vec![$((stringify!($name), self.$name.map(LimitValue::from)),)+]
             }
 
-            /// Whether every ceiling can be one. Zero never can: that is what suspending is for.
+            /// Whether every ceiling can be one. Zero can only be a queue's: to let nothing through is what suspending is
+            /// for.
             ///
             /// # Errors
             ///
@@ -130,6 +131,10 @@ limits! {
     requests_per_second: u32, 1 to 1_000_000;
     /// Requests that one router lets through in a minute.
     requests_per_minute: u32, 1 to 60_000_000;
+    /// Requests that one router lets run at the same time; later ones wait in order.
+    concurrent_requests: u32, 1 to 100_000;
+    /// Requests that wait in one router for others to end; zero means that none waits.
+    queued_requests: u32, 0 to 100_000;
     /// The longest that a statement may take, in milliseconds.
     statement_timeout_ms: u32, 1 to MILLISECONDS_MAX;
     /// The longest that a transaction may sit idle, in milliseconds.
@@ -220,10 +225,13 @@ mod tests {
         for (limits, name) in [
             (Limits { connections: Some(0), ..Limits::default() }, "connections"),
             (Limits { pool_size: Some(5_000), ..Limits::default() }, "pool_size"),
+            (Limits { concurrent_requests: Some(0), ..Limits::default() }, "concurrent_requests"),
+            (Limits { queued_requests: Some(100_001), ..Limits::default() }, "queued_requests"),
             (Limits { statement_timeout_ms: Some(u32::MAX), ..Limits::default() }, "statement_timeout_ms"),
         ] {
             assert_eq!(limits.check().expect_err("out of range").name, name);
         }
+        assert_eq!(Limits { queued_requests: Some(0), ..Limits::default() }.check(), Ok(()));
         assert_eq!(Limits { connections: Some(1), temporary_tables: Some(false), ..Limits::default() }.check(), Ok(()));
     }
 }

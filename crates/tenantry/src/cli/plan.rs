@@ -24,7 +24,8 @@ pub(crate) enum PlanCommand {
         "    --currency EUR --monthly-minor 4900",
         "",
         "Limits: connections, pool_size, connections_per_second, requests_per_second, requests_per_minute,",
-        "statement_timeout_ms, idle_in_transaction_timeout_ms, transaction_timeout_ms, temporary_tables.",
+        "concurrent_requests, queued_requests, statement_timeout_ms, idle_in_transaction_timeout_ms,",
+        "transaction_timeout_ms, temporary_tables.",
     ))]
     Create(Box<CreateArguments>),
     /// List plans
@@ -254,6 +255,8 @@ impl Tabular for Plan {
             ("connections per second", Cell::optional(limits.connections_per_second)),
             ("requests per second", Cell::optional(limits.requests_per_second)),
             ("requests per minute", Cell::optional(limits.requests_per_minute)),
+            ("concurrent requests", Cell::optional(limits.concurrent_requests)),
+            ("queued requests", Cell::optional(limits.queued_requests)),
             ("statement timeout, ms", Cell::optional(limits.statement_timeout_ms)),
             ("idle in transaction, ms", Cell::optional(limits.idle_in_transaction_timeout_ms)),
             ("transaction timeout, ms", Cell::optional(limits.transaction_timeout_ms)),
