@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::RouterError;
 use crate::inner::{FeedState, Inner, Meters};
+use crate::limits::Admissions;
 use crate::pools::Pools;
 use crate::router::Router;
 use crate::table::Table;
@@ -48,6 +49,10 @@ pub struct RouterConfig {
     pub pause_budget: Duration,
     /// How long callers are held whose home refuses the route that is known, in case a newer one is on its way.
     pub stale_patience: Duration,
+    /// How long a request waits for others of its tenant to end, where the tenant has `concurrent_requests`.
+    pub admission_timeout: Duration,
+    /// The most requests of a tenant that wait so, whatever its `queued_requests` say.
+    pub queued_requests_max: u32,
     /// How long [`RouterBuilder::build`] waits for the first routes.
     pub start_timeout: Duration,
     /// How long the feed may be silent before it is opened anew.
@@ -71,6 +76,8 @@ impl Default for RouterConfig {
             connection_lifetime: Duration::from_hours(1),
             pause_budget: Duration::from_secs(5),
             stale_patience: Duration::from_secs(2),
+            admission_timeout: Duration::from_secs(5),
+            queued_requests_max: 1_000,
             start_timeout: Duration::from_secs(15),
             feed_idle_timeout: Duration::from_secs(30),
             report_interval: Duration::from_secs(10),
@@ -165,6 +172,7 @@ impl RouterBuilder {
             base_domain: self.base_domain,
             table: Table::new(config.cluster_connections_max as usize),
             pools: Pools::new(Arc::clone(&config), Handle::current()),
+            admissions: Admissions::new(),
             feed: watch::Sender::default(),
             shutdown: CancellationToken::new(),
             system_roots: OnceCell::new(),

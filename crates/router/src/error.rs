@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tenantry_domain::{SchemaVersion, TenantId};
 
+use crate::limits::RequestLimit;
 use crate::versions::SchemaVersions;
 
 type Source = Box<dyn Error + Send + Sync>;
@@ -94,6 +95,16 @@ pub enum RouterError {
         #[source]
         source: Option<Source>,
     },
+    /// It has more requests than its limits allow.
+    #[error("tenant {tenant} is past its limit `{limit}`; try again in {} s", whole_seconds(*retry_after))]
+    LimitExceeded {
+        /// Who.
+        tenant: TenantId,
+        /// Which limit.
+        limit: RequestLimit,
+        /// When there is room again; where that depends on other requests, when it is worth another try.
+        retry_after: Duration,
+    },
     /// A wait is over.
     #[error("no connection for tenant {tenant}: {phase}")]
     Timeout {
@@ -139,6 +150,7 @@ impl RouterError {
             | Self::Moving { .. }
             | Self::Stale { .. }
             | Self::Unavailable { .. }
+            | Self::LimitExceeded { .. }
             | Self::Timeout { .. }
             | Self::NotStarted { .. } => true,
             Self::SchemaVersion { retry_after, .. } => retry_after.is_some(),
@@ -151,7 +163,8 @@ impl RouterError {
         match self {
             Self::Provisioning { retry_after, .. }
             | Self::Moving { retry_after, .. }
-            | Self::Unavailable { retry_after, .. } => Some(*retry_after),
+            | Self::Unavailable { retry_after, .. }
+            | Self::LimitExceeded { retry_after, .. } => Some(*retry_after),
             Self::Stale { .. } | Self::Timeout { .. } | Self::NotStarted { .. } => Some(Duration::from_secs(1)),
             Self::SchemaVersion { retry_after, .. } => *retry_after,
             Self::Unknown { .. } | Self::Suspended { .. } | Self::Refused { .. } | Self::Closed => None,
@@ -168,6 +181,7 @@ impl RouterError {
             Self::Stale { .. } => "stale",
             Self::SchemaVersion { .. } => "schema_version",
             Self::Unavailable { .. } => "unavailable",
+            Self::LimitExceeded { .. } => "limit_exceeded",
             Self::Timeout { phase: Phase::Wait, .. } => "timeout_wait",
             Self::Timeout { phase: Phase::Budget, .. } => "timeout_budget",
             Self::Timeout { phase: Phase::Connect, .. } => "timeout_connect",
@@ -176,4 +190,9 @@ impl RouterError {
             Self::Closed => "closed",
         }
     }
+}
+
+/// A time as `Retry-After` has it: never too soon, and never at once.
+pub(crate) fn whole_seconds(time: Duration) -> u64 {
+    (time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(1)
 }

@@ -14,8 +14,12 @@ pub(crate) async fn sweep(inner: Arc<Inner>) {
     let shutdown = inner.shutdown.clone();
     while shutdown.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
         inner.pools.evict(sweeps_per_idle_time);
-        #[expect(clippy::cast_precision_loss, reason = "far fewer pools than a double counts exactly")]
-        metrics::gauge!("tenantry_router_pools").set(inner.pools.len() as f64);
+        inner.admissions.sweep();
+        #[expect(clippy::cast_precision_loss, reason = "far fewer than a double counts exactly")]
+        {
+            metrics::gauge!("tenantry_router_pools").set(inner.pools.len() as f64);
+            metrics::gauge!("tenantry_router_limited_tenants").set(inner.admissions.len() as f64);
+        }
     }
     inner.pools.close();
 }

@@ -36,7 +36,7 @@ use tenantry_api::problem::PROBLEM_MEDIA_TYPE;
 use tenantry_api::{Code, Problem};
 use tenantry_domain::TenantId;
 
-use crate::error::RouterError;
+use crate::error::{RouterError, whole_seconds};
 use crate::name::TenantName;
 use crate::router::Router;
 use crate::tenant::Tenant;
@@ -232,6 +232,7 @@ impl From<&RouterError> for Problem {
         let code = match error {
             RouterError::Unknown { .. } => Code::NotFound,
             RouterError::Suspended { .. } => Code::Forbidden,
+            RouterError::LimitExceeded { .. } => Code::LimitExceeded,
             RouterError::Provisioning { .. }
             | RouterError::Moving { .. }
             | RouterError::Stale { .. }
@@ -255,7 +256,7 @@ impl IntoResponse for RouterError {
         }
         let mut response = respond(&Problem::from(&self));
         if let Some(retry_after) = self.retry_after() {
-            response.headers_mut().insert(RETRY_AFTER, retry_after.as_secs().max(1).into());
+            response.headers_mut().insert(RETRY_AFTER, whole_seconds(retry_after).into());
         }
         response
     }

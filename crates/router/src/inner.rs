@@ -13,6 +13,7 @@ use crate::builder::RouterConfig;
 use crate::connection::Connection;
 use crate::connector::Tls;
 use crate::error::RouterError;
+use crate::limits::Admissions;
 use crate::name::TenantName;
 use crate::pool::{PoolKey, TenantPool};
 use crate::pools::{Pools, checkout_error};
@@ -41,6 +42,7 @@ pub(crate) struct Inner {
     pub(crate) base_domain: Option<String>,
     pub(crate) table: Table,
     pub(crate) pools: Pools,
+    pub(crate) admissions: Admissions,
     pub(crate) feed: watch::Sender<FeedState>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) system_roots: SystemRoots,
@@ -236,8 +238,9 @@ impl Inner {
         }
     }
 
-    /// Tells pools what became of a tenant's route.
+    /// Tells the tenant's gate and its pools what became of its route.
     pub(crate) fn follow(&self, tenant: TenantId) {
+        self.admissions.follow(tenant, || self.table.by_id(tenant).and_then(|found| self.table.limits(&found)));
         if !self.pools.has_any(tenant) {
             return;
         }

@@ -36,8 +36,8 @@ impl Access {
 /// wherever it goes.
 #[derive(Clone)]
 pub struct Tenant {
-    router: Handle,
-    found: Found,
+    pub(crate) router: Handle,
+    pub(crate) found: Found,
     /// Looked up by the first who asks.
     texts: OnceLock<Texts>,
     access: Access,

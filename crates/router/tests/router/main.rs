@@ -8,5 +8,6 @@ mod feed;
 mod feed_server;
 mod home;
 mod leaks;
+mod limits;
 mod tls;
 mod versions;

@@ -1,0 +1,13 @@
+//! Requests of one tenant: how many in a second and in a minute, how many at once, how many wait.
+//!
+//! A tenant has a gate while it is in use and none afterwards; the one sweeper takes it away. What a gate lets through is
+//! decided under one short lock, because it must be decided together: a request that one limit refuses is no request to
+//! the others.
+
+mod admissions;
+mod gate;
+mod permit;
+mod rate;
+
+pub(crate) use admissions::Admissions;
+pub use permit::{Permit, RequestLimit};
