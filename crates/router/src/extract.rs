@@ -24,37 +24,67 @@
 //! }
 //! ```
 
-use std::net::IpAddr;
+mod answer;
+mod config;
+mod header;
+mod host;
+mod path;
+mod query;
+#[cfg(feature = "jwt")]
+mod token;
+
 use std::sync::Arc;
 
 use axum::extract::{FromRef, FromRequestParts, RawPathParams};
-use axum::http::header::{CONTENT_TYPE, HOST, HeaderName, RETRY_AFTER};
+use axum::http::HeaderName;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
-use tenantry_api::problem::PROBLEM_MEDIA_TYPE;
-use tenantry_api::{Code, Problem};
 use tenantry_domain::TenantId;
 
-use crate::error::{RouterError, whole_seconds};
+pub use answer::TenantRejection;
+pub use config::{TenantSourceConfig, TenantSourcesConfig};
+pub use query::Development;
+#[cfg(feature = "jwt")]
+pub use token::{TokenAlgorithm, TokenConfig, TokenError, TokenKey, TokenKeyConfig, TokenVerifier};
+
+use crate::error::RouterError;
 use crate::name::TenantName;
 use crate::router::Router;
 use crate::tenant::Tenant;
 
 /// One place in a request that names its tenant.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum Source {
     SubDomain,
     CustomHost,
     Header(HeaderName),
     Path(String),
+    Query(String),
 }
 
-/// The places in a request that are trusted to name its tenant. No other place is looked at. Where several name one,
-/// they must name the same.
+/// The places in a request that are trusted to name its tenant, in the order in which they are looked at. No other place
+/// is. Where several name one, they must name the same.
+///
+/// A token binds: where a request bears one, whatever else names a tenant must name the token's, known or not, or the
+/// request is forbidden. So nobody learns by trying which other tenants there are.
+///
+/// | what the request says | answer |
+/// |---|---|
+/// | no place names a tenant, or places disagree, or one place names several | 400 `invalid_request` |
+/// | the token is missing where it must be, or not valid | 401 `unauthenticated` |
+/// | the token names no tenant, or another than the rest of the request; or the tenant is suspended | 403 `forbidden` |
+/// | there is no such tenant | 404 `not_found` |
+/// | the tenant is past one of its limits | 429 `limit_exceeded`, `Retry-After` |
+/// | the tenant is being provisioned or moves, or its cluster is away | 503 `unavailable`, `Retry-After` |
 #[derive(Debug, Clone, Default)]
 pub struct TenantSources {
-    sources: Arc<Vec<Source>>,
+    shared: Arc<Sources>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Sources {
+    places: Vec<Source>,
+    #[cfg(feature = "jwt")]
+    token: Option<token::TokenSource>,
 }
 
 impl TenantSources {
@@ -88,24 +118,40 @@ impl TenantSources {
         self.and(Source::Path(parameter.into()))
     }
 
-    fn and(mut self, source: Source) -> Self {
-        Arc::make_mut(&mut self.sources).push(source);
+    /// A parameter of the query with the tenant's id or slug: `tenant` in `/flights?tenant=acme`. Anybody can write one,
+    /// so it takes what only a configuration for development has, and says so in the log.
+    #[must_use]
+    pub fn query(self, parameter: impl Into<String>, _: Development) -> Self {
+        let parameter = parameter.into();
+        tracing::warn!(parameter, "development: any request may name any tenant in its query");
+        self.and(Source::Query(parameter))
+    }
+
+    /// A claim of a bearer token (JWT) in `Authorization`. Every request must bear one.
+    #[cfg(feature = "jwt")]
+    #[must_use]
+    pub fn token(self, verifier: TokenVerifier) -> Self {
+        self.bound_by(token::TokenSource { verifier, is_required: true })
+    }
+
+    /// As [`TenantSources::token`], but a request without a token is not refused: then other places name the tenant, and
+    /// whether anyone may come so is for the service to say.
+    #[cfg(feature = "jwt")]
+    #[must_use]
+    pub fn optional_token(self, verifier: TokenVerifier) -> Self {
+        self.bound_by(token::TokenSource { verifier, is_required: false })
+    }
+
+    #[cfg(feature = "jwt")]
+    fn bound_by(mut self, token: token::TokenSource) -> Self {
+        Arc::make_mut(&mut self.shared).token = Some(token);
         self
     }
-}
 
-/// Why a request has no tenant that can be served. Answers as a problem document.
-#[derive(Debug, thiserror::Error)]
-pub enum TenantRejection {
-    /// None of the trusted places names one.
-    #[error("the request names no tenant")]
-    Missing,
-    /// Two places name different tenants, or one place names several.
-    #[error("the request names more than one tenant")]
-    Disagreement,
-    /// The one that is named cannot be served.
-    #[error(transparent)]
-    Router(#[from] RouterError),
+    fn and(mut self, source: Source) -> Self {
+        Arc::make_mut(&mut self.shared).places.push(source);
+        self
+    }
 }
 
 impl<S> FromRequestParts<S> for Tenant
@@ -117,164 +163,97 @@ where
     type Rejection = TenantRejection;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, TenantRejection> {
-        let (router, sources) = (Router::from_ref(state), TenantSources::from_ref(state));
-        let parameters = RawPathParams::from_request_parts(parts, state).await.ok();
-        let mut agreed: Option<TenantId> = None;
-        for source in sources.sources.iter() {
-            let Some(named) = named_by(source, parts, parameters.as_ref(), &router)? else { continue };
-            if agreed.is_some_and(|agreed| agreed != named) {
+        find(parts, &Router::from_ref(state), &TenantSources::from_ref(state)).await
+    }
+}
+
+/// The tenant that was found in a request, kept with it for whoever asks again.
+#[derive(Clone)]
+struct Found {
+    sources: TenantSources,
+    tenant: Tenant,
+}
+
+/// Finds the tenant of a request; a second time only for other sources.
+pub(crate) async fn find(
+    parts: &mut Parts,
+    router: &Router,
+    sources: &TenantSources,
+) -> Result<Tenant, TenantRejection> {
+    if let Some(found) = parts.extensions.get::<Found>()
+        && Arc::ptr_eq(&found.sources.shared, &sources.shared)
+        && std::ptr::eq(&raw const *found.tenant.router, router.inner())
+    {
+        return Ok(found.tenant.clone());
+    }
+    let parameters = RawPathParams::from_request_parts(parts, &()).await.ok();
+    let named = sources.shared.named_in(parts, parameters.as_ref(), router)?;
+    let tenant = router.tenant(named).await?;
+    parts.extensions.insert(Found { sources: sources.clone(), tenant: tenant.clone() });
+    Ok(tenant)
+}
+
+impl Sources {
+    fn named_in(
+        &self,
+        parts: &Parts,
+        parameters: Option<&RawPathParams>,
+        router: &Router,
+    ) -> Result<TenantId, TenantRejection> {
+        let bound = self.bound_in(parts, router)?;
+        let mut agreed = bound;
+        for place in &self.places {
+            let found = match place {
+                Source::SubDomain | Source::CustomHost => {
+                    let Some(host) = host::of(parts)? else { continue };
+                    host::name_in(&host, place, router).map(|name| known(name, router))
+                }
+                Source::Header(header) => header::only_value(&parts.headers, header)?.map(|text| named(text, router)),
+                Source::Path(parameter) => path::value(parameters, parameter).map(|text| named(text, router)),
+                Source::Query(parameter) => query::value(parts, parameter)?.map(|text| named(&text, router)),
+            };
+            let Some(found) = found else { continue };
+            if bound.is_some() {
+                if found.ok() != bound {
+                    return Err(TenantRejection::ForeignToken);
+                }
+                continue;
+            }
+            let found = found?;
+            if agreed.is_some_and(|agreed| agreed != found) {
                 return Err(TenantRejection::Disagreement);
             }
-            agreed = Some(named);
+            agreed = Some(found);
         }
-        let tenant = agreed.ok_or(TenantRejection::Missing)?;
-        Ok(router.tenant(tenant).await?)
+        agreed.ok_or(TenantRejection::Missing)
+    }
+
+    /// The tenant of the request's token.
+    #[cfg(feature = "jwt")]
+    fn bound_in(&self, parts: &Parts, router: &Router) -> Result<Option<TenantId>, TenantRejection> {
+        let Some(token) = &self.token else { return Ok(None) };
+        match token.claim_in(&parts.headers)? {
+            Some(text) => Ok(Some(named(&text, router)?)),
+            None => Ok(None),
+        }
+    }
+
+    #[cfg(not(feature = "jwt"))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "with tokens it uses both")]
+    fn bound_in(&self, _: &Parts, _: &Router) -> Result<Option<TenantId>, TenantRejection> {
+        Ok(None)
     }
 }
 
-/// The tenant that one place names; an error where it names one that does not exist.
-fn named_by(
-    source: &Source,
-    parts: &Parts,
-    parameters: Option<&RawPathParams>,
-    router: &Router,
-) -> Result<Option<TenantId>, TenantRejection> {
-    let host;
-    let name = match source {
-        Source::SubDomain | Source::CustomHost => {
-            let Some(text) = host_of(parts)? else { return Ok(None) };
-            host = text;
-            let wanted = router.place_of(&host);
-            match (source, wanted) {
-                (Source::SubDomain, HostPlace::SubDomain(slug)) => TenantName::Slug(slug),
-                (Source::CustomHost, HostPlace::Elsewhere) if !is_address(&host) => TenantName::Host(&host),
-                _ => return Ok(None),
-            }
-        }
-        Source::Header(header) => match only_value(&parts.headers, header)? {
-            Some(text) => id_or_slug(text),
-            None => return Ok(None),
-        },
-        Source::Path(parameter) => {
-            let value = parameters.and_then(|parameters| parameters.iter().find(|(name, _)| name == parameter));
-            match value {
-                Some((_, text)) => id_or_slug(text),
-                None => return Ok(None),
-            }
-        }
-    };
-    match router.inner().find(name) {
-        Some(route) => Ok(Some(route.tenant)),
-        None => Err(RouterError::unknown(name).into()),
-    }
-}
-
-/// How a host stands to the router's base domain.
-enum HostPlace<'h> {
-    Base,
-    SubDomain(&'h str),
-    Elsewhere,
-}
-
-impl Router {
-    fn place_of<'h>(&self, host: &'h str) -> HostPlace<'h> {
-        match self.inner().slug_in(host) {
-            Some(slug) => HostPlace::SubDomain(slug),
-            None if self.inner().base_domain.as_deref() == Some(host) => HostPlace::Base,
-            None => HostPlace::Elsewhere,
-        }
-    }
-}
-
-/// The request's host in lower case, without a port. HTTP/2 has it in the URI.
-fn host_of(parts: &Parts) -> Result<Option<String>, TenantRejection> {
-    let authority = match parts.uri.authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => only_value(&parts.headers, &HOST)?,
-    };
-    Ok(authority.map(|authority| {
-        let host = match authority.rsplit_once(':') {
-            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-            _ => authority,
-        };
-        host.trim_end_matches('.').to_ascii_lowercase()
-    }))
-}
-
-fn is_address(host: &str) -> bool {
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    host == "localhost" || bare.parse::<IpAddr>().is_ok()
-}
-
-/// The value of a header that may stand only once.
-fn only_value<'p>(headers: &'p HeaderMap, name: &HeaderName) -> Result<Option<&'p str>, TenantRejection> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (None, _) => Ok(None),
-        (Some(value), None) => {
-            let unknown = |_| RouterError::unknown(String::from_utf8_lossy(value.as_bytes()));
-            Ok(Some(value.to_str().map_err(unknown)?))
-        }
-        (Some(_), Some(_)) => Err(TenantRejection::Disagreement),
-    }
-}
-
-/// Headers and paths name by id or slug; a host there names nobody.
-fn id_or_slug(text: &str) -> TenantName<'_> {
-    match TenantName::from(text) {
+/// Whose id or slug a text is. A host names nobody here.
+fn named(text: &str, router: &Router) -> Result<TenantId, RouterError> {
+    let name = match TenantName::from(text) {
         TenantName::Host(text) => TenantName::Slug(text),
         name => name,
-    }
+    };
+    known(name, router)
 }
 
-impl From<&RouterError> for Problem {
-    fn from(error: &RouterError) -> Self {
-        let code = match error {
-            RouterError::Unknown { .. } => Code::NotFound,
-            RouterError::Suspended { .. } => Code::Forbidden,
-            RouterError::LimitExceeded { .. } => Code::LimitExceeded,
-            RouterError::Provisioning { .. }
-            | RouterError::Moving { .. }
-            | RouterError::Stale { .. }
-            | RouterError::SchemaVersion { .. }
-            | RouterError::Unavailable { .. }
-            | RouterError::Timeout { .. }
-            | RouterError::NotStarted { .. } => Code::Unavailable,
-            // What is set up wrongly concerns those who read the log.
-            RouterError::Refused { .. } | RouterError::Closed => {
-                return Self::new(Code::Internal, "The service is not able to reach the tenant.");
-            }
-        };
-        Self::new(code, error.to_string())
-    }
-}
-
-impl IntoResponse for RouterError {
-    fn into_response(self) -> Response {
-        if matches!(self, Self::Refused { .. }) {
-            tracing::error!(error = %self, "a request failed because the router is set up wrongly");
-        }
-        let mut response = respond(&Problem::from(&self));
-        if let Some(retry_after) = self.retry_after() {
-            response.headers_mut().insert(RETRY_AFTER, whole_seconds(retry_after).into());
-        }
-        response
-    }
-}
-
-impl IntoResponse for TenantRejection {
-    fn into_response(self) -> Response {
-        match self {
-            Self::Missing | Self::Disagreement => respond(&Problem::new(Code::InvalidRequest, self.to_string())),
-            Self::Router(error) => error.into_response(),
-        }
-    }
-}
-
-fn respond(problem: &Problem) -> Response {
-    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    match serde_json::to_vec(problem) {
-        Ok(body) => (status, [(CONTENT_TYPE, PROBLEM_MEDIA_TYPE)], body).into_response(),
-        Err(_) => status.into_response(),
-    }
+fn known(name: TenantName<'_>, router: &Router) -> Result<TenantId, RouterError> {
+    router.inner().find(name).map(|found| found.tenant).ok_or_else(|| RouterError::unknown(name))
 }

@@ -57,8 +57,12 @@ pub use connection::Connection;
 pub use deadpool_postgres::{Transaction, TransactionBuilder};
 pub use error::{Phase, RouterError};
 #[cfg(feature = "axum")]
-pub use extract::{TenantRejection, TenantSources};
+pub use extract::{Development, TenantRejection, TenantSourceConfig, TenantSources, TenantSourcesConfig};
+#[cfg(feature = "jwt")]
+pub use extract::{TokenAlgorithm, TokenConfig, TokenError, TokenKey, TokenKeyConfig, TokenVerifier};
 pub use limits::{Permit, RequestLimit};
+#[cfg(feature = "axum")]
+pub use limits::{TenantLimit, TenantLimitLayer};
 pub use name::TenantName;
 pub use router::{Router, RouterStatus, TenantSummary};
 pub use tenant::{Access, Tenant};

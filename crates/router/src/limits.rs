@@ -6,8 +6,12 @@
 
 mod admissions;
 mod gate;
+#[cfg(feature = "axum")]
+mod layer;
 mod permit;
 mod rate;
 
 pub(crate) use admissions::Admissions;
+#[cfg(feature = "axum")]
+pub use layer::{TenantLimit, TenantLimitLayer};
 pub use permit::{Permit, RequestLimit};

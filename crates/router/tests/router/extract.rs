@@ -8,7 +8,7 @@ use axum::response::Response;
 use axum::routing::get;
 use tenantry_api::{Code, Problem};
 use tenantry_domain::{FeedVersion, Generation, Limits, Pooling, Route, RouteState, SchemaVersion, Slug, TenantId};
-use tenantry_router::{Router, Tenant, TenantSources};
+use tenantry_router::{Development, Router, Tenant, TenantSources};
 use tenantry_testkit::Server;
 use tower::ServiceExt;
 use uuid::Uuid;
@@ -40,14 +40,14 @@ fn in_state(slug: &str, state: RouteState, number: u128) -> Route {
     }
 }
 
-struct World<'a> {
-    home: Home<'a>,
-    router: Router,
+pub(crate) struct World<'a> {
+    pub(crate) home: Home<'a>,
+    pub(crate) router: Router,
 }
 
 impl World<'_> {
     /// `acme` and `zenith` can be served, the others stand as they are called.
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let home = Home::on(Server::shared().await, "acme").await;
         let mut acme = home.route();
         acme.hosts = vec!["fly.acme.com".parse().expect("a host")];
@@ -66,19 +66,19 @@ impl World<'_> {
         Self { home, router }
     }
 
-    async fn ask(&self, sources: TenantSources, request: axum::http::request::Builder) -> Response {
+    pub(crate) async fn ask(&self, sources: TenantSources, request: axum::http::request::Builder) -> Response {
         let app = App { router: self.router.clone(), sources };
         let routes = Routes::new().route("/", get(who)).route("/of/{airline}", get(who)).with_state(app);
         routes.oneshot(request.body(Body::empty()).expect("a request")).await.expect("an answer")
     }
 }
 
-async fn text(response: Response) -> String {
+pub(crate) async fn text(response: Response) -> String {
     let bytes = axum::body::to_bytes(response.into_body(), 65_536).await.expect("a body");
     String::from_utf8(bytes.to_vec()).expect("text")
 }
 
-async fn problem(response: Response) -> Problem {
+pub(crate) async fn problem(response: Response) -> Problem {
     assert_eq!(response.headers()["content-type"], "application/problem+json");
     serde_json::from_str(&text(response).await).expect("a problem document")
 }
@@ -137,6 +137,28 @@ async fn disagreement_is_an_error_whatever_the_order() {
     // One that exists and one that does not disagree as well, and the second is not passed over.
     let unknown = Request::get("/of/nobody").header("x-tenant", "acme");
     assert_eq!(world.ask(header().path("airline"), unknown).await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_query_names_the_tenant_in_development_alone() {
+    let world = World::start().await;
+    let development = || "any request may name any tenant".parse::<Development>().expect("the sentence");
+    let query = || TenantSources::new().query("tenant", development());
+    let answer = world.ask(query(), Request::get("/?page=2&tenant=ac%6de")).await;
+    assert_eq!(text(answer).await, "acme");
+    for (asked, status) in [
+        ("/?tenant=acme&tenant=zenith", StatusCode::BAD_REQUEST),
+        ("/?tenants=acme", StatusCode::BAD_REQUEST),
+        ("/?tenant=nobody", StatusCode::NOT_FOUND),
+        ("/?tenant=", StatusCode::NOT_FOUND),
+    ] {
+        assert_eq!(world.ask(query(), Request::get(asked)).await.status(), status, "{asked}");
+    }
+    let two = Request::get("/?tenant=acme").header("x-tenant", "zenith");
+    assert_eq!(world.ask(header().query("tenant", development()), two).await.status(), StatusCode::BAD_REQUEST);
+    for sentence in ["", "true", "development"] {
+        assert!(sentence.parse::<Development>().is_err());
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,10 @@ mod feed;
 mod feed_server;
 mod home;
 mod leaks;
+#[cfg(feature = "axum")]
+mod limit_layer;
 mod limits;
 mod tls;
+#[cfg(feature = "jwt")]
+mod tokens;
 mod versions;
