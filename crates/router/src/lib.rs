@@ -33,6 +33,7 @@ mod evict;
 #[cfg(feature = "axum")]
 mod extract;
 mod feed;
+mod for_each;
 mod handle;
 mod home_check;
 mod inner;
@@ -60,6 +61,7 @@ pub use error::{Phase, RouterError};
 pub use extract::{Development, TenantRejection, TenantSourceConfig, TenantSources, TenantSourcesConfig};
 #[cfg(feature = "jwt")]
 pub use extract::{TokenAlgorithm, TokenConfig, TokenError, TokenKey, TokenKeyConfig, TokenVerifier};
+pub use for_each::{ForEachProgress, ForEachReport, ForEachTenant, Labelled};
 pub use limits::{Permit, RequestLimit};
 #[cfg(feature = "axum")]
 pub use limits::{TenantLimit, TenantLimitLayer};

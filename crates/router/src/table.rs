@@ -15,7 +15,7 @@ use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
-use tenantry_domain::{FeedVersion, Limits, Pooling, Route, Slug, TenantId};
+use tenantry_domain::{ClusterId, FeedVersion, Limits, Pooling, Route, Slug, TenantId};
 
 pub(crate) use self::clusters::{ClusterChange, ClusterEntry, Clusters};
 use self::index::Index;
@@ -143,6 +143,17 @@ impl Table {
     /// The limits of a route.
     pub(crate) fn limits(&self, found: &Found) -> Option<Limits> {
         self.whole(found).map(|(_, _, terms)| terms.limits)
+    }
+
+    /// The cluster of a route; `None` for one without a target.
+    pub(crate) fn cluster_of(&self, found: &Found) -> Option<ClusterId> {
+        self.whole(found)?.2.cluster
+    }
+
+    /// Every route there is, each as it is when it is looked at.
+    pub(crate) fn all(&self) -> Vec<Found> {
+        let used = self.writer().next;
+        (0..used).filter_map(|number| self.lock.read(|| self.slots.get(number)?.look(number))).collect()
     }
 
     fn whole(&self, found: &Found) -> Option<(Found, Kept, Arc<Terms>)> {

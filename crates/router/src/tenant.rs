@@ -99,7 +99,10 @@ impl Tenant {
     /// A connection that is borrowed already is not taken away; expand and contract in migrations of their own
     /// (`-- phase: contract`), so that those in flight find what they need.
     pub async fn within(&self, versions: impl RangeBounds<i64>) -> Result<Self, RouterError> {
-        let versions = SchemaVersions::of(versions);
+        self.within_versions(SchemaVersions::of(versions)).await
+    }
+
+    pub(crate) async fn within_versions(&self, versions: SchemaVersions) -> Result<Self, RouterError> {
         let found = self.router.reachable_within(&self.found, versions).await?;
         Ok(Self { found, versions, ..self.clone() })
     }

@@ -6,6 +6,7 @@ mod checkout;
 mod extract;
 mod feed;
 mod feed_server;
+mod for_each;
 mod home;
 mod leaks;
 #[cfg(feature = "axum")]
