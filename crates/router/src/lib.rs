@@ -39,6 +39,7 @@ mod home_check;
 mod inner;
 mod limits;
 mod name;
+mod options;
 mod pool;
 mod pools;
 mod queue;
@@ -50,6 +51,8 @@ mod session;
 mod sync;
 mod table;
 mod tenant;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tls;
 mod versions;
 
@@ -66,6 +69,7 @@ pub use limits::{Permit, RequestLimit};
 #[cfg(feature = "axum")]
 pub use limits::{TenantLimit, TenantLimitLayer};
 pub use name::TenantName;
+pub use options::ConnectionOptions;
 pub use router::{Router, RouterStatus, TenantSummary};
 pub use tenant::{Access, Tenant};
 pub use tenantry_domain::{ClusterId, Generation, Limits, RouteState, Secret, TenantId, TlsMode};

@@ -41,7 +41,7 @@ pub struct Tenant {
     /// Looked up by the first who asks.
     texts: OnceLock<Texts>,
     access: Access,
-    versions: SchemaVersions,
+    pub(crate) versions: SchemaVersions,
 }
 
 impl Tenant {

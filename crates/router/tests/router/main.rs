@@ -12,6 +12,8 @@ mod leaks;
 #[cfg(feature = "axum")]
 mod limit_layer;
 mod limits;
+#[cfg(feature = "testing")]
+mod testing;
 mod tls;
 #[cfg(feature = "jwt")]
 mod tokens;
