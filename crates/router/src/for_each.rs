@@ -189,11 +189,21 @@ impl<'c> ForEachTenant<'c> {
             let mut turns = std::pin::pin!(turns.buffer_unordered(self.concurrency));
             while let Some((tenant, slug, outcome)) = turns.next().await {
                 report.not_begun -= 1;
-                match outcome {
-                    Ok(Ok(value)) => report.done.push(Labelled { tenant, slug, value }),
-                    Ok(Err(value)) => report.failed.push(Labelled { tenant, slug, value }),
-                    Err(value) => report.skipped.push(Labelled { tenant, slug, value }),
-                }
+                let word = match outcome {
+                    Ok(Ok(value)) => {
+                        report.done.push(Labelled { tenant, slug, value });
+                        "done"
+                    }
+                    Ok(Err(value)) => {
+                        report.failed.push(Labelled { tenant, slug, value });
+                        "failed"
+                    }
+                    Err(value) => {
+                        report.skipped.push(Labelled { tenant, slug, value });
+                        "skipped"
+                    }
+                };
+                metrics::counter!("tenantry_router_for_each_total", "outcome" => word).increment(1);
                 (progress.done, progress.failed, progress.skipped) =
                     (report.done.len(), report.failed.len(), report.skipped.len());
                 is_over.fetch_or(report.failed.len() >= self.failures_max, Ordering::Relaxed);

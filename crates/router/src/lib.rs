@@ -19,6 +19,14 @@
 //! # }
 //! ```
 //!
+//! Features: `axum` (the extractor of [`Tenant`] and the layer for its limits), `jwt` (the extractor reads verified tokens),
+//! `testing` (routers for a service's own tests). The module `guide` leads from an empty folder to a running service in ten
+//! minutes.
+//!
+#![doc = include_str!("../docs/metrics.md")]
+//!
+//! # Inside
+//!
 //! Start reading at [`Router`], then [`Tenant`] and [`Connection`]; inside, `table` (how a route is found) and `feed`
 //! (how it gets there).
 
@@ -34,6 +42,9 @@ mod evict;
 mod extract;
 mod feed;
 mod for_each;
+#[cfg(all(any(doc, doctest), feature = "axum"))]
+#[doc = include_str!("../docs/guide.md")]
+pub mod guide {}
 mod handle;
 mod home_check;
 mod inner;

@@ -12,6 +12,7 @@ mod leaks;
 #[cfg(feature = "axum")]
 mod limit_layer;
 mod limits;
+mod metrics;
 #[cfg(feature = "testing")]
 mod testing;
 mod tls;
