@@ -9,7 +9,7 @@ use axum::extract::{DefaultBodyLimit, FromRef, FromRequest, FromRequestParts};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router as Routes};
-use tenantry_router::{Router, Tenant, TenantSources};
+use tenantry_router::{Router, Tenant, TenantLimitLayer, TenantSources};
 
 /// What the largest request body may have: a delay with its note.
 const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -18,8 +18,9 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 ///
 /// `GET /flights` (`date`, `origin`, `destination`, `limit`, `after`), `GET /flights/search` (`q`, `limit`, `after`),
 /// `GET /flights/{id}`, `POST /flights/{id}/delays`, `GET /statistics` (`since`, `until`), and `GET /health`, which needs no
-/// tenant. Whatever is refused is answered with a problem document.
+/// tenant. Each tenant is held to the limits of its plan. Whatever is refused is answered with a problem document.
 pub fn service(router: Router, sources: TenantSources) -> Routes {
+    let limits = TenantLimitLayer::new(router.clone(), sources.clone());
     Routes::new()
         .route("/health", get(health))
         .route("/flights", get(list_flights))
@@ -27,6 +28,7 @@ pub fn service(router: Router, sources: TenantSources) -> Routes {
         .route("/flights/{id}", get(show_flight))
         .route("/flights/{id}/delays", post(create_delay))
         .route("/statistics", get(show_statistics))
+        .route_layer(limits)
         .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
