@@ -203,7 +203,7 @@ async fn a_router_serves_on_without_a_control_plane() {
     assert!(matches!(router.lookup("late"), Err(RouterError::Unknown { .. })));
     socket.come_up();
     let found = router.await_tenant(late.id, Duration::from_mins(1)).await.unwrap();
-    assert_eq!(found.slug(), &late.slug);
+    assert_eq!(found.slug(), late.slug.as_str());
     // And it learns of an end.
     world.delete(&tenants[0]).await;
     eventually("the router forgets", async || matches!(router.lookup(tenants[0].id), Err(RouterError::Unknown { .. })))
