@@ -80,6 +80,16 @@ impl Table {
     #[inline]
     pub(crate) fn by_id(&self, tenant: TenantId) -> Option<Found> {
         let hash = self.hash(tenant);
+        let found = self.lock.read(|| {
+            let slot = self.ids.find(hash, |_| true)?;
+            self.slots.get(slot)?.look(slot)
+        })?;
+        if found.tenant == tenant { Some(found) } else { self.by_id_among(tenant, hash) }
+    }
+
+    /// Finds a tenant whose hash is much like another's.
+    #[cold]
+    fn by_id_among(&self, tenant: TenantId, hash: u128) -> Option<Found> {
         self.lock.read(|| {
             let is_it = |slot| self.slots.get(slot).is_some_and(|slot| slot.tenant() == tenant);
             let slot = self.ids.find(hash, is_it)?;

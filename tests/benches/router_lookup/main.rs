@@ -5,6 +5,9 @@
 //! is asked while a thread applies 1,000 changes a second to it. Rounds alternate; a ratio is the median of the ratios of
 //! neighbours.
 //!
+//! Each lookup waits for the one before, as those of a service do; with `_overlapping`, the processor may work on many
+//! lookups at once, which favours the side with the fewest instructions.
+//!
 //!     cargo bench -p tenantry-tests --bench router_lookup
 //!
 //! Lines read `figure NAME VALUE UNIT`.
@@ -26,10 +29,10 @@ use tenantry_tests::allocations;
 use tenantry_tests::figures::{Side, figure, percentile, ratio};
 
 use crate::crowd::Crowd;
-use crate::sides::{Bare, Wanted};
+use crate::sides::{Bare, Pace, Wanted};
 
 const TENANTS: usize = 1_000_000;
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 9;
 const CHANGES_PER_SECOND: u128 = 1_000;
 const DELTAS: usize = 20_000;
 
@@ -50,20 +53,22 @@ fn main() {
 
     let bare = Bare::of(&crowd, &router);
     let wanted = Wanted::shuffled(&crowd);
-    let ids = || sides::ours(&router, &wanted.ids, |id| TenantName::Id(*id));
-    let slugs = || sides::ours(&router, &wanted.slugs, |slug| TenantName::Slug(slug));
-    let hosts = || sides::ours(&router, &wanted.hosts, |host| TenantName::Host(host));
+    let ids = |pace| sides::ours(pace, &router, &wanted.ids, |id| TenantName::Id(*id));
+    let slugs = |pace| sides::ours(pace, &router, &wanted.slugs, |slug| TenantName::Slug(slug));
+    let hosts = |pace| sides::ours(pace, &router, &wanted.hosts, |host| TenantName::Host(host));
     let before = allocations::count();
-    (ids(), slugs(), hosts());
+    (ids(Pace::Overlapping), slugs(Pace::Overlapping), hosts(Pace::Overlapping));
     figure("lookup_allocations", as_float(allocations::count() - before), "");
 
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| change_steadily(&stop, &router, &crowd));
-        compare("id", ids, || bare.by_id(&wanted.ids));
-        compare("slug", slugs, || bare.by_name(&wanted.slugs));
-        compare("host", hosts, || bare.by_name(&wanted.hosts));
-        compare_gains(ids, || bare.by_id(&wanted.ids));
+        for (pace, suffix) in [(Pace::OneByOne, ""), (Pace::Overlapping, "_overlapping")] {
+            compare("id", suffix, || ids(pace), || bare.by_id(pace, &wanted.ids));
+            compare("slug", suffix, || slugs(pace), || bare.by_name(pace, &wanted.slugs));
+            compare("host", suffix, || hosts(pace), || bare.by_name(pace, &wanted.hosts));
+        }
+        compare_gains(|| ids(Pace::OneByOne), || bare.by_id(Pace::OneByOne, &wanted.ids));
         stop.store(true, Ordering::Relaxed);
     });
 }
@@ -80,16 +85,16 @@ fn deltas(router: &Router, crowd: &Crowd) -> Side {
     took
 }
 
-fn compare(kind: &str, ours: impl Fn() -> Duration, theirs: impl Fn() -> Duration) {
+fn compare(kind: &str, suffix: &str, ours: impl Fn() -> Duration, theirs: impl Fn() -> Duration) {
     let (mut one, mut other) = (Side::default(), Side::default());
     for _ in 0..ROUNDS {
         one.push(ours());
         other.push(theirs());
     }
     let each = |side: &Side| side.percentile_ms(50) * 1e6 / as_float(TENANTS as u64);
-    figure(&format!("lookup_{kind}_ns"), each(&one), "ns");
-    figure(&format!("map_{kind}_ns"), each(&other), "ns");
-    figure(&format!("lookup_{kind}_over_map"), ratio(&one, &other), "x");
+    figure(&format!("lookup_{kind}{suffix}_ns"), each(&one), "ns");
+    figure(&format!("map_{kind}{suffix}_ns"), each(&other), "ns");
+    figure(&format!("lookup_{kind}{suffix}_over_map"), ratio(&one, &other), "x");
 }
 
 /// What a second thread brings, on a machine that may have no second processor to spare.

@@ -10,14 +10,10 @@ use super::packed::Packed;
 use super::terms::Terms;
 use crate::sync::{AtomicU64, Ordering};
 
-/// Slots of the first chunk; each is as large as all before it, up to [`CHUNK_MAX`]: four megabytes, which the system maps
-/// in pages of two.
-const CHUNK_MIN: u32 = 64;
-const CHUNK_MAX: u32 = 65_536;
-/// Chunks that grow.
-const GROWING: usize = (CHUNK_MAX.ilog2() - CHUNK_MIN.ilog2() + 1) as usize;
-/// All chunks: 67 million routes.
-const CHUNKS: usize = GROWING + 1023;
+/// Slots that are made at once: a quarter of a megabyte.
+const CHUNK: usize = 4096;
+/// Most chunks: 67 million routes.
+const CHUNKS: usize = 16 * 1024;
 
 const PRESENT: u64 = 1;
 const HAS_TARGET: u64 = 2;
@@ -132,56 +128,20 @@ impl Default for Slots {
     }
 }
 
-/// The chunk that a slot is in, and its place there.
-#[inline]
-fn place_of(number: u32) -> (usize, usize) {
-    if number >= CHUNK_MAX {
-        return (GROWING - 1 + (number / CHUNK_MAX) as usize, (number % CHUNK_MAX) as usize);
-    }
-    match (number / CHUNK_MIN).checked_ilog2() {
-        None => (0, number as usize),
-        Some(doublings) => (doublings as usize + 1, (number - (CHUNK_MIN << doublings)) as usize),
-    }
-}
-
-fn size_of(chunk: usize) -> usize {
-    CHUNK_MAX.min(CHUNK_MIN << chunk.saturating_sub(1).min(16)) as usize
-}
-
 impl Slots {
     /// The most there can be.
-    pub(super) const MOST: usize = CHUNK_MAX as usize * (CHUNKS - GROWING + 1);
+    pub(super) const MOST: usize = CHUNK * CHUNKS;
 
     /// A slot that was made.
     #[inline]
     pub(super) fn get(&self, number: u32) -> Option<&Slot> {
-        let (chunk, place) = place_of(number);
-        self.chunks.get(chunk)?.get()?.get(place)
+        let number = number as usize;
+        self.chunks.get(number / CHUNK)?.get()?.get(number % CHUNK)
     }
 
     /// A slot, made if it is not there.
     pub(super) fn make(&self, number: u32) -> Option<&Slot> {
-        let (chunk, place) = place_of(number);
-        let slots = self.chunks.get(chunk)?.get_or_init(|| (0..size_of(chunk)).map(|_| Slot::default()).collect());
-        slots.get(place)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_number_has_a_place_of_its_own() {
-        let mut next = (0, 0);
-        for number in 0..3 * CHUNK_MAX {
-            assert_eq!(place_of(number), next, "{number}");
-            next.1 += 1;
-            if next.1 == size_of(next.0) {
-                next = (next.0 + 1, 0);
-            }
-        }
-        let last = u32::try_from(Slots::MOST - 1).expect("fits");
-        assert_eq!(place_of(last), (CHUNKS - 1, CHUNK_MAX as usize - 1));
+        let chunk = self.chunks.get(number as usize / CHUNK)?;
+        chunk.get_or_init(|| (0..CHUNK).map(|_| Slot::default()).collect()).get(number as usize % CHUNK)
     }
 }
