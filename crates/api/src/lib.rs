@@ -41,6 +41,7 @@ pub mod secrets;
 pub mod seed;
 pub mod tenant;
 pub mod tenant_health;
+pub mod tenant_host;
 pub mod token;
 pub mod webhook;
 
@@ -95,6 +96,7 @@ pub use tenant::{
     SuspendTenant, Suspension, Tenant, TenantPreview, TenantWithOperation, TenantWithSubtree, UpdateTenant,
 };
 pub use tenant_health::{HealthCheck, HealthConnections, TenantHealth};
+pub use tenant_host::{AddTenantHost, TenantHost};
 pub use token::{CreateToken, CreatedToken, Token};
 pub use webhook::{
     CreateWebhook, ListDeliveries, RotateWebhookSecret, UpdateWebhook, Webhook, WebhookDelivery, WebhookWithSecret,

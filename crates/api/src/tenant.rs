@@ -107,7 +107,7 @@ impl From<tenantry_domain::Suspension> for Suspension {
 
 impl Tenant {
     /// The tenant as the contract shows it.
-    pub fn of(tenant: tenantry_domain::Tenant, hosts: Vec<HostName>) -> Self {
+    pub fn of(tenant: tenantry_domain::Tenant) -> Self {
         Self {
             id: tenant.id,
             slug: tenant.slug,
@@ -119,7 +119,7 @@ impl Tenant {
             cluster: tenant.state.placement().map(|placement| placement.home.cluster),
             parent: tenant.parent,
             labels: tenant.labels,
-            hosts,
+            hosts: tenant.hosts,
             overrides: tenant.overrides,
             affinity: tenant.affinity,
             schema_version: tenant.schema_version,

@@ -2,6 +2,7 @@
 
 mod deletion;
 pub(crate) mod hierarchy;
+pub mod hosts;
 mod migrate_down;
 mod precedence;
 mod suspension;
@@ -396,6 +397,7 @@ fn summary(tenant: &Tenant) -> Value {
         "isolation": tenant.isolation,
         "parent": tenant.parent,
         "labels": tenant.labels,
+        "hosts": tenant.hosts,
         "overrides": tenant.overrides,
         "affinity": tenant.affinity,
         "status": tenant.state.status(),

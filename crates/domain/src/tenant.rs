@@ -10,7 +10,7 @@ use crate::isolation::Isolation;
 use crate::label::Labels;
 use crate::limits::Overrides;
 use crate::migration::SchemaVersion;
-use crate::name::{DisplayName, PlanName, Region};
+use crate::name::{DisplayName, HostName, PlanName, Region};
 use crate::slug::Slug;
 use crate::suspension::Suspension;
 use crate::word::words;
@@ -167,6 +167,8 @@ pub struct Tenant {
     pub parent: Option<TenantId>,
     /// Marks for selecting.
     pub labels: Labels,
+    /// Hosts that lead to it besides its sub-domain, by name.
+    pub hosts: Vec<HostName>,
     /// Its own limits, quotas and features, in place of the plan's.
     pub overrides: Overrides,
     /// Whom it should live beside, and whom not.

@@ -38,6 +38,7 @@ mod routes_feed;
 mod secrets;
 mod seeds;
 mod tenant_health;
+mod tenant_hosts;
 mod tenant_lifecycle;
 mod tenants;
 mod tokens;

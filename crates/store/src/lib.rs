@@ -80,6 +80,7 @@ pub use error::StoreError;
 pub use events::{NewEvent, WEBHOOKS_WAKE};
 pub use home_roles::HomeRoles;
 pub use homes::{HomeRecord, HomeSecrets, HomeState, NewHome};
+pub use hosts::HostRecord;
 pub use idempotency::Idempotent;
 pub use keyring::Keyring;
 pub use leases::{Claimed, Guarded, Lease};

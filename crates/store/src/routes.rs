@@ -15,6 +15,7 @@ use crate::clusters::read_endpoint;
 use crate::connection::Connection;
 use crate::error::StoreError;
 use crate::homes::parse_slot;
+use crate::hosts::read_hosts;
 use crate::row::{get, json, parsed, query, query_one, query_opt};
 use crate::secrets::{OpenKeys, columns, open_secret};
 use crate::store::Store;
@@ -258,13 +259,12 @@ fn read_change(keys: Option<&OpenKeys<'_>>, row: &Row) -> Result<RouteChange, St
     if get::<&str>(row, "state")? == "removed" {
         return Ok(RouteChange::Removed { tenant, version });
     }
-    let hosts = get::<Vec<&str>>(row, "hosts")?;
     let limits: Limits = json(row, "limits")?;
     Ok(RouteChange::Route(Box::new(Route {
         version,
         tenant,
         slug: parsed(row, "slug")?,
-        hosts: hosts.into_iter().map(str::parse).collect::<Result<_, _>>().map_err(StoreError::internal)?,
+        hosts: read_hosts(row)?,
         state: parsed(row, "state")?,
         generation: Generation(get(row, "generation")?),
         target: read_target(keys, row)?,

@@ -174,7 +174,9 @@ impl Tx {
             &[&id.as_uuid()],
         )
         .await?;
-        found(changed, id)
+        found(changed, id)?;
+        execute(self.client()?, "DELETE FROM host WHERE tenant = $1", &[&id.as_uuid()]).await?;
+        Ok(())
     }
 }
 

@@ -16,6 +16,7 @@ use crate::connection::Connection;
 use crate::cursor::{Page, PageRequest};
 use crate::error::StoreError;
 use crate::filter::Filter;
+use crate::hosts::read_hosts;
 use crate::row::{execute, get, json, parsed, query, query_one, query_opt, time, to_json};
 use crate::store::Store;
 use crate::tenant_states::read_state;
@@ -133,7 +134,8 @@ pub struct TenantFilter {
 }
 
 const COLUMNS: &str = "t.*, p.since AS placement_since, h.id AS home_id, h.cluster AS home_cluster, \
-     h.isolation AS home_isolation, h.database_name, h.schema_name";
+     h.isolation AS home_isolation, h.database_name, h.schema_name, \
+     ARRAY(SELECT name FROM host WHERE host.tenant = t.id ORDER BY name) AS hosts";
 /// Where the tenants live that something else tells.
 const JOINED: &str = "t LEFT JOIN placement p ON p.tenant = t.id AND p.until IS NULL LEFT JOIN home h ON h.id = p.home";
 
@@ -206,7 +208,7 @@ impl Tx {
                                  status, operation, affinity)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'provisioning', $11, $12)
              ON CONFLICT (slug) DO NOTHING
-             RETURNING *",
+             RETURNING *, '{}'::text[] AS hosts",
             &[
                 &new.id.as_uuid(),
                 &new.slug.as_str(),
@@ -317,6 +319,7 @@ pub(crate) fn read(row: &Row) -> Result<Tenant, StoreError> {
         isolation: parsed(row, "isolation")?,
         parent: get::<Option<Uuid>>(row, "parent")?.map(TenantId::new),
         labels: json(row, "labels")?,
+        hosts: read_hosts(row)?,
         overrides: json(row, "overrides")?,
         affinity: json(row, "affinity")?,
         schema_version: SchemaVersion(get(row, "schema_version")?),

@@ -22,6 +22,8 @@ const ROUTES: &[(&str, &str, &str, &str)] = &[
     ("POST /v1/tenants/{tenant}/resume", "tenant.resume", "tenant/", "before after operation"),
     ("POST /v1/tenants/{tenant}/rotate-credentials", "tenant.rotate_credentials", "tenant/", "before after operation"),
     ("POST /v1/tenants/{tenant}/migrate-down", "tenant.migrate_down", "tenant/", "before after operation"),
+    ("POST /v1/tenants/{tenant}/hosts", "tenant.add_host", "tenant/", "before after"),
+    ("DELETE /v1/tenants/{tenant}/hosts/{host}", "tenant.remove_host", "tenant/", "before after"),
     ("POST /v1/tenants/bulk", "tenant.update", "tenant/", "before after"),
     // It reads what is the tenants' own.
     ("POST /v1/query", "tenant.query", "tenants", "after"),
@@ -273,6 +275,8 @@ async fn tenants(calls: &mut Calls, world: &World<'_>) {
     let database = world.route(&acme).await.database.unwrap();
     let name = ["acme"];
     calls.call("PATCH /v1/tenants/{tenant}", &name, "", &json!({ "name": "Acme" })).await;
+    calls.call("POST /v1/tenants/{tenant}/hosts", &name, "", &json!({ "host": "app.acme.com" })).await;
+    calls.call("DELETE /v1/tenants/{tenant}/hosts/{host}", &["acme", "app.acme.com"], "", &json!({})).await;
     for action in ["suspend", "resume", "rotate-credentials"] {
         calls.call(&format!("POST /v1/tenants/{{tenant}}/{action}"), &name, "?wait=60", &json!({})).await;
     }

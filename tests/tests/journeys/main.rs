@@ -16,6 +16,7 @@ mod downs;
 mod drift;
 mod explanations;
 mod fleet_of_clusters;
+mod hosts;
 mod isolation;
 mod life_of_a_tenant;
 mod operations;

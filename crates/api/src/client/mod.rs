@@ -30,6 +30,7 @@ mod routers;
 mod routes;
 mod secrets;
 mod seeds;
+mod tenant_hosts;
 mod tenants;
 mod tokens;
 mod webhooks;

@@ -83,11 +83,6 @@ pub(crate) fn merge<P: Clone, T: Default>(
     }
 }
 
-/// A tenant has no hosts of its own until they can be added.
-pub(crate) fn tenant(tenant: tenantry_domain::Tenant) -> api::Tenant {
-    api::Tenant::of(tenant, Vec::new())
-}
-
 pub(crate) fn operation(operation: records::Operation) -> api::Operation {
     let waits_until = operation.waits_until(Timestamp::now());
     api::Operation {

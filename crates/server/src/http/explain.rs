@@ -2,7 +2,7 @@
 
 use axum::extract::{Extension, State};
 use tenantry_api::explain as api;
-use tenantry_api::{EffectivePlan, Explanation, Route, TenantRef};
+use tenantry_api::{EffectivePlan, Explanation, Route, Tenant, TenantRef};
 use tenantry_control::explain;
 use tenantry_control::{Caller, Control};
 
@@ -31,7 +31,7 @@ pub(crate) async fn explain_tenant(
     let observed = observed(told.observed);
     Ok(Json(Explanation {
         plan: EffectivePlan::of(told.tenant.id, told.plan),
-        tenant: convert::tenant(told.tenant),
+        tenant: Tenant::of(told.tenant),
         differences: told.differences,
         route: told.route.map(Route::from),
         placement: told.placement.map(|placement| api::ExplainedPlacement {

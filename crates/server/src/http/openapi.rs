@@ -147,6 +147,8 @@ mod tests {
         ("/v1/tenants/{tenant}/rotate-credentials", &["post"]),
         ("/v1/tenants/{tenant}/migrate-down", &["post"]),
         ("/v1/tenants/{tenant}/health", &["get"]),
+        ("/v1/tenants/{tenant}/hosts", &["get", "post"]),
+        ("/v1/tenants/{tenant}/hosts/{host}", &["delete"]),
         ("/v1/operations", &["get"]),
         ("/v1/operations/{operation}", &["get"]),
         ("/v1/operations/{operation}/timeline", &["get"]),

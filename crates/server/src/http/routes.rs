@@ -20,7 +20,7 @@ use super::{
     auth, idempotency, limits, route_resolve, routers, routes_feed, secrets, seeds, tenant_health, tenants, tokens,
     webhooks,
 };
-use super::{doctor, drift, orphans, tenant_lifecycle};
+use super::{doctor, drift, orphans, tenant_hosts, tenant_lifecycle};
 
 /// Bytes of one bulk call: ten thousand rows of a kilobyte and a half.
 const BULK_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -39,6 +39,8 @@ fn remembered() -> OpenApiRouter<Shared> {
         .routes(routes!(tenant_lifecycle::resume))
         .routes(routes!(tenant_lifecycle::restore))
         .routes(routes!(tenants::operations))
+        .routes(routes!(tenant_hosts::add, tenant_hosts::list))
+        .routes(routes!(tenant_hosts::remove))
         .routes(routes!(clusters::register, clusters::list))
         .routes(routes!(clusters::show, clusters::update, clusters::delete))
         .routes(routes!(clusters::cordon))

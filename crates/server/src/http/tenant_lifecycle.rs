@@ -4,7 +4,7 @@ use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use tenantry_api::{
-    ResumeTenant, SuspendTenant, TenantRef, TenantWithOperation, TenantWithSubtree, WaitQuery, WaitSeconds,
+    ResumeTenant, SuspendTenant, Tenant, TenantRef, TenantWithOperation, TenantWithSubtree, WaitQuery, WaitSeconds,
 };
 use tenantry_control::{Caller, Control, records, tenants};
 use tokio::time::Instant;
@@ -130,7 +130,7 @@ async fn answer_all(
     let goes_on = works.iter().any(|(_, operation)| wait::status(operation, StatusCode::OK) == StatusCode::ACCEPTED);
     let status = if goes_on { StatusCode::ACCEPTED } else { StatusCode::OK };
     let mut works = works.into_iter().map(|(tenant, operation)| TenantWithOperation {
-        tenant: convert::tenant(tenant),
+        tenant: Tenant::of(tenant),
         operation: convert::operation(operation),
     });
     let Some(TenantWithOperation { tenant, operation }) = works.next() else {

@@ -123,7 +123,7 @@ pub(crate) async fn list(
     let page = convert::page_request(query.limit, query.cursor.clone());
     let filter = filter(&control, &caller, query).await?;
     let tenants = tenants::list(&control, &caller, &filter, &page).await?;
-    Ok(Json(convert::page(tenants, convert::tenant)))
+    Ok(Json(convert::page(tenants, Tenant::of)))
 }
 
 /// What a query asks for, its page aside.
@@ -385,13 +385,13 @@ pub(super) async fn answer<const N: usize>(
         (tenant, operation)
     };
     let (status, tag) = (wait::status(&operation, done), etag(tenant.updated_at));
-    let body = TenantWithOperation { tenant: convert::tenant(tenant), operation: convert::operation(operation) };
+    let body = TenantWithOperation { tenant: Tenant::of(tenant), operation: convert::operation(operation) };
     Ok((status, tag, headers, Json(body)).into_response())
 }
 
 fn tagged(tenant: tenantry_domain::Tenant) -> Response {
     Span::current().record("tenant_id", field::display(tenant.id));
-    (etag(tenant.updated_at), Json(convert::tenant(tenant))).into_response()
+    (etag(tenant.updated_at), Json(Tenant::of(tenant))).into_response()
 }
 
 fn merged(body: &UpdateTenant, current: &tenantry_domain::Tenant) -> Result<TenantChange, InvalidName> {

@@ -23,6 +23,7 @@ pub(crate) mod seed;
 pub(crate) mod tenant;
 pub(crate) mod tenant_adopt;
 pub(crate) mod tenant_explain;
+pub(crate) mod tenant_host;
 pub(crate) mod token;
 pub(crate) mod webhook;
 

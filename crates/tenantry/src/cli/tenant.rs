@@ -26,6 +26,7 @@ use super::placement;
 use super::table::{Cell, Tabular};
 use super::tenant_adopt::{self, AdoptArguments, CancelArguments, ConfirmArguments};
 use super::tenant_explain;
+use super::tenant_host::TenantHostCommand;
 use super::waiting::{self, WaitOptions};
 use super::{Context, examples};
 
@@ -139,6 +140,9 @@ pub(crate) enum TenantCommand {
     /// Create or change many tenants in one call
     #[command(subcommand)]
     Bulk(BulkCommand),
+    /// DNS names of a tenant's own: add, list, remove
+    #[command(subcommand)]
+    Host(TenantHostCommand),
     /// Forget a deleted tenant, which frees its slug
     #[command(after_help = examples!("tenantry tenant purge acme"))]
     Purge {
@@ -290,6 +294,7 @@ impl TenantCommand {
                 finish(context, &client, begun, &waiting).await
             }
             Self::Bulk(command) => command.run(context, &client).await,
+            Self::Host(command) => command.run(context, &client).await,
             Self::Suspend(arguments) => arguments.run(context, &client).await,
             Self::Resume(arguments) => arguments.run(context, &client).await,
             Self::Delete(arguments) => arguments.run(context, &client).await,
