@@ -163,9 +163,9 @@ impl TryFrom<Route> for tenantry_domain::Route {
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct ResolveQuery {
-    /// By one of its hosts.
+    /// By one of its hosts, in lower case and without a port: cut the port off a `Host` header, and lower its case.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, example = "app.acme.com")]
     pub host: Option<HostName>,
     /// By its slug.
     #[serde(skip_serializing_if = "Option::is_none")]

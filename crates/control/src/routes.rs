@@ -32,17 +32,30 @@ pub enum ResolveBy {
     Host(HostName),
 }
 
-/// The route of one tenant; with passwords for a caller that may see them.
-pub async fn resolve(control: &Control, caller: &Caller, by: &ResolveBy) -> Result<Route, ControlError> {
+/// A route as one caller may see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// The route.
+    pub route: Route,
+    /// Whether passwords are in it, where it has any.
+    pub has_secrets: bool,
+}
+
+/// The route of one tenant, whatever its state; with passwords for a caller that may see them.
+pub async fn resolve(control: &Control, caller: &Caller, by: &ResolveBy) -> Result<Resolved, ControlError> {
     caller.require(Scope::RoutesRead)?;
-    let with_secrets = caller.scopes.allows(Scope::RoutesSecrets);
+    let has_secrets = caller.scopes.allows(Scope::RoutesSecrets);
     let (by, name) = match by {
         ResolveBy::Id(id) => (RouteRef::Id(*id), id.to_string()),
         ResolveBy::Slug(slug) => (RouteRef::Slug(slug.clone()), slug.to_string()),
         ResolveBy::Host(host) => (RouteRef::Host(host.clone()), host.to_string()),
     };
-    let route = control.store().resolve(&by, with_secrets).await?;
-    if caller.sees(route.tenant) { Ok(route) } else { Err(ControlError::NotFound { what: "route", name }) }
+    let route = control.store().resolve(&by, has_secrets).await?;
+    if caller.sees(route.tenant) {
+        Ok(Resolved { route, has_secrets })
+    } else {
+        Err(ControlError::NotFound { what: "route", name })
+    }
 }
 
 /// One item of the feed.

@@ -133,7 +133,7 @@ async fn a_tenant_is_provisioned_served_and_deleted_without_a_trace() {
         assert_eq!(tenant.schema_version.0, 1);
 
         let by = routes::ResolveBy::Slug(tenant.slug.clone());
-        let target = routes::resolve(&plane.control, &plane.caller, &by).await.unwrap().target.unwrap();
+        let target = routes::resolve(&plane.control, &plane.caller, &by).await.unwrap().route.target.unwrap();
         let login = tenantry_testkit::Login {
             name: target.credential.role.as_str().to_owned(),
             password: target.credential.password.unwrap().expose().to_owned(),

@@ -25,6 +25,7 @@ mod placement;
 mod plans;
 mod query;
 mod repeatables;
+mod resolve;
 mod rollout_fleet;
 mod rollout_plans;
 mod rollout_queue;

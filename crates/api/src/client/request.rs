@@ -3,7 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER,
+};
 use reqwest::{Method, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -38,6 +40,7 @@ pub(super) struct Call {
     content_type: &'static str,
     key: Option<String>,
     if_match: Option<String>,
+    if_none_match: Option<String>,
     accept: &'static str,
     last_event_id: Option<String>,
     wait: Duration,
@@ -54,6 +57,7 @@ impl Call {
             content_type: "application/json",
             key: None,
             if_match: None,
+            if_none_match: None,
             accept: "application/json",
             last_event_id: None,
             wait: Duration::ZERO,
@@ -134,6 +138,11 @@ impl Call {
         self
     }
 
+    pub(super) fn if_none_match(mut self, etag: &str) -> Self {
+        self.if_none_match = Some(etag.to_owned());
+        self
+    }
+
     pub(super) fn accept(mut self, media_type: &'static str) -> Self {
         self.accept = media_type;
         self
@@ -154,7 +163,28 @@ impl Client {
     /// As [`Self::send`], with the answer's `ETag`.
     pub(super) async fn send_tagged<T: DeserializeOwned>(&self, call: Call) -> Result<Tagged<T>, ClientError> {
         let (status, headers, body) = self.attempt(&call).await?;
-        let value = serde_json::from_slice(&body).map_err(|error| self.unexpected(status, &error.to_string()))?;
+        self.tagged(status, &headers, &body)
+    }
+
+    /// As [`Self::send_tagged`]; nothing where the caller's version still holds.
+    pub(super) async fn send_unless_known<T: DeserializeOwned>(
+        &self,
+        call: Call,
+    ) -> Result<Option<Tagged<T>>, ClientError> {
+        let (status, headers, body) = self.attempt(&call).await?;
+        if status == StatusCode::NOT_MODIFIED {
+            return Ok(None);
+        }
+        self.tagged(status, &headers, &body).map(Some)
+    }
+
+    fn tagged<T: DeserializeOwned>(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<Tagged<T>, ClientError> {
+        let value = serde_json::from_slice(body).map_err(|error| self.unexpected(status, &error.to_string()))?;
         let etag = headers.get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
         Ok(Tagged { value, etag })
     }
@@ -184,7 +214,9 @@ impl Client {
         let mut pause = PAUSE_FIRST;
         for attempt in 0.. {
             let failure = match self.once(call, key.as_deref()).await {
-                Ok((status, headers, body)) if status.is_success() => return Ok((status, headers, body)),
+                Ok((status, headers, body)) if status.is_success() || status == StatusCode::NOT_MODIFIED => {
+                    return Ok((status, headers, body));
+                }
                 Ok((status, headers, body)) => self.failure(status, &headers, &body),
                 Err(failure) => failure,
             };
@@ -231,6 +263,9 @@ impl Client {
         }
         if let Some(etag) = &call.if_match {
             request = request.header(IF_MATCH, etag);
+        }
+        if let Some(etag) = &call.if_none_match {
+            request = request.header(IF_NONE_MATCH, etag);
         }
         if let Some(id) = &call.last_event_id {
             request = request.header("last-event-id", id);

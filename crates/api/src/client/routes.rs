@@ -5,7 +5,7 @@ use futures::stream::{self, BoxStream};
 use tenantry_domain::FeedVersion;
 
 use super::lines::Lines;
-use super::request::Call;
+use super::request::{Call, Tagged};
 use super::{Client, ClientError};
 use crate::feed::{FEED_MEDIA_TYPE, FeedEvent, FeedQuery};
 use crate::route::{ResolveBy, ResolveQuery, Route};
@@ -44,6 +44,20 @@ impl Client {
     /// `GET /v1/routes/resolve`: one tenant's route, with passwords where the token has `routes:secrets`.
     pub async fn resolve_route(&self, by: ResolveBy) -> Result<Route, ClientError> {
         self.send(Call::get(&[&"routes", &"resolve"]).query(&ResolveQuery::from(by))?).await
+    }
+
+    /// As [`Self::resolve_route`], with its version; nothing where the version that the caller has still holds.
+    pub async fn resolve_route_unless(
+        &self,
+        by: ResolveBy,
+        known: Option<&str>,
+    ) -> Result<Option<Tagged<Route>>, ClientError> {
+        let call = Call::get(&[&"routes", &"resolve"]).query(&ResolveQuery::from(by))?;
+        self.send_unless_known(match known {
+            Some(etag) => call.if_none_match(etag),
+            None => call,
+        })
+        .await
     }
 }
 

@@ -1,9 +1,9 @@
-//! Conditional updates: an object's version is the time of its last change.
+//! Conditional updates, where an object's version is the time of its last change, and conditional reads.
 
 use axum::extract::FromRequestParts;
-use axum::http::header::{ETAG, IF_MATCH};
+use axum::http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
 use super::problem::Refusal;
@@ -47,6 +47,16 @@ fn parse(text: &str) -> Result<IfMatch, Refusal> {
     version.map(|version| IfMatch(Some(version))).ok_or_else(unknown)
 }
 
+/// Whether the caller has this version already. Any number of tags may be sent, weak ones too (RFC 9110, 13.1.2).
+pub(crate) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+    let Ok(tag) = tag.to_str() else { return false };
+    let given = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    given.flat_map(|value| value.split(',')).map(str::trim).any(|known| {
+        let known = known.strip_prefix("W/").unwrap_or(known);
+        known == "*" || known == tag
+    })
+}
+
 /// A tag that is none of ours cannot be the current one.
 fn unknown() -> Refusal {
     let detail = "`If-Match` names no version of this object; read it again and send its `ETag`.";
@@ -64,6 +74,21 @@ mod tests {
         let tag = tag.to_str().expect("text");
         assert_eq!(parse(tag).expect("ours"), IfMatch(Some(version)));
         assert_eq!(parse(&format!("W/{tag}")).expect("ours"), IfMatch(Some(version)));
+    }
+
+    #[test]
+    fn a_version_is_known_by_any_of_the_tags_sent() {
+        let tag = HeaderValue::from_static("\"41-secrets\"");
+        let known = |sent: &[&'static str]| {
+            let sent = sent.iter().map(|value| (IF_NONE_MATCH, HeaderValue::from_static(value)));
+            is_known(&sent.collect(), &tag)
+        };
+        for sent in [&["\"41-secrets\""][..], &["W/\"41-secrets\""], &["\"40\", \"41-secrets\""], &["\"1\"", "*"]] {
+            assert!(known(sent), "{sent:?}");
+        }
+        for sent in [&[][..], &["\"41\""], &["41-secrets"], &["\"40\", \"42\""]] {
+            assert!(!known(sent), "{sent:?}");
+        }
     }
 
     #[test]

@@ -22,8 +22,8 @@ pub(crate) async fn guard(request: Request, next: Next) -> Response {
     set(headers, CONTENT_SECURITY_POLICY, if is_documentation { DOCUMENTATION } else { NOTHING });
     set(headers, X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(headers, REFERRER_POLICY, "no-referrer");
-    if is_api {
-        // Answers depend on the token and may bear secrets: no cache may keep one.
+    if is_api && !headers.contains_key(CACHE_CONTROL) {
+        // Answers depend on the token and may bear secrets: no cache may keep one, unless the answer says otherwise.
         set(headers, CACHE_CONTROL, "no-store");
     }
     response

@@ -18,6 +18,7 @@ pub(crate) mod plan;
 pub(crate) mod psql;
 pub(crate) mod query;
 pub(crate) mod region_group;
+pub(crate) mod route;
 pub(crate) mod secrets;
 pub(crate) mod seed;
 pub(crate) mod tenant;
@@ -120,6 +121,9 @@ enum Command {
     /// Plans: list, show
     #[command(subcommand)]
     Plan(plan::PlanCommand),
+    /// Where tenants are reached: resolve
+    #[command(subcommand)]
+    Route(route::RouteCommand),
     /// Durable work: list, show, watch, cancel, retry, skip, abandon
     #[command(subcommand)]
     Operation(operation::OperationCommand),
@@ -170,6 +174,7 @@ impl Command {
             Self::RegionGroup(command) => command.run(context).await,
             Self::Placement(command) => command.run(context).await,
             Self::Plan(command) => command.run(context).await,
+            Self::Route(command) => command.run(context).await,
             Self::Operation(command) => command.run(context).await,
             Self::Migrate(command) => command.run(context).await,
             Self::Seed(command) => command.run(context).await,

@@ -35,6 +35,8 @@ fn every_command_of_the_documentation_is_understood() {
         "tenantry tenant host add acme app.acme.com",
         "tenantry tenant host list acme --all",
         "tenantry tenant host remove acme app.acme.com",
+        "tenantry route resolve acme --with-passwords",
+        "tenantry route resolve --host app.acme.com",
         "tenantry tenant bulk suspend --reason payment --note late --until 30d --label overdue --below acme --wait 60",
         "tenantry tenant bulk resume --alone --status suspended --dry-run",
         "tenantry cluster register eu-1 --region eu --host 127.0.0.1 --password-file p",
@@ -92,6 +94,8 @@ fn wrong_values_are_named_before_anything_is_sent() {
     assert!(error.contains("provisioning, active"), "{error}");
     assert_eq!(kind("tenantry tenant update acme"), ErrorKind::MissingRequiredArgument);
     assert_eq!(kind("tenantry tenant host add acme App.acme.com"), ErrorKind::ValueValidation);
+    assert_eq!(kind("tenantry route resolve"), ErrorKind::MissingRequiredArgument);
+    assert_eq!(kind("tenantry route resolve acme --host app.acme.com"), ErrorKind::ArgumentConflict);
     assert_eq!(kind("tenantry migrate apply"), ErrorKind::MissingRequiredArgument);
     assert_eq!(kind("tenantry migrate apply --dir x --set 3f9a01c2"), ErrorKind::ArgumentConflict);
     assert_eq!(kind("tenantry query x"), ErrorKind::MissingRequiredArgument);
