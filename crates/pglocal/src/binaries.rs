@@ -61,6 +61,14 @@ impl Binaries {
         self.folder.join(name)
     }
 
+    /// A client program, which need not be where the server is found: a folder may hold links to the server's programs
+    /// alone.
+    pub(crate) fn client_program(&self, name: &str) -> PathBuf {
+        let own = self.program(name);
+        let real = || Some(std::fs::canonicalize(self.program("postgres")).ok()?.parent()?.join(name));
+        if own.is_file() { own } else { real().filter(|real| real.is_file()).unwrap_or(own) }
+    }
+
     fn among(folders: Vec<PathBuf>) -> Result<Vec<Self>, Error> {
         let mut found: Vec<Self> = Vec::new();
         let mut too_old = Vec::new();

@@ -8,6 +8,7 @@ use crate::cluster::{Cluster, blocking};
 use crate::error::Error;
 use crate::launch::Launch;
 use crate::settings;
+use crate::standby::Primary;
 
 /// How careful the server is with its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,7 @@ pub struct ClusterBuilder {
     pub(crate) listen: Listen,
     pub(crate) settings: BTreeMap<String, String>,
     pub(crate) startup_timeout: Duration,
+    pub(crate) primary: Option<Primary>,
 }
 
 #[derive(Debug, Clone)]
@@ -56,6 +58,7 @@ impl ClusterBuilder {
             listen: Listen::Socket,
             settings: BTreeMap::new(),
             startup_timeout: Duration::from_mins(1),
+            primary: None,
         }
     }
 

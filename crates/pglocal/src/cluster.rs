@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::initialise::{self, SUPERUSER};
 use crate::launch::Launch;
 use crate::server_process::ServerProcess;
+use crate::standby::Primary;
 use crate::version::Version;
 use crate::warden::Warden;
 use crate::{file_tree, leftovers};
@@ -55,6 +56,17 @@ impl Cluster {
     /// A cluster in a new directory, deleted together with the server. Fast by default.
     pub fn temporary() -> ClusterBuilder {
         ClusterBuilder::new(Place::Temporary { below: None }, Profile::Fast)
+    }
+
+    /// A temporary cluster that follows this one as a physical standby: made by copying it while it runs, with the same
+    /// superuser, password and settings, and read-only until it is promoted. Fast by default. Stop it before this one,
+    /// which waits in vain for a standby that is paused.
+    pub fn standby(&self) -> ClusterBuilder {
+        let Launch { binaries, socket_directory, password, builder, .. } = &self.core.launch;
+        let mut standby = Self::temporary().binaries(binaries.folder()).settings(builder.settings.clone());
+        standby.primary =
+            Some(Primary { socket_directory: socket_directory.clone(), port: self.port(), password: password.clone() });
+        standby
     }
 
     pub(crate) fn start(launch: Launch) -> Result<Self, Error> {

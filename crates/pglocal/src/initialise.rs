@@ -23,14 +23,19 @@ pub(crate) fn make_data_directory(
     profile: Profile,
 ) -> Result<(), Error> {
     let fresh = root.join("data.new");
-    let finished = root.join("data");
     file_tree::remove(&fresh)?;
     fill(&fresh, binaries, user)?;
     set_password(&fresh, binaries, user, password)?;
+    keep(root, &fresh, profile)
+}
+
+/// Gives a finished data directory its name.
+pub(crate) fn keep(root: &Path, fresh: &Path, profile: Profile) -> Result<(), Error> {
+    let finished = root.join("data");
     if profile == Profile::Durable {
-        file_tree::sync(&fresh)?;
+        file_tree::sync(fresh)?;
     }
-    std::fs::rename(&fresh, &finished).map_err(Error::io("rename to", &finished))?;
+    std::fs::rename(fresh, &finished).map_err(Error::io("rename to", &finished))?;
     std::fs::File::open(root).and_then(|root| root.sync_all()).map_err(Error::io("sync", root))
 }
 
@@ -111,11 +116,11 @@ fn feed(command: &mut Command, input: &str) -> std::io::Result<Output> {
     child.wait_with_output()
 }
 
-fn said(run: &Output) -> String {
+pub(crate) fn said(run: &Output) -> String {
     let text = [run.stdout.as_slice(), run.stderr.as_slice()].concat();
     String::from_utf8_lossy(&text).trim().to_owned()
 }
 
-fn failed(program: &'static str, directory: &Path, output: &str) -> Error {
+pub(crate) fn failed(program: &'static str, directory: &Path, output: &str) -> Error {
     Error::Initialise { program, directory: directory.to_owned(), output: output.to_owned() }
 }

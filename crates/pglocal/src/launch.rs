@@ -19,8 +19,9 @@ use crate::error::Error;
 use crate::postmaster_pid::PostmasterPid;
 use crate::server_process::ServerProcess;
 use crate::server_user::{ServerUser, set_mode};
+use crate::standby::Primary;
 use crate::state_file::State;
-use crate::{file_tree, initialise, leftovers, scratch, settings};
+use crate::{file_tree, initialise, leftovers, scratch, settings, standby};
 
 /// In the name of the socket where there is no TCP port; the directory is the cluster's own.
 const SOCKET_PORT: u16 = 5432;
@@ -47,7 +48,7 @@ const FILES: &[&str] = &[
 /// A place that is ready, and all that is needed to start (and restart) its server.
 #[derive(Debug)]
 pub(crate) struct Launch {
-    builder: ClusterBuilder,
+    pub(crate) builder: ClusterBuilder,
     pub(crate) root: PathBuf,
     pub(crate) binaries: Binaries,
     pub(crate) user: ServerUser,
@@ -87,7 +88,7 @@ impl Launch {
         let launch = Self {
             binaries: suitable(&root, installed)?,
             socket_directory: socket_directory(&root, &user)?,
-            password: State::load_or_create(&root)?.password,
+            password: password(&root, builder.primary.as_ref())?,
             builder,
             root,
             user,
@@ -152,6 +153,9 @@ impl Launch {
         let data = self.data_directory();
         if !data.exists() {
             let Self { root, binaries, user, password, builder, .. } = self;
+            if let Some(primary) = &builder.primary {
+                return standby::make_data_directory(root, binaries, user, primary, builder.profile);
+            }
             return initialise::make_data_directory(root, binaries, user, password, builder.profile);
         }
         self.user.check_ownership(&data)?;
@@ -227,6 +231,18 @@ impl Launch {
         }
         Error::Startup { status: status.to_string(), log: self.log(), log_tail }
     }
+}
+
+/// The superuser's password: one of the cluster's own, or that of the cluster which it is a copy of.
+fn password(root: &Path, primary: Option<&Primary>) -> Result<String, Error> {
+    let mut state = State::load_or_create(root)?;
+    if let Some(primary) = primary
+        && state.password != primary.password
+    {
+        state.password.clone_from(&primary.password);
+        state.save(root)?;
+    }
+    Ok(state.password)
 }
 
 /// Makes `directory` ours: creates it, refuses what belongs to others, locks it.

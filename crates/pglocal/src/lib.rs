@@ -1,7 +1,7 @@
 //! Private PostgreSQL clusters, started and stopped from the server binaries that are installed.
 //!
-//! What lives here: finding the binaries, making a data directory (`initdb`, cached and copied), starting the
-//! server as an unprivileged user, and making sure that it ends with its owner: on [`Cluster::stop`], on drop,
+//! What lives here: finding the binaries, making a data directory (`initdb`, cached and copied, or `pg_basebackup` for
+//! one that follows another), starting the server as an unprivileged user, and making sure that it ends with its owner: on [`Cluster::stop`], on drop,
 //! on panic, and when the owning process is killed.
 //!
 //! What never lives here: a download, a client connection, SQL on anybody's data, other rooms of Tenantry.
@@ -42,6 +42,7 @@ mod scratch;
 mod server_process;
 mod server_user;
 mod settings;
+mod standby;
 mod state_file;
 mod system_identifier;
 mod version;

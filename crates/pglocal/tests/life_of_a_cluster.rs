@@ -32,6 +32,39 @@ async fn a_temporary_cluster_answers_queries_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_standby_is_a_copy_that_follows() {
+    let primary = Cluster::temporary().listen(Listen::AnyPort).setting("max_connections", "250").start().await.unwrap();
+    let writer = connect(&primary).await;
+    writer.batch_execute("CREATE TABLE notes (body text); INSERT INTO notes VALUES ('before')").await.unwrap();
+    let standby = primary.standby().start().await.unwrap();
+    assert_eq!((standby.user(), standby.password()), (primary.user(), primary.password()));
+    let reader = connect(&standby).await;
+    assert_eq!(show(&reader, "in_hot_standby").await, "on");
+    let identifier = "SELECT system_identifier FROM pg_control_system()";
+    let of = async |client: &Client| client.query_one(identifier, &[]).await.unwrap().get::<_, i64>(0);
+    assert_eq!(of(&reader).await, of(&writer).await);
+    writer.batch_execute("INSERT INTO notes VALUES ('after')").await.unwrap();
+    let mut notes = 0;
+    for _ in 0..6_000 {
+        notes = reader.query_one("SELECT count(*) FROM notes", &[]).await.unwrap().get::<_, i64>(0);
+        if notes == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(notes, 2, "the standby follows");
+    assert!(reader.batch_execute("INSERT INTO notes VALUES ('x')").await.is_err(), "and takes no writes");
+
+    let directory = standby.dir().to_owned();
+    standby.restart().await.unwrap();
+    assert_eq!(show(&connect(&standby).await, "in_hot_standby").await, "on", "it is a standby still");
+    standby.stop().await.unwrap();
+    assert!(!directory.exists());
+    assert_eq!(processes_of(&directory), Vec::<String>::new());
+    primary.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn dropping_a_cluster_ends_it() {
     let cluster = Cluster::temporary().start().await.unwrap();
     let directory = cluster.dir().to_owned();

@@ -55,6 +55,16 @@ impl Server {
         Self { cluster, templates: Mutex::default() }
     }
 
+    /// A server for one test alone that follows this one as a physical standby, with the same superuser. Ends when dropped,
+    /// which must be before this server ends.
+    pub async fn standby(&self) -> Self {
+        let cluster = match self.cluster.standby().listen(Listen::AnyPort).start().await {
+            Ok(cluster) => cluster,
+            Err(error) => panic!("{error}"),
+        };
+        Self { cluster, templates: Mutex::default() }
+    }
+
     /// The cluster behind this server, to restart, kill or pause it.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
