@@ -4,7 +4,7 @@
 //! snapshot is of. Changes follow in commit order. A route never comes before the cluster that it names.
 
 use serde::{Deserialize, Serialize};
-use tenantry_domain::{ClusterId, Endpoint, FeedVersion, InvalidName, TenantId, TlsMode};
+use tenantry_domain::{ClusterId, ClusterReplicaId, Endpoint, FeedVersion, InvalidName, LagMax, TenantId, TlsMode};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::route::Route;
@@ -95,6 +95,37 @@ pub struct FeedCluster {
     pub tls_mode: TlsMode,
     /// PEM of the authority for `verify_ca` and `verify_full`; null means the system's.
     pub tls_ca: Option<String>,
+    /// Its physical standbys, for reading; oldest first.
+    #[serde(default)]
+    pub replicas: Vec<FeedReplica>,
+}
+
+/// A physical standby of a cluster: roles, passwords and databases are the cluster's. The control plane looks at it every
+/// few seconds; whoever reads from it makes sure that it still follows (`pg_is_in_recovery()`), and how far it is behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FeedReplica {
+    /// Its id.
+    #[schema(value_type = Uuid)]
+    pub id: ClusterReplicaId,
+    /// Host name, IP address or socket folder.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// How connections are protected.
+    #[schema(schema_with = schema::tls_mode)]
+    pub tls_mode: TlsMode,
+    /// PEM of the authority for `verify_ca` and `verify_full`; null means the system's.
+    pub tls_ca: Option<String>,
+    /// Further behind than so many milliseconds, nothing is to be read from it.
+    #[schema(value_type = u32, minimum = 1, maximum = 86_400_000)]
+    pub lag_max_ms: LagMax,
+}
+
+impl FeedReplica {
+    /// Host and port together.
+    pub fn endpoint(&self) -> Result<Endpoint, InvalidName> {
+        Endpoint::new(&self.host, self.port)
+    }
 }
 
 impl FeedCluster {
@@ -126,6 +157,10 @@ mod tests {
             "host":"/tmp/sockets","port":5432,"tls_mode":"disable","tls_ca":null}"#;
         let event: FeedEvent = serde_json::from_str(cluster).expect("valid");
         assert_eq!(event.version(), Some(FeedVersion(3)));
+        assert!(
+            matches!(event, FeedEvent::Cluster(cluster) if cluster.replicas.is_empty()),
+            "as it was before replicas"
+        );
         assert!(serde_json::from_str::<FeedEvent>(r#"{"type":"rumour"}"#).is_err());
     }
 }

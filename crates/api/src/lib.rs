@@ -14,6 +14,7 @@ pub mod bulk;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod cluster;
+pub mod cluster_replica;
 pub mod doctor;
 pub mod drift;
 pub mod explain;
@@ -54,10 +55,11 @@ pub use client::{Client, ClientConfig, ClientError};
 pub use cluster::{
     Cluster, ClusterPreview, DrainMove, DrainPlan, DrainQuery, ListClusters, RegisterCluster, UpdateCluster,
 };
+pub use cluster_replica::{AddClusterReplica, ClusterReplica};
 pub use doctor::{DoctorFinding, DoctorQuery, DoctorReport};
 pub use drift::{CheckDrift, CheckLimit, CheckedDrift, Drift, DriftDifference, DriftObjects, ListDrift, SampleSize};
 pub use explain::Explanation;
-pub use feed::{FeedCluster, FeedEvent, FeedQuery};
+pub use feed::{FeedCluster, FeedEvent, FeedQuery, FeedReplica};
 pub use fleet_query::{
     FleetQuery, QueryConcurrency, QueryError, QueryFailed, QueryLine, QueryReached, QueryRow, QueryRowsMax,
     QuerySkipped, QuerySummary, QueryTimeLimit, QueryTimeoutMs, QueryValues,

@@ -2,8 +2,8 @@
 
 use tenantry_domain::{
     ClusterState, DeliveryState, DriftFilter, DriftState, EventKind, HealthState, Isolation, Limits, LockMode,
-    OperationKind, OperationState, Origin, OrphanKind, OrphanVerdict, Pooling, ProviderKind, RolloutState, RouteState,
-    Scope, SuspensionReason, TargetState, Tenancy, TenantStatus, TlsMode, Verdict,
+    OperationKind, OperationState, Origin, OrphanKind, OrphanVerdict, Pooling, ProviderKind, ReplicaState,
+    RolloutState, RouteState, Scope, SuspensionReason, TargetState, Tenancy, TenantStatus, TlsMode, Verdict,
 };
 use utoipa::openapi::schema::{
     AdditionalProperties, ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat, Type,
@@ -33,6 +33,7 @@ words! {
     orphan_verdict => OrphanVerdict,
     pooling => Pooling,
     provider => ProviderKind,
+    replica_state => ReplicaState,
     rollout_state => RolloutState,
     route_state => RouteState,
     suspension_reason => SuspensionReason,
@@ -227,6 +228,25 @@ pub(crate) fn cluster_health() -> Object {
         .required("checks")
         .property("findings", ArrayBuilder::new().items(ObjectBuilder::new().schema_type(Type::String)))
         .required("findings")
+        .build()
+}
+
+/// What was last seen of a replica.
+pub(crate) fn replica_health() -> Object {
+    let time = || {
+        ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+    };
+    ObjectBuilder::new()
+        .property("state", replica_state())
+        .required("state")
+        .property("lag_ms", nullable(Type::Integer))
+        .property("seen_at", time())
+        .required("seen_at")
+        .property("checked_at", time())
+        .required("checked_at")
+        .property("failures", ObjectBuilder::new().schema_type(Type::Integer))
+        .required("failures")
+        .property("error", nullable(Type::String))
         .build()
 }
 

@@ -2,6 +2,7 @@
 
 mod drain;
 mod register;
+pub mod replicas;
 
 use std::time::Duration;
 

@@ -72,6 +72,10 @@ identifier! {
     ClusterId
 }
 identifier! {
+    /// One physical standby of a cluster.
+    ClusterReplicaId
+}
+identifier! {
     /// One physical place on a cluster. Physical names derive from it.
     HomeId
 }

@@ -12,6 +12,7 @@ pub mod affinity;
 pub mod audit;
 pub mod cluster;
 pub mod cluster_health;
+pub mod cluster_replica;
 pub mod drift;
 pub mod event;
 pub mod hierarchy;
@@ -45,13 +46,14 @@ pub use cluster::{
     Cluster, ClusterLimits, ClusterLocale, ClusterState, ClusterUsage, Endpoint, ProviderKind, Tenancy, TlsMode,
 };
 pub use cluster_health::{Check, ClusterHealth, ClusterObservation, HealthState, Verdict};
+pub use cluster_replica::{ClusterReplica, LagMax, ReplicaHealth, ReplicaState};
 pub use drift::{DriftFilter, DriftState};
 pub use event::{DeliveryState, EventKind};
 pub use hierarchy::{DEPTH_MAX, HierarchyError, check_line};
 pub use home::{DatabaseName, Generation, Home, HomeNames, LoginSlot, Placement, RoleName, SchemaName};
 pub use id::{
-    ClusterId, DeliveryId, EventId, HomeId, OperationId, OrphanId, RequestId, ResourceId, RolloutId, SecretId,
-    TenantId, TokenId, WebhookId,
+    ClusterId, ClusterReplicaId, DeliveryId, EventId, HomeId, OperationId, OrphanId, RequestId, ResourceId, RolloutId,
+    SecretId, TenantId, TokenId, WebhookId,
 };
 pub use isolation::Isolation;
 pub use label::Labels;

@@ -23,6 +23,7 @@ mod adoption;
 mod audit_log;
 mod bulk;
 mod bulk_rows;
+mod cluster_replicas;
 mod clusters;
 mod explain;
 mod migration_sets;

@@ -13,6 +13,7 @@ mod audit_log;
 mod audit_verification;
 mod bases;
 mod cluster_health;
+mod cluster_replicas;
 mod clusters;
 mod connection;
 mod cursor;
@@ -71,6 +72,7 @@ pub use audit_log::{AuditChain, AuditEntry, AuditExport, AuditFilter, AuditRecor
 pub use audit_verification::{AuditMark, AuditRound, BreachKind, ChainBreach};
 pub use bases::{BaseState, RetiredTemplate, SCRATCH_KEPT, SharedDatabase, Template};
 pub use cluster_health::ClusterLook;
+pub use cluster_replicas::{NewClusterReplica, ReplicaLook, ReplicaRoute};
 pub use clusters::{ClusterAccess, ClusterChange, ClusterFilter, ClusterRef, NewCluster};
 pub use cursor::{PAGE_MAX, Page, PageRequest};
 pub use doctor::{CatalogFinding, HomeAtRest};

@@ -11,6 +11,7 @@ use tenantry_domain::{
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use crate::cluster_replicas::{ROUTES as REPLICAS, ReplicaRoute, read_routes};
 use crate::clusters::read_endpoint;
 use crate::connection::Connection;
 use crate::error::StoreError;
@@ -52,6 +53,8 @@ pub struct ClusterRoute {
     pub tls_mode: TlsMode,
     /// PEM of the authority; absent means the system's.
     pub tls_ca: Option<String>,
+    /// Its standbys, oldest first.
+    pub replicas: Vec<ReplicaRoute>,
 }
 
 /// One change of what routers know.
@@ -112,8 +115,7 @@ impl Store {
         let routes = query(&client, &sql, &[&after.0, &upto.0, &limit]).await?;
         let clusters = query(
             &client,
-            "SELECT id, version, host, port, tls_mode, tls_ca FROM cluster
-              WHERE version > $1 AND version <= $2 AND retired_at IS NULL ORDER BY version LIMIT $3",
+            &select_clusters("version > $1 AND version <= $2 AND retired_at IS NULL ORDER BY version LIMIT $3"),
             &[&after.0, &upto.0, &limit],
         )
         .await?;
@@ -139,8 +141,15 @@ impl Store {
 
     /// Every cluster, as it is now.
     pub async fn cluster_routes(&self) -> Result<Vec<ClusterRoute>, StoreError> {
-        let sql = "SELECT id, version, host, port, tls_mode, tls_ca FROM cluster WHERE retired_at IS NULL ORDER BY id";
-        query(&*self.client().await?, sql, &[]).await?.iter().map(read_cluster).collect()
+        let sql = select_clusters("retired_at IS NULL ORDER BY id");
+        query(&*self.client().await?, &sql, &[]).await?.iter().map(read_cluster).collect()
+    }
+
+    /// One cluster, as routers see it.
+    pub async fn cluster_route(&self, id: ClusterId) -> Result<ClusterRoute, StoreError> {
+        let row = query_opt(&*self.client().await?, &select_clusters("id = $1"), &[&id.as_uuid()]).await?;
+        let missing = || StoreError::NotFound { what: "cluster", name: id.to_string() };
+        row.as_ref().map(read_cluster).transpose()?.ok_or_else(missing)
     }
 
     /// The routes that follow a tenant's (the first ones when none is named), as they are now, by tenant. Fewer than
@@ -243,6 +252,11 @@ fn select_routes(whose: Whose, with_secrets: bool, condition: &str) -> String {
     )
 }
 
+/// Everything that routers know of a cluster.
+fn select_clusters(condition: &str) -> String {
+    format!("SELECT id, version, host, port, tls_mode, tls_ca, {REPLICAS} FROM cluster WHERE {condition}")
+}
+
 fn read_cluster(row: &Row) -> Result<ClusterRoute, StoreError> {
     Ok(ClusterRoute {
         version: FeedVersion(get(row, "version")?),
@@ -250,6 +264,7 @@ fn read_cluster(row: &Row) -> Result<ClusterRoute, StoreError> {
         endpoint: read_endpoint(row)?,
         tls_mode: parsed(row, "tls_mode")?,
         tls_ca: get(row, "tls_ca")?,
+        replicas: read_routes(row)?,
     })
 }
 

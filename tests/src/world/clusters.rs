@@ -48,6 +48,11 @@ impl World<'_> {
         &self.clusters[0].admin.database
     }
 
+    /// The role by which the control plane manages the cluster `main`.
+    pub fn admin_user(&self) -> &str {
+        &self.clusters[0].admin.login.name
+    }
+
     /// The password by which the control plane manages the cluster `main`.
     pub fn admin_password(&self) -> &str {
         &self.clusters[0].admin.login.password

@@ -36,6 +36,8 @@ const ROUTES: &[(&str, &str, &str, &str)] = &[
     ("POST /v1/clusters/{cluster}/cordon", "cluster.cordon", "cluster/", "before after"),
     ("POST /v1/clusters/{cluster}/uncordon", "cluster.uncordon", "cluster/", "before after"),
     ("POST /v1/clusters/{cluster}/drain", "cluster.drain", "cluster/", "before after"),
+    ("POST /v1/clusters/{cluster}/replicas", "cluster.add_replica", "cluster/", "after"),
+    ("DELETE /v1/clusters/{cluster}/replicas/{replica}", "cluster.remove_replica", "cluster/", "before"),
     ("PUT /v1/region-groups/{group}", "region_group.put", "region_group/", "before after"),
     ("DELETE /v1/region-groups/{group}", "region_group.delete", "region_group/", "before"),
     ("POST /v1/plans", "plan.create", "plan/", "after"),
@@ -248,6 +250,11 @@ async fn clusters(calls: &mut Calls) {
     for action in ["cordon", "uncordon", "drain"] {
         calls.call(&format!("POST /v1/clusters/{{cluster}}/{action}"), &["second"], "", &json!({})).await;
     }
+    let standby = server.standby().await;
+    let wish = json!({ "host": standby.address().ip(), "port": standby.address().port() });
+    let replica = id(&calls.call("POST /v1/clusters/{cluster}/replicas", &["second"], "", &wish).await);
+    let named = ["second", replica.as_str()];
+    calls.call("DELETE /v1/clusters/{cluster}/replicas/{replica}", &named, "", &json!({})).await;
     calls.call("DELETE /v1/clusters/{cluster}", &["second"], "", &json!({})).await;
 }
 

@@ -112,10 +112,8 @@ async fn of_two_who_want_a_host_at_once_one_gets_it() {
     let (acme, other) = (world.tenant("acme").await.id.into(), world.tenant("other").await.id.into());
     for round in 0..8 {
         let name = host(&format!("r{round}.example.com"));
-        let (one, two) = tokio::join!(
-            world.client().add_tenant_host(&acme, &name),
-            world.client().add_tenant_host(&other, &name),
-        );
+        let (one, two) =
+            tokio::join!(world.client().add_tenant_host(&acme, &name), world.client().add_tenant_host(&other, &name),);
         assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
         let refused = one.err().or(two.err()).unwrap();
         assert_eq!(refused.code(), Some(tenantry_api::Code::Conflict), "{refused:?}");

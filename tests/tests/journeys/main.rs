@@ -25,6 +25,7 @@ mod placement;
 mod plans;
 mod query;
 mod repeatables;
+mod replicas;
 mod resolve;
 mod rollout_fleet;
 mod rollout_plans;

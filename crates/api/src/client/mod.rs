@@ -9,6 +9,7 @@
 mod adoption;
 mod audit_log;
 mod bulk;
+mod cluster_replicas;
 mod clusters;
 mod config;
 mod drift;

@@ -3,19 +3,20 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tenantry_domain::{ClusterId, ClusterObservation, HealthState};
+use tenantry_domain::{Cluster, ClusterId, ClusterObservation, ClusterReplica, HealthState, ReplicaState};
 use tenantry_fleet::tls_check;
-use tenantry_store::{ClusterLook, ClusterRef, StoreError};
+use tenantry_store::{ClusterLook, ClusterRef, PageRequest, ReplicaLook, StoreError};
 use tracing::{info, warn};
 
 use super::Reconciler;
-use crate::clusters::observation;
+use crate::clusters::{observation, replicas};
 use crate::control::Control;
 use crate::error::ControlError;
-use crate::operations::cluster_target::target_of;
+use crate::operations::cluster_target::{cluster_target, target_of};
 
 pub(super) const RECONCILER: Reconciler = Reconciler {
     name: "cluster_health",
@@ -74,6 +75,7 @@ async fn look_and_record(control: &Control, id: ClusterId) -> Result<HealthState
     control.store().record_cluster_look(id, &look).await?;
     let name = before.name.as_str();
     let gauge = |metric: &'static str| metrics::gauge!(metric, "cluster" => name.to_owned());
+    look_at_replicas(control, &before, &look).await?;
     let state = match &look {
         ClusterLook::Answered { observed, .. } => {
             gauge("tenantry_cluster_connections_open").set(observed.connections_open);
@@ -94,6 +96,57 @@ async fn look_and_record(control: &Control, id: ClusterId) -> Result<HealthState
         _ => {}
     }
     Ok(state)
+}
+
+/// Looks at all standbys of a cluster at the same time.
+async fn look_at_replicas(control: &Control, cluster: &Cluster, look: &ClusterLook) -> Result<(), ControlError> {
+    let page = PageRequest { limit: replicas::REPLICAS_MAX, cursor: None };
+    let all = control.store().cluster_replicas(cluster.id, &page).await?.items;
+    if all.is_empty() {
+        return Ok(());
+    }
+    let written = match look {
+        ClusterLook::Answered { .. } => {
+            let primary = cluster_target(control, cluster.id).await?;
+            tokio::time::timeout(LOOK_MAX, control.fleet().written(&primary)).await.ok().and_then(Result::ok)
+        }
+        ClusterLook::Silent { .. } => None,
+    };
+    let looks = all.iter().map(|replica| look_at_replica(control, cluster, replica, written.as_deref()));
+    join_all(looks).await.into_iter().collect()
+}
+
+async fn look_at_replica(
+    control: &Control,
+    cluster: &Cluster,
+    replica: &ClusterReplica,
+    written: Option<&str>,
+) -> Result<(), ControlError> {
+    let looking = replicas::look(control, cluster.id, replica, written);
+    let look = if let Ok(look) = tokio::time::timeout(LOOK_MAX, looking).await {
+        look?
+    } else {
+        let error = format!("{} did not answer within {} s", replica.endpoint, LOOK_MAX.as_secs());
+        ReplicaLook::Silent { error }
+    };
+    control.store().record_replica_look(replica.id, &look).await?;
+    let (name, id) = (cluster.name.as_str(), replica.id.to_string());
+    let gauge = |metric: &'static str| metrics::gauge!(metric, "cluster" => name.to_owned(), "replica" => id.clone());
+    gauge("tenantry_cluster_replica_up").set(if matches!(look, ReplicaLook::Standby { .. }) { 1.0 } else { 0.0 });
+    match &look {
+        ReplicaLook::Standby { lag_ms } => {
+            #[expect(clippy::cast_precision_loss, reason = "a gauge needs no last millisecond")]
+            gauge("tenantry_cluster_replica_lag_ms").set(lag_ms.map_or(f64::NAN, |lag| lag as f64));
+        }
+        ReplicaLook::NotStandby { error } if replica.health.state != ReplicaState::NotStandby => {
+            warn!(cluster = name, replica = id, reason = error, "a replica is none any more; routers are told");
+        }
+        ReplicaLook::Silent { error } if replica.health.state != ReplicaState::Unreachable => {
+            warn!(cluster = name, replica = id, reason = error, "a replica does not answer");
+        }
+        ReplicaLook::NotStandby { .. } | ReplicaLook::Silent { .. } => {}
+    }
+    Ok(())
 }
 
 async fn attempt(

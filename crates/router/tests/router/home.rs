@@ -108,6 +108,7 @@ impl<'a> Home<'a> {
             port: address.port(),
             tls_mode: TlsMode::Disable,
             tls_ca: None,
+            replicas: Vec::new(),
         }
     }
 

@@ -127,6 +127,7 @@ impl Home {
             port: address.port(),
             tls_mode: TlsMode::Disable,
             tls_ca: None,
+            replicas: Vec::new(),
         };
         (route, cluster)
     }

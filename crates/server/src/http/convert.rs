@@ -83,6 +83,26 @@ pub(crate) fn merge<P: Clone, T: Default>(
     }
 }
 
+pub(crate) fn feed_cluster(cluster: records::ClusterRoute) -> api::FeedCluster {
+    let replica = |replica: records::ReplicaRoute| api::FeedReplica {
+        id: replica.id,
+        host: replica.endpoint.host().to_owned(),
+        port: replica.endpoint.port(),
+        tls_mode: replica.tls_mode,
+        tls_ca: replica.tls_ca,
+        lag_max_ms: replica.lag_max,
+    };
+    api::FeedCluster {
+        version: cluster.version,
+        cluster: cluster.cluster,
+        host: cluster.endpoint.host().to_owned(),
+        port: cluster.endpoint.port(),
+        tls_mode: cluster.tls_mode,
+        tls_ca: cluster.tls_ca,
+        replicas: cluster.replicas.into_iter().map(replica).collect(),
+    }
+}
+
 pub(crate) fn operation(operation: records::Operation) -> api::Operation {
     let waits_until = operation.waits_until(Timestamp::now());
     api::Operation {

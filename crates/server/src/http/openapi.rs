@@ -134,6 +134,8 @@ mod tests {
         ("/v1/clusters/{cluster}/cordon", &["post"]),
         ("/v1/clusters/{cluster}/uncordon", &["post"]),
         ("/v1/clusters/{cluster}/drain", &["post"]),
+        ("/v1/clusters/{cluster}/replicas", &["get", "post"]),
+        ("/v1/clusters/{cluster}/replicas/{replica}", &["delete"]),
         ("/v1/placement/explain", &["get", "post"]),
         ("/v1/region-groups", &["get"]),
         ("/v1/region-groups/{group}", &["delete", "get", "put"]),

@@ -20,7 +20,7 @@ use super::{
     auth, idempotency, limits, route_resolve, routers, routes_feed, secrets, seeds, tenant_health, tenants, tokens,
     webhooks,
 };
-use super::{doctor, drift, orphans, tenant_hosts, tenant_lifecycle};
+use super::{cluster_replicas, doctor, drift, orphans, tenant_hosts, tenant_lifecycle};
 
 /// Bytes of one bulk call: ten thousand rows of a kilobyte and a half.
 const BULK_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -46,6 +46,8 @@ fn remembered() -> OpenApiRouter<Shared> {
         .routes(routes!(clusters::cordon))
         .routes(routes!(clusters::uncordon))
         .routes(routes!(clusters::drain))
+        .routes(routes!(cluster_replicas::add, cluster_replicas::list))
+        .routes(routes!(cluster_replicas::remove))
         .routes(routes!(placement::explain, placement::explain_query))
         .routes(routes!(region_groups::list))
         .routes(routes!(region_groups::show, region_groups::put, region_groups::delete))

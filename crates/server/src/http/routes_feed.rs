@@ -11,13 +11,14 @@ use axum::response::IntoResponse;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use tenantry_api::Route;
-use tenantry_api::feed::{FEED_MEDIA_TYPE, FeedCluster, FeedEvent, FeedQuery};
+use tenantry_api::feed::{FEED_MEDIA_TYPE, FeedEvent, FeedQuery};
 use tenantry_control::records::RouteChange;
 use tenantry_control::routes::{self, FeedItem};
 use tenantry_control::{Caller, ControlError};
 use tracing::warn;
 
 use super::auth::BearerToken;
+use super::convert;
 use super::extract::Query;
 use super::problem::{Refusal, chain};
 use super::state::Shared;
@@ -92,14 +93,7 @@ fn event(item: FeedItem) -> FeedEvent {
         FeedItem::Heartbeat(version) => FeedEvent::Heartbeat { version },
         FeedItem::Change(RouteChange::Route(route)) => FeedEvent::Route(Box::new(Route::from(*route))),
         FeedItem::Change(RouteChange::Removed { tenant, version }) => FeedEvent::Removed { tenant, version },
-        FeedItem::Change(RouteChange::Cluster(cluster)) => FeedEvent::Cluster(FeedCluster {
-            version: cluster.version,
-            cluster: cluster.cluster,
-            host: cluster.endpoint.host().to_owned(),
-            port: cluster.endpoint.port(),
-            tls_mode: cluster.tls_mode,
-            tls_ca: cluster.tls_ca,
-        }),
+        FeedItem::Change(RouteChange::Cluster(cluster)) => FeedEvent::Cluster(convert::feed_cluster(cluster)),
     }
 }
 

@@ -1,7 +1,13 @@
 //! Clusters, shared databases and templates.
 
-use tenantry_domain::{ClusterState, Isolation, OperationId, SchemaName, Tenancy};
-use tenantry_store::{BaseState, ClusterChange, ClusterFilter, ClusterRef, NewHome, PageRequest, StoreError};
+use tenantry_domain::{
+    ClusterReplicaId, ClusterState, Endpoint, FeedVersion, Isolation, LagMax, OperationId, ReplicaState, SchemaName,
+    Tenancy,
+};
+use tenantry_store::{
+    BaseState, ClusterChange, ClusterFilter, ClusterRef, NewClusterReplica, NewHome, PageRequest, ReplicaLook,
+    StoreError,
+};
 use uuid::Uuid;
 
 use crate::catalog::{Catalog, new_cluster, new_home, new_operation, secret};
@@ -177,4 +183,67 @@ async fn clusters_are_listed_by_state_and_changed_under_a_lock() {
     assert_eq!(tx.regions().await.unwrap().len(), 1);
     let nobody = OperationId::new(Uuid::now_v7());
     assert!(tx.insert_home(&new_home(one, nobody)).await.is_err(), "a home belongs to an operation");
+}
+
+#[tokio::test]
+async fn routers_hear_of_a_replica_as_long_as_it_follows_and_it_goes_with_its_cluster() {
+    let catalog = Catalog::new().await;
+    let cluster = catalog.cluster("one", Tenancy::Shared).await;
+    let replica = |port| NewClusterReplica {
+        id: ClusterReplicaId::new(Uuid::now_v7()),
+        cluster,
+        endpoint: Endpoint::new("db-2.example.com", port).unwrap(),
+        tls_mode: None,
+        tls_ca: None,
+        lag_max: LagMax::from_ms(500).unwrap(),
+        lag_ms: Some(7),
+    };
+    let (first, second) = (replica(5432), replica(5433));
+    let mut tx = catalog.begin().await;
+    tx.insert_cluster_replica(&second).await.unwrap();
+    let recorded = tx.insert_cluster_replica(&first).await.unwrap();
+    assert_eq!((recorded.health.state, recorded.health.lag_ms), (ReplicaState::Healthy, Some(7)));
+    assert!(matches!(tx.insert_cluster_replica(&replica(5432)).await, Err(StoreError::Conflict { .. })));
+    tx.commit().await.unwrap();
+
+    let told = async || catalog.store.cluster_route(cluster).await.unwrap();
+    let state = async || {
+        let page = catalog.store.cluster_replicas(cluster, &PageRequest::default()).await.unwrap();
+        page.items.into_iter().find(|it| it.id == first.id).unwrap().health.state
+    };
+    let ids = |version: &mut FeedVersion, route: tenantry_store::ClusterRoute| {
+        let is_news = std::mem::replace(version, route.version) != route.version;
+        (is_news, route.replicas.into_iter().map(|it| it.id).collect::<Vec<_>>())
+    };
+    let mut version = FeedVersion::default();
+    let both = vec![first.id, second.id];
+    assert_eq!(ids(&mut version, told().await), (true, both.clone()));
+    let promoted = || ReplicaLook::NotStandby { error: "promoted".to_owned() };
+    for (look, expected, is_news, heard) in [
+        (ReplicaLook::Standby { lag_ms: Some(501) }, ReplicaState::Lagging, false, &both),
+        (ReplicaLook::Standby { lag_ms: None }, ReplicaState::Lagging, false, &both),
+        (ReplicaLook::Silent { error: "away".to_owned() }, ReplicaState::Unreachable, false, &both),
+        (ReplicaLook::Standby { lag_ms: Some(500) }, ReplicaState::Healthy, false, &both),
+        (promoted(), ReplicaState::NotStandby, true, &vec![second.id]),
+        (promoted(), ReplicaState::NotStandby, false, &vec![second.id]),
+        // It is not known to follow again before it says so.
+        (ReplicaLook::Silent { error: "away".to_owned() }, ReplicaState::Unreachable, false, &vec![second.id]),
+        (ReplicaLook::Standby { lag_ms: Some(0) }, ReplicaState::Healthy, true, &both),
+    ] {
+        catalog.store.record_replica_look(first.id, &look).await.unwrap();
+        assert_eq!(state().await, expected, "{look:?}");
+        assert_eq!(ids(&mut version, told().await), (is_news, heard.clone()), "{look:?}");
+    }
+
+    let mut tx = catalog.begin().await;
+    let other = ClusterReplicaId::new(Uuid::now_v7());
+    assert!(matches!(tx.delete_cluster_replica(cluster, other).await, Err(StoreError::NotFound { .. })));
+    tx.delete_cluster_replica(cluster, second.id).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(ids(&mut version, told().await), (true, vec![first.id]));
+    let tx = catalog.begin().await;
+    tx.delete_cluster(cluster).await.unwrap();
+    tx.commit().await.unwrap();
+    let left = catalog.store.cluster_replicas(cluster, &PageRequest::default()).await.unwrap();
+    assert!(left.items.is_empty());
 }

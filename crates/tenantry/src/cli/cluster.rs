@@ -16,6 +16,7 @@ use tenantry_domain::{
 };
 
 use super::arguments::words;
+use super::cluster_replica::ClusterReplicaCommand;
 use super::connection;
 use super::error::CliError;
 use super::paging::{self, ListOptions};
@@ -83,6 +84,9 @@ pub(crate) enum ClusterCommand {
         #[arg(long, default_value_t = 100, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..=500))]
         limit: u64,
     },
+    /// Physical standbys to read from: add, list, remove
+    #[command(subcommand)]
+    Replica(ClusterReplicaCommand),
     /// Forget a cluster on which no tenant lives; the server itself stays
     #[command(after_help = examples!("tenantry cluster remove eu-1"))]
     Remove {
@@ -128,13 +132,13 @@ pub(crate) struct RegisterArguments {
 
 /// How connections to the cluster are protected.
 #[derive(Debug, Args)]
-struct TlsArguments {
-    /// `disable` for this machine and `verify_full` for others unless given
+pub(crate) struct TlsArguments {
+    /// `disable` for this machine and `verify_full` for others unless given; for a replica, as its cluster
     #[arg(long, value_parser = words::<TlsMode>(TlsMode::ALL.iter().map(|it| it.as_str())))]
-    tls_mode: Option<TlsMode>,
-    /// PEM of the authority for `verify_ca` and `verify_full`; the system's unless given
+    pub(crate) tls_mode: Option<TlsMode>,
+    /// PEM of the authority for `verify_ca` and `verify_full`; the system's unless given, or the replica's cluster's
     #[arg(long, value_name = "FILE")]
-    tls_ca: Option<PathBuf>,
+    pub(crate) tls_ca: Option<PathBuf>,
 }
 
 /// How much a cluster takes.
@@ -214,6 +218,7 @@ impl ClusterCommand {
             Self::Cordon { cluster } => context.output.object(&client.cordon_cluster(&cluster).await?),
             Self::Uncordon { cluster } => context.output.object(&client.uncordon_cluster(&cluster).await?),
             Self::Drain { cluster, dry_run, limit } => drain(context, &client, &cluster, dry_run, limit).await,
+            Self::Replica(command) => command.run(context, &client).await,
             Self::Remove { cluster } => {
                 client.delete_cluster(&cluster).await?;
                 let json = json!({ "removed": cluster });
@@ -340,7 +345,7 @@ impl LimitArguments {
     }
 }
 
-fn host(text: &str) -> Result<Host, String> {
+pub(crate) fn host(text: &str) -> Result<Host, String> {
     Host::try_from(text.to_owned()).map_err(|error| error.to_string())
 }
 
@@ -371,7 +376,7 @@ fn read_password(path: &Path) -> Result<SecretText, CliError> {
     }
 }
 
-fn read_certificate(path: &Path) -> Result<CertificatePem, CliError> {
+pub(crate) fn read_certificate(path: &Path) -> Result<CertificatePem, CliError> {
     let text = connection::read(path, "the certificate authority")?;
     CertificatePem::try_from(text).map_err(|error| CliError::usage(format!("{}: {error}", path.display())))
 }
@@ -387,7 +392,7 @@ impl Tabular for Cluster {
             Cell::new(&self.region),
             Cell::new(self.tenancy),
             Cell::new(self.provider),
-            Cell::new(endpoint(self)),
+            Cell::new(endpoint(&self.host, self.port)),
             Cell::new(server_version(self.server_version)),
             Cell::state(self.health.state),
             Cell::new(self.usage.claimed_homes()),
@@ -415,7 +420,7 @@ impl Tabular for Cluster {
             ("region", Cell::new(&self.region)),
             ("tenancy", Cell::new(self.tenancy)),
             ("provider", Cell::new(self.provider)),
-            ("endpoint", Cell::new(endpoint(self))),
+            ("endpoint", Cell::new(endpoint(&self.host, self.port))),
             ("tls mode", Cell::new(self.tls_mode)),
             ("server version", Cell::new(server_version(self.server_version))),
             ("homes", Cell::new(format!("{} of {} tenants at most", self.usage.claimed_homes(), self.limits.tenants))),
@@ -461,9 +466,8 @@ impl Tabular for Cluster {
 }
 
 /// Host and port as one would write them; the control plane has checked them.
-fn endpoint(cluster: &Cluster) -> String {
-    Endpoint::new(&cluster.host, cluster.port)
-        .map_or_else(|_| format!("{}:{}", cluster.host, cluster.port), |endpoint| endpoint.to_string())
+pub(crate) fn endpoint(host: &str, port: u16) -> String {
+    Endpoint::new(host, port).map_or_else(|_| format!("{host}:{port}"), |endpoint| endpoint.to_string())
 }
 
 /// `server_version_num` as PostgreSQL names its releases: 150018 is 15.18.

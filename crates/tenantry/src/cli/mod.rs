@@ -7,6 +7,7 @@
 pub(crate) mod audit;
 pub(crate) mod catalog;
 pub(crate) mod cluster;
+pub(crate) mod cluster_replica;
 pub(crate) mod completions;
 pub(crate) mod doctor;
 pub(crate) mod health;

@@ -40,7 +40,7 @@ impl Cell {
         let text = word.to_string();
         let tone = match text.as_str() {
             "active" | "succeeded" | "applied" | "already" | "delivered" | "healthy" => Tone::Good,
-            "failed" | "parked" | "aborted" | "suspended" | "unreachable" | "read_only" => Tone::Bad,
+            "failed" | "parked" | "aborted" | "suspended" | "unreachable" | "read_only" | "not_standby" => Tone::Bad,
             "deleted" | "cancelled" | "skipped" => Tone::Faint,
             _ => Tone::Busy,
         };
