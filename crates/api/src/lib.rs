@@ -32,6 +32,7 @@ pub mod problem;
 pub mod query;
 pub mod reference;
 pub mod region_group;
+pub mod resolved_route;
 pub mod rollout;
 pub mod rollout_plan;
 pub mod route;
@@ -79,6 +80,7 @@ pub use problem::{Code, InvalidBody, Problem, ProblemDetail, parse_body};
 pub use query::{CommaSeparated, DryRunQuery, GraceSeconds, PageLimit, WaitQuery, WaitSeconds};
 pub use reference::{ClusterRef, TenantRef};
 pub use region_group::{PutRegionGroup, RegionGroup};
+pub use resolved_route::ResolvedRoute;
 pub use rollout::{
     BreakerLength, Concurrency, CreateRollout, CreateWave, ErrorBudget, FleetVersion, FleetVersions, ListTargets,
     Rollout, RolloutCounts, RolloutLimits, RolloutTarget, RolloutWave,

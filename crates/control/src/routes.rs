@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::stream::{self, Stream};
 use tenantry_domain::{FeedVersion, HostName, Route, Scope, Slug, TenantId};
-use tenantry_store::{RouteChange, RouteRef};
+use tenantry_store::{ClusterRoute, RouteChange, RouteRef};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -37,6 +37,8 @@ pub enum ResolveBy {
 pub struct Resolved {
     /// The route.
     pub route: Route,
+    /// Where its cluster is; absent as long as the route has no target.
+    pub cluster: Option<ClusterRoute>,
     /// Whether passwords are in it, where it has any.
     pub has_secrets: bool,
 }
@@ -51,11 +53,14 @@ pub async fn resolve(control: &Control, caller: &Caller, by: &ResolveBy) -> Resu
         ResolveBy::Host(host) => (RouteRef::Host(host.clone()), host.to_string()),
     };
     let route = control.store().resolve(&by, has_secrets).await?;
-    if caller.sees(route.tenant) {
-        Ok(Resolved { route, has_secrets })
-    } else {
-        Err(ControlError::NotFound { what: "route", name })
+    if !caller.sees(route.tenant) {
+        return Err(ControlError::NotFound { what: "route", name });
     }
+    let cluster = match &route.target {
+        Some(target) => Some(control.store().cluster_route(target.cluster).await?),
+        None => None,
+    };
+    Ok(Resolved { route, cluster, has_secrets })
 }
 
 /// One item of the feed.

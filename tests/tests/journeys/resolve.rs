@@ -46,6 +46,10 @@ async fn who_has_the_route_already_is_told_so_until_it_changes() {
     let path = "/v1/routes/resolve?slug=acme";
     let keeper = world.wire().token(&world.token_with(&[Scope::RoutesSecrets], None).await);
     let reader = world.wire().token(&world.token_with(&[Scope::RoutesRead], None).await);
+    let endpoint = keeper.get(path).await.ok().json["endpoint"].clone();
+    let address = world.server().address();
+    assert_eq!((&endpoint["host"], &endpoint["port"]), (&json!(address.ip()), &json!(address.port())));
+    assert_eq!((&endpoint["tls_mode"], &endpoint["replicas"]), (&json!("disable"), &json!([])));
     let mut known = keeper.get(path).await.ok().header("etag").to_owned();
     // What another changes: each is news, and then it is known.
     for change in ["/rotate-credentials?wait=60", "/hosts", "", "/suspend?wait=60", "/resume?wait=60"] {
@@ -69,7 +73,7 @@ async fn who_has_the_route_already_is_told_so_until_it_changes() {
     let client = world.client();
     let by = ResolveBy::Id(acme.id);
     let first = client.resolve_route_unless(by.clone(), None).await.unwrap().expect("a route");
-    assert_eq!(first.value.limits.connections, Some(7));
+    assert_eq!(first.value.route.limits.connections, Some(7));
     assert_eq!(client.resolve_route_unless(by, first.etag.as_deref()).await.unwrap(), None);
     world.end().await;
 }
@@ -123,7 +127,7 @@ async fn a_tenant_that_is_not_to_be_reached_is_answered_with_its_state() {
     catalog.batch_execute("BEGIN; LOCK TABLE placement IN EXCLUSIVE MODE").await.unwrap();
     let late = world.client().create_tenant(&CreateTenant::new(Slug::parse("late").unwrap()), None).await.unwrap();
     let early = world.wire().get("/v1/routes/resolve?slug=late").await.ok();
-    assert_eq!((&early.json["state"], &early.json["credential"]), (&json!("provisioning"), &Value::Null));
+    assert_eq!((&early.json["state"], &early.json["endpoint"]), (&json!("provisioning"), &Value::Null));
     catalog.batch_execute("COMMIT").await.unwrap();
     world.settled(late.operation.id).await;
     assert_eq!(state("late").await, "active");

@@ -8,6 +8,7 @@ use super::lines::Lines;
 use super::request::{Call, Tagged};
 use super::{Client, ClientError};
 use crate::feed::{FEED_MEDIA_TYPE, FeedEvent, FeedQuery};
+use crate::resolved_route::ResolvedRoute;
 use crate::route::{ResolveBy, ResolveQuery, Route};
 
 /// The events of the feed. It ends when the server closes it; silence longer than the idle timeout and lines that are
@@ -46,12 +47,12 @@ impl Client {
         self.send(Call::get(&[&"routes", &"resolve"]).query(&ResolveQuery::from(by))?).await
     }
 
-    /// As [`Self::resolve_route`], with its version; nothing where the version that the caller has still holds.
+    /// The same with where its cluster is and with its version; nothing where the version that the caller has still holds.
     pub async fn resolve_route_unless(
         &self,
         by: ResolveBy,
         known: Option<&str>,
-    ) -> Result<Option<Tagged<Route>>, ClientError> {
+    ) -> Result<Option<Tagged<ResolvedRoute>>, ClientError> {
         let call = Call::get(&[&"routes", &"resolve"]).query(&ResolveQuery::from(by))?;
         self.send_unless_known(match known {
             Some(etag) => call.if_none_match(etag),

@@ -5,9 +5,11 @@ use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, ETAG, VARY};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tenantry_api::route::ResolveBy;
-use tenantry_api::{ResolveQuery, Route};
-use tenantry_control::{Caller, Control, routes};
+use tenantry_api::{ResolveQuery, ResolvedRoute, Route};
+use tenantry_control::routes::{self, Resolved};
+use tenantry_control::{Caller, Control};
 
+use super::convert;
 use super::etag::is_known;
 use super::extract::{Json, Query};
 use super::problem::Refusal;
@@ -15,7 +17,8 @@ use super::problem::Refusal;
 /// Resolve a route
 ///
 /// What is needed to reach one tenant, for services with pools of their own: by exactly one of `host`, `slug` and `id`.
-/// With passwords where the token has `routes:secrets`; without them where it has `routes:read`. A tenant that cannot be
+/// Connect to `endpoint`, log in as `credential`, and call `SELECT tenantry.attach(tenant, generation)` first on every
+/// connection: it raises unless the home is that tenant's. With passwords where the token has `routes:secrets`; without them where it has `routes:read`. A tenant that cannot be
 /// reached now (`provisioning`, `suspended`, `moving`) is answered with its `state`, and the caller decides; one that is
 /// being deleted, is deleted or never was is `not_found`.
 ///
@@ -32,7 +35,7 @@ use super::problem::Refusal;
                                                                    answered with 304 where it still holds"),
     ),
     responses(
-        (status = OK, description = "The route", body = Route,
+        (status = OK, description = "The route", body = ResolvedRoute,
             headers(
                 ("etag" = String, description = "Its version, and whether passwords are in it"),
                 ("cache-control" = String, description = "`private, no-store` with passwords, else `private, no-cache`"),
@@ -54,16 +57,20 @@ pub(crate) async fn resolve(
         ResolveBy::Id(id) => routes::ResolveBy::Id(id),
     };
     let resolved = routes::resolve(&control, &caller, &by).await?;
-    let tag = tag(resolved.route.version.0, resolved.has_secrets)?;
+    let tag = tag(&resolved)?;
     let common = common_headers(tag.clone(), resolved.has_secrets);
     if is_known(&headers, &tag) {
         return Ok((StatusCode::NOT_MODIFIED, common).into_response());
     }
-    Ok((common, Json(Route::from(resolved.route))).into_response())
+    let endpoint = resolved.cluster.map(convert::feed_cluster);
+    Ok((common, Json(ResolvedRoute { route: Route::from(resolved.route), endpoint })).into_response())
 }
 
-fn tag(version: i64, has_secrets: bool) -> Result<HeaderValue, Refusal> {
-    let text = if has_secrets { format!("\"{version}-secrets\"") } else { format!("\"{version}\"") };
+/// The versions of the route and of its cluster, and whether passwords are there.
+fn tag(resolved: &Resolved) -> Result<HeaderValue, Refusal> {
+    let cluster = resolved.cluster.as_ref().map(|cluster| format!("-{}", cluster.version)).unwrap_or_default();
+    let secrets = if resolved.has_secrets { "-secrets" } else { "" };
+    let text = format!("\"{}{cluster}{secrets}\"", resolved.route.version);
     HeaderValue::from_str(&text).map_err(|_| Refusal::internal("a number makes no entity tag"))
 }
 
