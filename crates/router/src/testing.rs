@@ -281,6 +281,7 @@ impl Database {
             port: self.port,
             tls_mode: self.tls_mode,
             tls_ca: None,
+            replicas: Vec::new(),
         }
     }
 }

@@ -70,6 +70,7 @@ impl Home {
             port: address.port(),
             tls_mode: TlsMode::Disable,
             tls_ca: None,
+            replicas: Vec::new(),
         };
         let router = Router::builder().fixed(vec![route], vec![endpoint]).build().await.expect("a router");
         router.tenant("acme").await.expect("known")
