@@ -46,9 +46,11 @@ impl Handles {
     /// A share that other threads do not count on, with luck.
     #[inline]
     pub(crate) fn share(&self) -> Handle {
-        let here = HERE.with(|here| std::ptr::from_ref(here).addr());
+        let here = HERE.with(|here| std::ptr::from_ref(here).addr()) as u64;
         // Threads' stacks are far apart at round distances: a product spreads them (Fibonacci hashing; Knuth, volume 3).
-        let stripe = (here.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as usize) >> (usize::BITS - 4)) % STRIPES;
+        let stripe = here.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - STRIPES.ilog2());
+        #[expect(clippy::cast_possible_truncation, reason = "less than the number of stripes")]
+        let stripe = stripe as usize;
         self.0[stripe].clone()
     }
 }

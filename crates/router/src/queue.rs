@@ -35,7 +35,11 @@ impl Queue {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.load(Ordering::Acquire) == 0
+        self.len() == 0
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.load(Ordering::Acquire)
     }
 
     /// Tells those who wait that a connection was given back.

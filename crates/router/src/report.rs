@@ -28,11 +28,13 @@ fn current(inner: &Inner) -> RouterReport {
     let mut clusters: HashMap<ClusterId, ClusterDemand> = HashMap::new();
     for pool in &pools {
         let status = pool.pool.status();
-        let nothing = ClusterDemand { cluster: pool.cluster, open: 0, idle: 0, waiting: 0 };
-        let demand = clusters.entry(pool.cluster).or_insert(nothing);
-        demand.open += saturating(status.size);
+        let demand = clusters.entry(pool.cluster).or_insert_with(|| {
+            // Of retired pools, too, whose connections are still borrowed.
+            let open = inner.table.clusters.get(pool.cluster).map_or(0, |cluster| cluster.budget.open());
+            ClusterDemand { cluster: pool.cluster, open: saturating(open), idle: 0, waiting: 0 }
+        });
         demand.idle += saturating(status.available);
-        demand.waiting += saturating(status.waiting);
+        demand.waiting += saturating(status.waiting + pool.queue.len());
     }
     RouterReport {
         applied_version: inner.feed.borrow().applied.unwrap_or_default(),

@@ -29,7 +29,7 @@ const PLAIN: &[&str] = &[
 
 /// Whether a command with this tag (`INSERT 0 1`) leaves traces.
 pub(super) fn tag_leaves_traces(tag: &[u8]) -> bool {
-    let words = tag.split(|byte| byte.is_ascii_digit()).next().unwrap_or_default().trim_ascii_end();
+    let words = tag.split(u8::is_ascii_digit).next().unwrap_or_default().trim_ascii_end();
     !PLAIN.iter().any(|plain| plain.as_bytes() == words)
 }
 

@@ -49,7 +49,7 @@ impl Packed {
         bytes.push(0);
         if let Some(target) = texts.target {
             bytes.push(u8::from(home.is_some()));
-            bytes.extend(home.iter().flat_map(|home| home.as_bytes()));
+            bytes.extend(home.iter().flat_map(Uuid::as_bytes));
             if with_database {
                 write(&mut bytes, home, target.database.as_str());
             }

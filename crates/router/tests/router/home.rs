@@ -17,6 +17,7 @@ pub(crate) struct Home<'a> {
     pub(crate) tenant: TenantId,
     pub(crate) slug: Slug,
     pub(crate) cluster: ClusterId,
+    pub(crate) pool_size: u32,
     pub(crate) database: String,
     pub(crate) login: Login,
     pub(crate) read_only: Login,
@@ -51,6 +52,7 @@ impl<'a> Home<'a> {
             tenant: TenantId::new(Uuid::now_v7()),
             slug: Slug::parse(slug).expect("a slug"),
             cluster: ClusterId::new(Uuid::now_v7()),
+            pool_size: 1,
             database,
             login,
             read_only,
@@ -67,6 +69,13 @@ impl<'a> Home<'a> {
         admin.batch_execute(STAMP).await.expect("the stamp");
         admin.batch_execute(&grants).await.expect("the grants");
         home
+    }
+
+    /// Takes the right to create objects from the tenant, as its homes have it: nothing there changes behind the router's
+    /// back then.
+    pub(crate) async fn make_plain(&self) {
+        let sql = format!("REVOKE CREATE ON SCHEMA public FROM {}", self.login.name);
+        self.admin().await.batch_execute(&sql).await.expect("revoked");
     }
 
     /// The superuser's way in.
@@ -93,7 +102,7 @@ impl<'a> Home<'a> {
                 credential: credential(&self.login),
                 read_only_credential: credential(&self.read_only),
             }),
-            limits: Limits { pool_size: Some(1), ..Limits::default() },
+            limits: Limits { pool_size: Some(self.pool_size), ..Limits::default() },
             pooling: Pooling::Own,
             schema_version: SchemaVersion(1),
         }

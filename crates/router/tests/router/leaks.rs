@@ -38,7 +38,16 @@ async fn answer(client: &Connection, probe: &str) -> String {
 
 #[tokio::test]
 async fn settings_roles_and_session_objects_are_invisible_to_the_next_borrower() {
-    let home = Home::on(Server::shared().await, "acme").await;
+    for is_plain in [false, true] {
+        let home = Home::on(Server::shared().await, "acme").await;
+        if is_plain {
+            home.make_plain().await;
+        }
+        nothing_of_a_session_is_left(&home).await;
+    }
+}
+
+async fn nothing_of_a_session_is_left(home: &Home<'_>) {
     let (login, other) = (&home.login.name, &home.read_only.name);
     home.admin().await.batch_execute(&format!("GRANT {other} TO {login}")).await.expect("granted");
     let router = home.router().await;
@@ -49,6 +58,17 @@ async fn settings_roles_and_session_objects_are_invisible_to_the_next_borrower()
         ("SET statement_timeout = '7s'", "SELECT current_setting('statement_timeout')"),
         ("SET my.tenant = 'other'", "SELECT coalesce(nullif(current_setting('my.tenant', true), ''), 'nothing')"),
         ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SELECT current_setting('transaction_read_only')"),
+        ("SELECT set_config('search_path', 'x', false)", "SELECT current_setting('search_path')"),
+        (
+            "SELECT /* U& */ U&\"\\0073et_config\"('statement_timeout', '7s', false)",
+            "SELECT current_setting('statement_timeout')",
+        ),
+        ("CREATE TEMP TABLE t AS SELECT 1", "SELECT coalesce(to_regclass('pg_temp.t')::text, 'none')"),
+        ("SELECT 1 INTO TEMP t", "SELECT coalesce(to_regclass('pg_temp.t')::text, 'none')"),
+        (
+            "DO $$ BEGIN PERFORM set_config('my.tenant', 'x', false); END $$",
+            "SELECT coalesce(nullif(current_setting('my.tenant', true), ''), 'nothing')",
+        ),
         ("SET TIME ZONE 'Asia/Tokyo'", "SELECT current_setting('TimeZone')"),
         (set_role.as_str(), "SELECT current_user || ' ' || session_user"),
         ("CREATE TEMP TABLE t (x int)", "SELECT coalesce(to_regclass('pg_temp.t')::text, 'none')"),

@@ -1,6 +1,7 @@
 //! The router against real PostgreSQL and a feed over real HTTP.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod budget;
 mod checkout;
 #[cfg(feature = "axum")]
 mod extract;
@@ -18,4 +19,5 @@ mod testing;
 mod tls;
 #[cfg(feature = "jwt")]
 mod tokens;
+mod traces;
 mod versions;
