@@ -11,6 +11,7 @@ mod crypto;
 pub mod duration;
 mod error;
 mod hardening;
+mod open_files;
 pub mod shutdown;
 pub mod telemetry;
 
@@ -18,5 +19,6 @@ pub use configuration::{Loaded, load};
 pub use crypto::install_crypto;
 pub use error::RuntimeError;
 pub use hardening::forbid_core_dumps;
+pub use open_files::allow_open_files;
 pub use shutdown::Shutdown;
 pub use telemetry::{LogFormat, Telemetry, TelemetryConfig};

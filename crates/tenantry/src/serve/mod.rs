@@ -22,6 +22,8 @@ pub(crate) use error::ServeError;
 /// The first pause between two attempts to reach the catalog; it doubles up to [`PAUSE_MAX`].
 const PAUSE_FIRST: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Files and sockets that are open besides connections of clients: the catalog's, the clusters', the runtime's.
+const FILES_OF_ITS_OWN: u64 = 512;
 
 /// Where the configuration is, and what to do with it.
 #[derive(Debug, Args)]
@@ -64,6 +66,7 @@ impl ServeArguments {
         if let Err(error) = hardened {
             tracing::warn!(%error, "core dumps cannot be forbidden; a crash may write secrets to a file");
         }
+        allow_connections(config.server.connections_max);
         let shutdown = Shutdown::on_signals().map_err(ServeError::Signals)?;
         let assembled = async {
             let store = reach(&config).await?;
@@ -75,6 +78,22 @@ impl ServeArguments {
             () = shutdown.wait() => return Ok(()),
         };
         Box::pin(work(&control, server, telemetry, shutdown)).await
+    }
+}
+
+/// Sees that as many connections as configured can be open, besides what the program itself needs.
+fn allow_connections(connections_max: usize) {
+    let wanted = connections_max as u64 + FILES_OF_ITS_OWN;
+    match tenantry_runtime::allow_open_files(wanted) {
+        Ok(Some(allowed)) if allowed < wanted => {
+            tracing::warn!(
+                allowed,
+                wanted,
+                "the system allows fewer open files than `server.connections_max` needs; raise its limit (LimitNOFILE) or lower the setting"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
     }
 }
 
