@@ -18,6 +18,7 @@ pub mod files;
 mod program;
 mod receiver;
 mod replica;
+pub mod routes;
 mod session;
 mod tenant;
 mod traces;

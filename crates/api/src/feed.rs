@@ -2,9 +2,13 @@
 //!
 //! A snapshot is `snapshot_begin`, the clusters, the routes, `snapshot_end`; both ends bear the version that the
 //! snapshot is of. Changes follow in commit order. A route never comes before the cluster that it names.
+//!
+//! Packed with gzip, the answer is a row of members, each of whole lines.
 
 use serde::{Deserialize, Serialize};
-use tenantry_domain::{ClusterId, ClusterReplicaId, Endpoint, FeedVersion, InvalidName, LagMax, TenantId, TlsMode};
+use tenantry_domain::{
+    ClusterId, ClusterReplicaId, DisplayName, Endpoint, FeedVersion, InvalidName, LagMax, TenantId, TlsMode,
+};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::route::Route;
@@ -13,8 +17,8 @@ use crate::schema;
 /// The media type of the feed.
 pub const FEED_MEDIA_TYPE: &str = "application/x-ndjson";
 
-/// Where a reader resumes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+/// Where a reader resumes, and who it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields, default)]
 #[into_params(parameter_in = Query)]
 pub struct FeedQuery {
@@ -22,6 +26,10 @@ pub struct FeedQuery {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(value_type = Option<i64>)]
     pub after: Option<FeedVersion>,
+    /// The router's name, 1 to 200 characters, under which it also reports: `GET /v1/routers` shows it as connected then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>, min_length = 1, max_length = 200)]
+    pub router: Option<DisplayName>,
 }
 
 /// One line of the feed.
@@ -33,6 +41,9 @@ pub enum FeedEvent {
         /// The version of the picture.
         #[schema(value_type = i64)]
         version: FeedVersion,
+        /// How many routes follow, but for those that come and go meanwhile; absent where the server does not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        routes: Option<u64>,
     },
     /// Where a cluster is.
     Cluster(FeedCluster),
@@ -151,8 +162,11 @@ mod tests {
 
     #[test]
     fn events_look_as_designed() {
-        let begin = FeedEvent::SnapshotBegin { version: FeedVersion(41) };
+        let begin = FeedEvent::SnapshotBegin { version: FeedVersion(41), routes: None };
         assert_eq!(serde_json::to_string(&begin).expect("serialises"), r#"{"type":"snapshot_begin","version":41}"#);
+        let begin = r#"{"type":"snapshot_begin","version":41,"routes":2}"#;
+        let event = FeedEvent::SnapshotBegin { version: FeedVersion(41), routes: Some(2) };
+        assert_eq!(serde_json::from_str::<FeedEvent>(begin).expect("valid"), event);
         let cluster = r#"{"type":"cluster","version":3,"cluster":"01923f4a-5b6c-7d8e-9fa0-b1c2d3e4f506",
             "host":"/tmp/sockets","port":5432,"tls_mode":"disable","tls_ca":null}"#;
         let event: FeedEvent = serde_json::from_str(cluster).expect("valid");

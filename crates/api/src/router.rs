@@ -3,7 +3,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tenantry_domain::{ClusterId, FeedVersion};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use crate::query::PageLimit;
 
 /// What a router tells about itself, every few seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -36,6 +39,23 @@ pub struct ClusterDemand {
     pub waiting: u32,
 }
 
+/// Which routers to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields, default)]
+#[into_params(parameter_in = Query)]
+pub struct ListRouters {
+    /// Those alone that follow the feed now, or do not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connected: Option<bool>,
+    /// Most items in the page, 1 to 500; 100 unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 500)]
+    pub limit: Option<PageLimit>,
+    /// The `next` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
 /// One router as last reported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Router {
@@ -46,7 +66,11 @@ pub struct Router {
     pub applied_version: FeedVersion,
     /// How many versions it is behind.
     pub lag: i64,
-    /// When it last reported.
+    /// Since when it follows the feed, of whichever replica; null where it does not.
+    pub connected_since: Option<Timestamp>,
+    /// The replica of the control plane whose feed it follows.
+    pub replica: Option<Uuid>,
+    /// When it last reported; before its first report, when it connected.
     pub reported_at: Timestamp,
     /// What it said.
     #[schema(value_type = Object)]

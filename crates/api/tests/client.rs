@@ -1,6 +1,7 @@
 //! The client against servers that misbehave as real ones do.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -157,6 +158,70 @@ async fn feed_events_are_put_together_however_the_bytes_arrive() {
     let versions: Vec<_> = events.iter().map(FeedEvent::version).collect();
     assert_eq!(versions, [None, Some(FeedVersion(7)), Some(FeedVersion(8))]);
     assert_eq!(server.seen()[0].uri.query(), Some("after=5"));
+}
+
+fn packed(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text.as_bytes()).expect("into memory");
+    encoder.finish().expect("into memory")
+}
+
+fn in_pieces(bytes: &[u8], size: usize) -> Response {
+    let pieces: Vec<_> = bytes.chunks(size).map(|piece| Ok::<_, std::io::Error>(piece.to_vec())).collect();
+    ([("content-encoding", "gzip")], Body::from_stream(stream::iter(pieces))).into_response()
+}
+
+#[tokio::test]
+async fn a_packed_feed_is_told_as_far_as_it_arrived_however_it_is_cut() {
+    let heartbeat = |version| format!("{{\"type\":\"heartbeat\",\"version\":{version}}}\n");
+    let members: Vec<Vec<u8>> =
+        (0..300).map(|number| packed(&(number * 10..number * 10 + 10).map(heartbeat).collect::<String>())).collect();
+    for size in [1, 7, 1_024, 1_000_000] {
+        let bytes = members.concat();
+        let server = Server::start(move |_| in_pieces(&bytes, size)).await;
+        let feed = server.client().feed(Some(FeedVersion(5))).await.expect("open");
+        let versions: Vec<_> =
+            feed.map(|event| event.expect("an event").version().expect("a version").0).collect().await;
+        assert_eq!(versions, (0..3_000).collect::<Vec<_>>(), "in pieces of {size}");
+        assert_eq!(server.seen()[0].headers["accept-encoding"], "gzip");
+    }
+    // The last member is whole though nothing follows it.
+    let one = members[0].clone();
+    let server = Server::start(move |_| {
+        let endless = stream::iter([Ok::<_, std::io::Error>(one.clone())]).chain(stream::pending());
+        ([("content-encoding", "gzip")], Body::from_stream(endless)).into_response()
+    })
+    .await;
+    let mut feed = server.client().feed(None).await.expect("open");
+    for version in 0..10 {
+        let event = feed.next().await.expect("an event").expect("an event");
+        assert_eq!(event, FeedEvent::Heartbeat { version: FeedVersion(version) });
+    }
+}
+
+#[tokio::test]
+async fn a_packed_feed_that_is_broken_endless_or_strange_is_an_error() {
+    let mut broken = packed("{\"type\":\"heartbeat\",\"version\":1}\n");
+    let middle = broken.len() / 2;
+    broken[middle] ^= 0xff;
+    let endless = packed(&" ".repeat(64 * 1024 * 1024));
+    for bytes in [broken, endless, b"no gzip at all".to_vec()] {
+        let server = Server::start(move |_| in_pieces(&bytes, 4_096)).await;
+        let mut feed = server.client().feed(None).await.expect("open");
+        let error = feed.next().await.expect("an item").expect_err("no event");
+        assert!(matches!(error, ClientError::Unexpected { .. }), "{error}");
+    }
+    let server = Server::start(|_| ([("content-encoding", "br")], "x").into_response()).await;
+    let error = server.client().feed(None).await.err().expect("an unknown coding");
+    assert!(matches!(error, ClientError::Unexpected { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_router_says_its_name() {
+    let server = Server::start(|_| "".into_response()).await;
+    drop(server.client().feed_as("flights 1", Some(FeedVersion(5))).await.expect("open"));
+    assert_eq!(server.seen()[0].uri.query(), Some("after=5&router=flights+1"));
+    assert!(matches!(server.client().feed_as("", None).await, Err(ClientError::Refused { .. })));
 }
 
 #[tokio::test]

@@ -42,6 +42,9 @@ pub struct ControlConfig {
     pub webhooks: WebhookConfig,
     /// How long something on a cluster that is ours and should be gone is reported before it is removed.
     pub orphan_delay: Duration,
+    /// How long removed routes are remembered, for routers that were away; whoever was away for longer gets everything
+    /// anew. Routers that were silent for as long are forgotten.
+    pub removed_routes_kept: Duration,
     /// Where tests break it.
     #[cfg(feature = "failpoints")]
     pub failpoints: tenantry_fleet::failpoints::Failpoints,
@@ -91,6 +94,7 @@ impl ControlConfig {
             place_on_catalog_server: false,
             orphan_delay: Duration::from_hours(24),
             drift: DriftConfig::OFF,
+            removed_routes_kept: Duration::from_hours(7 * 24),
             webhooks: WebhookConfig::default(),
             #[cfg(feature = "failpoints")]
             failpoints: tenantry_fleet::failpoints::Failpoints::from_environment(),

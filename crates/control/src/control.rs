@@ -14,6 +14,7 @@ use crate::config::ControlConfig;
 use crate::error::ControlError;
 use crate::provider::{ClusterProvider, RegisteredProvider};
 use crate::reconcilers;
+use crate::routers::reports::Reports;
 use crate::signals::Signals;
 use crate::token_use::TokenUse;
 
@@ -36,6 +37,7 @@ struct Inner {
     providers: Vec<Arc<dyn ClusterProvider>>,
     signals: Signals,
     token_use: TokenUse,
+    reports: Reports,
     keep_off: Option<String>,
     /// The set that was used last: nearly all work at one time uses one set.
     last_set: ArcSwapOption<MigrationSet>,
@@ -65,6 +67,7 @@ impl Control {
             providers,
             signals: Signals::new(reconcilers::names().chain([WEBHOOKS_WAKE])),
             token_use: TokenUse::default(),
+            reports: Reports::default(),
             keep_off,
             last_set: ArcSwapOption::empty(),
             reference_turn: tokio::sync::Mutex::new(()),
@@ -106,6 +109,10 @@ impl Control {
 
     pub(crate) fn token_use(&self) -> &TokenUse {
         &self.inner.token_use
+    }
+
+    pub(crate) fn reports(&self) -> &Reports {
+        &self.inner.reports
     }
 
     pub(crate) fn cached_set(&self, id: &MigrationSetId) -> Option<Arc<MigrationSet>> {

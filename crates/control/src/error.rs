@@ -124,6 +124,12 @@ impl ControlError {
         Self::InvalidRequest { reason: reason.into(), pointer: Some(pointer) }
     }
 
+    /// The route feed ends early; whoever reads it comes back.
+    pub(crate) fn feed_interrupted() -> Self {
+        let reason = "changes of routes cannot be read now".to_owned();
+        Self::Unavailable { reason, retry_after: Duration::from_secs(1), source: None }
+    }
+
     pub(crate) fn internal(source: impl Error + Send + Sync + 'static) -> Self {
         Self::Internal(Box::new(source))
     }

@@ -219,7 +219,7 @@ async fn neighbours(
 
 async fn routers(control: &Control, route: Option<&Route>) -> Result<(Vec<RouterStanding>, FeedVersion), ControlError> {
     let store = control.store();
-    let page = store.routers(&PageRequest { limit: ROUTERS, cursor: None }).await?;
+    let page = store.routers(None, &PageRequest { limit: ROUTERS, cursor: None }).await?;
     let newest = store.feed_version().await?.current;
     let standing = page.items.into_iter().map(|router| {
         let has_route = route.is_none_or(|route| router.applied_version >= route.version);

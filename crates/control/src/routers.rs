@@ -1,4 +1,7 @@
-//! Routers: who they are and what they have applied.
+//! Routers: who they are, whether they are there, and what they have applied.
+
+pub(crate) mod presence;
+pub(crate) mod reports;
 
 use tenantry_domain::Scope;
 use tenantry_store::{Page, PageRequest, RouterRecord, RouterReport};
@@ -8,13 +11,18 @@ use crate::control::Control;
 use crate::error::ControlError;
 
 /// Takes down what a router says of itself.
-pub async fn report(control: &Control, caller: &Caller, report: &RouterReport) -> Result<(), ControlError> {
+pub async fn report(control: &Control, caller: &Caller, report: RouterReport) -> Result<(), ControlError> {
     caller.require(Scope::RoutesRead)?;
-    Ok(control.store().report_router(report).await?)
+    control.reports().add(control.store(), report).await
 }
 
-/// A page of routers, by name.
-pub async fn list(control: &Control, caller: &Caller, page: &PageRequest) -> Result<Page<RouterRecord>, ControlError> {
+/// A page of routers, by name; of those alone that follow the feed of any replica, or of none, where that is said.
+pub async fn list(
+    control: &Control,
+    caller: &Caller,
+    connected: Option<bool>,
+    page: &PageRequest,
+) -> Result<Page<RouterRecord>, ControlError> {
     caller.require_fleet_wide(Scope::RoutesRead)?;
-    Ok(control.store().routers(page).await?)
+    Ok(control.store().routers(connected, page).await?)
 }

@@ -151,6 +151,13 @@ pub async fn authenticate(
     }))
 }
 
+/// Which of these tokens are no longer good; the others count as used.
+pub async fn ended(control: &Control, tokens: &[TokenId]) -> Result<Vec<TokenId>, ControlError> {
+    let ended = control.store().ended_tokens(tokens).await?;
+    tokens.iter().filter(|token| !ended.contains(token)).for_each(|token| control.token_use().saw(*token));
+    Ok(ended)
+}
+
 /// What the audit log keeps of a token: nothing that would let anybody use it.
 fn summary(token: &TokenRecord) -> Value {
     json!({

@@ -191,7 +191,7 @@ impl RouterBuilder {
                 client.idle_timeout = inner.config.feed_idle_timeout;
                 let client = Client::new(client).map_err(refuse)?;
                 let name = self.name.unwrap_or_else(|| format!("router-{}", uuid::Uuid::now_v7().simple()));
-                tokio::spawn(feed::follow(Arc::clone(&inner), client.clone()));
+                tokio::spawn(feed::follow(Arc::clone(&inner), client.clone(), name.clone()));
                 started(&inner).await?;
                 tokio::spawn(report::report(Arc::clone(&inner), client, name));
             }

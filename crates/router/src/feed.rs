@@ -17,13 +17,15 @@ const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Follows the feed until the router ends. Whatever happens to it, the table stays and goes on serving.
-pub(crate) async fn follow(inner: Arc<Inner>, client: Client) {
+pub(crate) async fn follow(inner: Arc<Inner>, client: Client, name: String) {
     let shutdown = inner.shutdown.clone();
     let mut progress = Progress::default();
     let mut pause = PAUSE_FIRST;
     loop {
         let began = progress.events;
-        let Some(outcome) = shutdown.run_until_cancelled(read(&inner, &client, &mut progress)).await else { return };
+        let Some(outcome) = shutdown.run_until_cancelled(read(&inner, &client, &name, &mut progress)).await else {
+            return;
+        };
         if progress.events > began {
             pause = PAUSE_FIRST;
         }
@@ -46,10 +48,10 @@ pub(crate) async fn follow(inner: Arc<Inner>, client: Client) {
 }
 
 /// Reads one connection to its end.
-async fn read(inner: &Inner, client: &Client, progress: &mut Progress) -> Result<(), ClientError> {
+async fn read(inner: &Inner, client: &Client, name: &str, progress: &mut Progress) -> Result<(), ClientError> {
     // What an interrupted snapshot named is known, but the snapshot counts only as a whole.
     progress.snapshot = None;
-    let mut events = client.feed(progress.applied).await?;
+    let mut events = client.feed_as(name, progress.applied).await?;
     inner.feed.send_modify(|feed| {
         feed.is_connected = true;
         feed.failure = None;
@@ -107,7 +109,7 @@ impl Progress {
         self.events += 1;
         let mut changed = Changed::default();
         match event {
-            FeedEvent::SnapshotBegin { version } => {
+            FeedEvent::SnapshotBegin { version, .. } => {
                 if self.applied.is_some_and(|applied| version < applied) {
                     tracing::error!(%version, applied = ?self.applied, "a snapshot is older than what is known, which stays; if the catalog was restored, restart this program");
                 }

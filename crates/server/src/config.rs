@@ -54,9 +54,9 @@ impl Default for ServerConfig {
             migration_set_bytes_max: 64 * 1024 * 1024,
             request_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
-            connections_max: 8192,
+            connections_max: 16_384,
             requests_max: 1024,
-            streams_max: 2048,
+            streams_max: 8192,
             migration_set_pushes_max: 4,
             shutdown_grace: Duration::from_secs(10),
         }

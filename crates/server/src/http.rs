@@ -12,6 +12,7 @@ mod extract;
 mod idempotency;
 mod limits;
 mod observe;
+mod open_tokens;
 mod query;
 mod region_groups;
 mod request_id;

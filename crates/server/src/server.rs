@@ -103,9 +103,15 @@ impl Server {
                 None => server.acceptor(doorkeeper).serve(door).await,
             }
         };
+        let upkeep = async {
+            let (control, closing) = (self.shared.control(), self.shared.closing());
+            tokio::join!(self.shared.feed().run(closing), self.shared.open_tokens().run(control, closing));
+            std::future::pending::<()>().await;
+        };
         let served = tokio::select! {
             served = serve => served.map_err(ServerError::Serve),
             () = close => Ok(()),
+            () = upkeep => Ok(()),
         };
         // Work that outlived its connection has as long again.
         self.shared.tasks().close();

@@ -16,7 +16,7 @@ use crate::store::Store;
 use crate::transaction::Tx;
 
 /// A replica that was silent for longer counts as gone.
-const ALIVE: Duration = Duration::from_mins(1);
+pub(crate) const ALIVE: Duration = Duration::from_mins(1);
 
 /// A master key as the catalog knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -91,6 +91,8 @@ pub struct Changes {
     pub items: Vec<RouteChange>,
     /// Nothing up to and with this version is missing.
     pub upto: FeedVersion,
+    /// Whoever had read less than this when these were read may have missed removals, and needs a snapshot.
+    pub oldest: FeedVersion,
 }
 
 impl Store {
@@ -136,7 +138,17 @@ impl Store {
         }
         items.retain(|item| item.version() <= complete);
         items.sort_by_key(RouteChange::version);
-        Ok(Changes { items, upto: complete })
+        // Looked at last: what was forgotten before the changes were read is seen here.
+        let oldest = clock(&client).await?.oldest;
+        Ok(Changes { items, upto: complete, oldest })
+    }
+
+    /// Where a snapshot begins: the newest version, and how many tenants have a route by then.
+    pub async fn count_routes(&self) -> Result<(FeedVersion, u64), StoreError> {
+        let sql = "SELECT version, (SELECT count(*) FROM route WHERE state <> 'removed') AS routes FROM feed_clock";
+        let row = query_one(&*self.client().await?, sql, &[]).await?;
+        let routes = u64::try_from(get::<i64>(&row, "routes")?).map_err(StoreError::internal)?;
+        Ok((FeedVersion(get(&row, "version")?), routes))
     }
 
     /// Every cluster, as it is now.

@@ -93,6 +93,16 @@ impl Store {
         query_opt(&*self.client().await?, sql, &[&hash.as_slice()]).await?.as_ref().map(read).transpose()
     }
 
+    /// Which of these tokens are revoked or expired, many at a time.
+    pub async fn ended_tokens(&self, ids: &[TokenId]) -> Result<Vec<TokenId>, StoreError> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.as_uuid()).collect();
+        let sql = "SELECT asked.id FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (id, position)
+                     LEFT JOIN token ON token.id = asked.id
+                    WHERE token.id IS NULL OR revoked_at IS NOT NULL OR expires_at <= now() ORDER BY position";
+        let rows = query(&*self.client().await?, sql, &[&ids]).await?;
+        rows.iter().map(|row| Ok(TokenId::new(get(row, "id")?))).collect()
+    }
+
     /// A page of tokens, oldest first, ended ones included.
     pub async fn tokens(&self, page: &PageRequest) -> Result<Page<TokenRecord>, StoreError> {
         let sql = "SELECT * FROM token WHERE $1::uuid IS NULL OR id > $1 ORDER BY id LIMIT $2";

@@ -119,6 +119,10 @@ pub(crate) struct ControlSection {
     /// How long a deletion can be taken back, where the request does not say; a year at most.
     #[serde(with = "duration")]
     delete_grace: Duration,
+    /// How long removed routes, and routers that are gone, are remembered: a router that was away for longer gets all
+    /// routes anew.
+    #[serde(with = "duration")]
+    removed_routes_kept: Duration,
     /// How long ago a tenant's schema was looked at until it is looked at again.
     #[serde(with = "duration")]
     drift_interval: Duration,
@@ -246,6 +250,7 @@ impl Config {
             rollout_concurrency: section.rollout_concurrency,
             orphan_delay: section.orphan_delay,
             delete_grace: section.delete_grace,
+            removed_routes_kept: section.removed_routes_kept,
             default_region: section.default_region.clone(),
             warm_pool: WarmPoolConfig {
                 size_min: section.warm_pool_min,
@@ -461,6 +466,7 @@ impl Default for ControlSection {
             rollout_concurrency: control.rollout_concurrency,
             orphan_delay: control.orphan_delay,
             delete_grace: control.delete_grace,
+            removed_routes_kept: control.removed_routes_kept,
             drift_interval: DriftConfig::SOME.interval,
             drift_sample: DriftConfig::SOME.sample,
             default_region: control.default_region,

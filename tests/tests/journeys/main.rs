@@ -15,6 +15,7 @@ mod deletions;
 mod downs;
 mod drift;
 mod explanations;
+mod feed;
 mod fleet_of_clusters;
 mod hosts;
 mod isolation;

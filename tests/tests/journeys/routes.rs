@@ -149,7 +149,10 @@ async fn a_snapshot_is_whole_and_bears_passwords_for_those_who_may_have_them() {
         let mut feed = client.feed(None).await.unwrap();
         let (mut routes, mut clusters) = (Vec::new(), 0);
         let begin = match feed.next().await.unwrap().unwrap() {
-            FeedEvent::SnapshotBegin { version } => version,
+            FeedEvent::SnapshotBegin { version, routes } => {
+                assert_eq!(routes, Some(1));
+                version
+            }
             other => panic!("{other:?}"),
         };
         loop {

@@ -26,7 +26,7 @@ impl Client {
     /// `GET /v1/audit-log/export`: every entry that is wanted, oldest first.
     pub async fn export_audit_log(&self, export: &ExportAuditLog) -> Result<AuditStream, ClientError> {
         let call = Call::get(&[&"audit-log", &"export"]).query(export)?.accept(FEED_MEDIA_TYPE);
-        let lines = Lines::new(self.clone(), self.open(call).await?);
+        let lines = Lines::new(self.clone(), self.open(call).await?)?;
         Ok(stream::try_unfold(lines, |mut lines| async move {
             let Some(line) = lines.next().await? else { return Ok(None) };
             match serde_json::from_slice(&line) {

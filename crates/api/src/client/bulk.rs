@@ -19,12 +19,12 @@ impl Client {
         query: &BulkQuery,
     ) -> Result<BulkStream, ClientError> {
         let call = Call::post(&[&"tenants", &"bulk"]).query(query)?.body(media_type, rows).key(key);
-        Ok(JsonLines::new(Lines::new(self.clone(), self.open(call).await?)))
+        Ok(JsonLines::new(Lines::new(self.clone(), self.open(call).await?)?))
     }
 
     /// `POST /v1/tenants/bulk` with a change of every tenant that a filter finds.
     pub async fn change_tenants(&self, change: &BulkChange, query: &BulkQuery) -> Result<BulkStream, ClientError> {
         let call = Call::post(&[&"tenants", &"bulk"]).query(query)?.json(change)?;
-        Ok(JsonLines::new(Lines::new(self.clone(), self.open(call).await?)))
+        Ok(JsonLines::new(Lines::new(self.clone(), self.open(call).await?)?))
     }
 }

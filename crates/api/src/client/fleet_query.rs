@@ -10,6 +10,6 @@ impl Client {
     /// `POST /v1/query`: runs one statement that reads for many tenants. Dropped before its end, the rest is cancelled.
     pub async fn query(&self, query: &FleetQuery) -> Result<JsonLines<QueryLine>, ClientError> {
         let call = Call::post(&[&"query"]).json(query)?;
-        Ok(JsonLines::new(Lines::new(self.clone(), self.open(call).await?)))
+        Ok(JsonLines::new(Lines::new(self.clone(), self.open(call).await?)?))
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use reqwest::{Response, StatusCode};
 
+use super::unpacking::Unpacking;
 use super::{Client, ClientError};
 
 /// The longest line: a route with every host and limit is a few kilobytes, a certificate bundle 64.
@@ -14,6 +15,9 @@ const LINE_BYTES_MAX: usize = 1024 * 1024;
 pub(super) struct Lines {
     client: Client,
     response: Response,
+    unpacking: Unpacking,
+    /// What arrived and is not unpacked yet.
+    packed: Bytes,
     buffer: BytesMut,
     /// How much of the buffer was searched for a line end already.
     searched: usize,
@@ -21,9 +25,13 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub(super) fn new(client: Client, response: Response) -> Self {
+    /// Fails where the answer comes in a coding that nobody can read.
+    pub(super) fn new(client: Client, response: Response) -> Result<Self, ClientError> {
         let idle_timeout = client.config.idle_timeout;
-        Self { client, response, buffer: BytesMut::new(), searched: 0, idle_timeout }
+        let unpacking =
+            Unpacking::of(&response).map_err(|error| client.unexpected(StatusCode::OK, &error.to_string()))?;
+        let (packed, buffer) = (Bytes::new(), BytesMut::new());
+        Ok(Self { client, response, unpacking, packed, buffer, searched: 0, idle_timeout })
     }
 
     /// The next line without its end; `None` once the server has closed the stream.
@@ -42,10 +50,15 @@ impl Lines {
             if self.searched > LINE_BYTES_MAX {
                 return Err(self.unexpected("a line of the stream has no end"));
             }
+            if !self.packed.is_empty() {
+                let unpacked = self.unpacking.step(&mut self.packed, &mut self.buffer);
+                unpacked.map_err(|_| self.unexpected("the stream is not packed as it says"))?;
+                continue;
+            }
             let chunk = tokio::time::timeout(self.idle_timeout, self.response.chunk()).await;
             let chunk = chunk.map_err(|source| self.client.unreachable(source))?;
             match chunk.map_err(|source| self.client.unreachable(source))? {
-                Some(chunk) => self.buffer.extend_from_slice(&chunk),
+                Some(chunk) => self.packed = chunk,
                 None => return Ok(None),
             }
         }

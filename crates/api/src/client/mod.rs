@@ -34,6 +34,7 @@ mod seeds;
 mod tenant_hosts;
 mod tenants;
 mod tokens;
+mod unpacking;
 mod webhooks;
 
 use std::sync::Arc;

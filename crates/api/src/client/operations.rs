@@ -104,7 +104,7 @@ impl Client {
     ) -> Result<BoxStream<'static, Result<OperationEvent, ClientError>>, ClientError> {
         let call = Call::get(&[&"operations", &operation, &"events"]).accept("text/event-stream").last_event_id(after);
         let response = self.open(call).await?;
-        Ok(server_sent_events(Lines::new(self.clone(), response)))
+        Ok(server_sent_events(Lines::new(self.clone(), response)?))
     }
 
     /// Asks again and again, ever more slowly, until the operation is finished, parked or waits until a time to come, or

@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH, RETRY_AFTER,
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_MATCH, IF_NONE_MATCH,
+    RETRY_AFTER,
 };
 use reqwest::{Method, Response, StatusCode};
 use serde::Serialize;
@@ -42,6 +43,7 @@ pub(super) struct Call {
     if_match: Option<String>,
     if_none_match: Option<String>,
     accept: &'static str,
+    is_packed: bool,
     last_event_id: Option<String>,
     wait: Duration,
     is_repeatable: bool,
@@ -59,6 +61,7 @@ impl Call {
             if_match: None,
             if_none_match: None,
             accept: "application/json",
+            is_packed: false,
             last_event_id: None,
             wait: Duration::ZERO,
             is_repeatable: false,
@@ -145,6 +148,12 @@ impl Call {
 
     pub(super) fn accept(mut self, media_type: &'static str) -> Self {
         self.accept = media_type;
+        self
+    }
+
+    /// The answer may come packed, for a reader that unpacks it.
+    pub(super) fn packed(mut self) -> Self {
+        self.is_packed = true;
         self
     }
 
@@ -251,6 +260,9 @@ impl Client {
             url.query_pairs_mut().extend_pairs(&call.query);
         }
         let mut request = self.http.request(call.method.clone(), url).header(ACCEPT, call.accept);
+        if call.is_packed {
+            request = request.header(ACCEPT_ENCODING, "gzip");
+        }
         if let Some(token) = &self.config.token {
             let text = format!("Bearer {}", token.expose());
             let mut value = HeaderValue::from_str(&text)

@@ -15,6 +15,6 @@ impl Client {
     /// `POST /v1/rollouts/dry-run`: tries a set on a few tenants, and undoes everything.
     pub async fn dry_run(&self, dry_run: &RolloutDryRun) -> Result<JsonLines<DryRunLine>, ClientError> {
         let call = Call::post(&[&"rollouts", &"dry-run"]).json(dry_run)?;
-        Ok(JsonLines::new(Lines::new(self.clone(), self.open(call).await?)))
+        Ok(JsonLines::new(Lines::new(self.clone(), self.open(call).await?)?))
     }
 }

@@ -66,6 +66,6 @@ impl Client {
     ) -> Result<BoxStream<'static, Result<Rollout, ClientError>>, ClientError> {
         let call = Call::get(&[&"rollouts", &rollout, &"events"]).accept("text/event-stream");
         let response = self.open(call).await?;
-        Ok(server_sent_events(Lines::new(self.clone(), response)))
+        Ok(server_sent_events(Lines::new(self.clone(), response)?))
     }
 }

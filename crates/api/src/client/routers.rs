@@ -2,11 +2,11 @@
 
 use super::request::Call;
 use super::{Client, ClientError};
-use crate::{ListQuery, Page, Router, RouterReport};
+use crate::{ListRouters, Page, Router, RouterReport};
 
 impl Client {
     /// `GET /v1/routers`: one page.
-    pub async fn list_routers(&self, list: &ListQuery) -> Result<Page<Router>, ClientError> {
+    pub async fn list_routers(&self, list: &ListRouters) -> Result<Page<Router>, ClientError> {
         self.send(Call::get(&[&"routers"]).query(list)?).await
     }
 

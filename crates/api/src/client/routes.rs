@@ -2,7 +2,7 @@
 
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
-use tenantry_domain::FeedVersion;
+use tenantry_domain::{DisplayName, FeedVersion};
 
 use super::lines::Lines;
 use super::request::{Call, Tagged};
@@ -18,8 +18,19 @@ pub type FeedStream = BoxStream<'static, Result<FeedEvent, ClientError>>;
 impl Client {
     /// `GET /v1/routes/feed`: changes after a version, or a snapshot and then changes.
     pub async fn feed(&self, after: Option<FeedVersion>) -> Result<FeedStream, ClientError> {
-        let call = Call::get(&[&"routes", &"feed"]).query(&FeedQuery { after })?.accept(FEED_MEDIA_TYPE);
-        let lines = Lines::new(self.clone(), self.open(call).await?);
+        self.follow(&FeedQuery { after, router: None }).await
+    }
+
+    /// The same as the router of this name, which `GET /v1/routers` shows as connected meanwhile.
+    pub async fn feed_as(&self, router: &str, after: Option<FeedVersion>) -> Result<FeedStream, ClientError> {
+        let refuse = |source| ClientError::refused("the router's name is not valid", source);
+        let router = Some(DisplayName::parse(router).map_err(refuse)?);
+        self.follow(&FeedQuery { after, router }).await
+    }
+
+    async fn follow(&self, query: &FeedQuery) -> Result<FeedStream, ClientError> {
+        let call = Call::get(&[&"routes", &"feed"]).query(query)?.accept(FEED_MEDIA_TYPE).packed();
+        let lines = Lines::new(self.clone(), self.open(call).await?)?;
         Ok(stream::try_unfold(lines, |mut lines| async move {
             while let Some(line) = lines.next().await? {
                 if line.is_empty() {

@@ -11,6 +11,7 @@ pub(crate) mod master_keys;
 mod orphans;
 mod plan_changes;
 mod reaper;
+mod removed_routes;
 mod role_changes;
 mod role_drift;
 mod roles;
@@ -63,6 +64,7 @@ const RECONCILERS: &[Reconciler] = &[
     orphans::RECONCILER,
     plan_changes::RECONCILER,
     reaper::RECONCILER,
+    removed_routes::RECONCILER,
     role_changes::RECONCILER,
     role_drift::RECONCILER,
     templates::RECONCILER,

@@ -109,7 +109,7 @@ async fn a_snapshot_replaces_what_is_known_and_half_a_snapshot_takes_nothing_awa
     let router = server.router().build().await.expect("started");
 
     let ahead = FeedVersion(server.version().0 + 1);
-    server.say(&FeedEvent::SnapshotBegin { version: ahead });
+    server.say(&FeedEvent::SnapshotBegin { version: ahead, routes: None });
     server.cut();
     eventually("it is connected again", async || server.asked().len() >= 2 && router.status().is_connected).await;
     assert!(is_known(&router, "acme") && is_known(&router, "zenith"));

@@ -148,7 +148,7 @@ impl Plane {
 
     fn snapshot(&self) -> Vec<Bytes> {
         let version = FeedVersion(self.version);
-        let mut lines = vec![line(&FeedEvent::SnapshotBegin { version })];
+        let mut lines = vec![line(&FeedEvent::SnapshotBegin { version, routes: None })];
         lines.extend(self.clusters.iter().map(|cluster| line(&FeedEvent::Cluster(cluster.clone()))));
         lines.extend(self.routes.values().map(|route| line(&FeedEvent::Route(Box::new(route.clone().into())))));
         lines.push(line(&FeedEvent::SnapshotEnd { version }));

@@ -16,7 +16,6 @@ use tenantry_control::records::{AuditExport, AuditFilter, AuditRecord, LinkedRec
 use tenantry_control::{Caller, Control, ControlError, audit_log};
 use tracing::warn;
 
-use super::auth::BearerToken;
 use super::convert;
 use super::extract::{Json, Query};
 use super::problem::{Refusal, chain};
@@ -97,7 +96,6 @@ pub(crate) async fn chains(
 pub(crate) async fn export(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
-    Extension(token): Extension<BearerToken>,
     Query(query): Query<ExportAuditLog>,
 ) -> Result<impl IntoResponse, Refusal> {
     let tenant = convert::tenant_filter(shared.control(), &caller, "?tenant", query.tenant).await?;
@@ -105,7 +103,7 @@ pub(crate) async fn export(
     let records = audit_log::export(shared.control(), &caller, export).await?;
     let place = streams::place(&shared)?;
     // Whoever is cut off, by a closing door or a revoked token too, must be able to tell.
-    let pieces = ended(streams::guarded(shared, caller, token, place, pieces(records)));
+    let pieces = ended(streams::guarded(shared, caller.token, place, pieces(records)));
     Ok(([(CONTENT_TYPE, FEED_MEDIA_TYPE)], Body::from_stream(pieces)))
 }
 

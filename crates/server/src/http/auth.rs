@@ -19,10 +19,6 @@ const CHALLENGE_INVALID: &str = r#"Bearer realm="tenantry", error="invalid_token
 /// Longer than any token of ours; a longer one is not looked up.
 const TOKEN_BYTES_MAX: usize = 512;
 
-/// The token that was shown, for streams that outlive one look at it.
-#[derive(Debug, Clone)]
-pub(crate) struct BearerToken(pub(crate) Secret);
-
 /// Middleware: finds the caller, or refuses. Handlers and inner layers take it as an extension.
 pub(crate) async fn authenticate(
     State(control): State<Control>,
@@ -39,7 +35,6 @@ pub(crate) async fn authenticate(
         Span::current().record("token_id", field::display(id));
     }
     request.extensions_mut().insert(caller);
-    request.extensions_mut().insert(BearerToken(token));
     Ok(next.run(request).await)
 }
 

@@ -21,7 +21,6 @@ use tenantry_control::tenants::{Resume, Suspend};
 use tenantry_control::{Caller, Control, ControlError, operations};
 use tenantry_domain::{OperationState, Scope, ScopeSet, Slug, Tenant};
 
-use super::auth::BearerToken;
 use super::bulk_rows::{self, BulkRow};
 use super::extract::{Json, Query, body};
 use super::problem::Refusal;
@@ -98,7 +97,6 @@ fn change(Json(change): Json<BulkChange>) -> Result<BulkBody, Refusal> {
 pub(crate) async fn run(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
-    Extension(token): Extension<BearerToken>,
     Query(query): Query<BulkQuery>,
     headers: axum::http::HeaderMap,
     body: BulkBody,
@@ -117,7 +115,7 @@ pub(crate) async fn run(
                     async move { worker.create(index, row, key.as_deref()).await }
                 })
                 .buffered(bulk::CONCURRENCY);
-            answer(shared, caller, token, results)
+            answer(shared, &caller, results)
         }
         BulkBody::Change(change) => {
             let action = action(change.action.clone());
@@ -136,7 +134,7 @@ pub(crate) async fn run(
                     async move { worker.act(index, &action, &tenant).await }
                 })
                 .buffered(bulk::CONCURRENCY);
-            answer(shared, caller, token, results)
+            answer(shared, &caller, results)
         }
     }
 }
@@ -163,8 +161,7 @@ fn action(action: BulkAction) -> Action {
 
 fn answer(
     shared: Shared,
-    caller: Caller,
-    token: BearerToken,
+    caller: &Caller,
     results: impl Stream<Item = BulkResult> + Send + 'static,
 ) -> Result<Response, Refusal> {
     let place = streams::place(&shared)?;
@@ -181,7 +178,7 @@ fn answer(
             yield piece;
         }
     };
-    let pieces = streams::guarded(shared, caller, token, place, pieces);
+    let pieces = streams::guarded(shared, caller.token, place, pieces);
     Ok(([(CONTENT_TYPE, JSON_LINES)], Body::from_stream(pieces.map(Ok::<_, Infallible>))).into_response())
 }
 

@@ -42,6 +42,12 @@ pub(crate) fn describe() {
         "Time to the head of the answer, by method and route"
     );
     metrics::describe_gauge!("tenantry_http_streams", "Open feeds and event streams");
+    metrics::describe_gauge!("tenantry_feed_followers", "Readers of this replica's route feed");
+    metrics::describe_gauge!("tenantry_feed_bytes", metrics::Unit::Bytes, "Recent route changes kept for them");
+    metrics::describe_counter!(
+        "tenantry_feed_cut_total",
+        "Readers of the route feed cut off because they were too slow"
+    );
     metrics::describe_counter!(
         "tenantry_http_connections_refused_total",
         "Connections closed at once because there were as many as configured"

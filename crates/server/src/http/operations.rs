@@ -16,7 +16,6 @@ use tenantry_control::{Caller, Control, ControlError, operations};
 use tenantry_domain::{OperationId, Reason};
 use tracing::{Span, field, warn};
 
-use super::auth::BearerToken;
 use super::extract::{Json, OptionalJson, Path, Query};
 use super::problem::{Refusal, chain};
 use super::state::Shared;
@@ -249,7 +248,6 @@ pub(crate) async fn abandon(
 pub(crate) async fn events(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
-    Extension(token): Extension<BearerToken>,
     Path(id): Path<OperationId>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, Refusal> {
@@ -258,7 +256,7 @@ pub(crate) async fn events(
     operations::show(shared.control(), &caller, id).await?;
     let place = streams::place(&shared)?;
     let entries = follow(shared.control().clone(), caller.clone(), id, after);
-    let entries = streams::guarded(shared, caller, token, place, entries);
+    let entries = streams::guarded(shared, caller.token, place, entries);
     Ok(Sse::new(entries).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 

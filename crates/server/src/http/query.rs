@@ -18,7 +18,6 @@ use tenantry_control::query::{self, QueryAnswer, QueryItem, Selection};
 use tenantry_control::{Caller, Control};
 use tenantry_domain::Scope;
 
-use super::auth::BearerToken;
 use super::extract::Json;
 use super::problem::Refusal;
 use super::state::Shared;
@@ -49,7 +48,6 @@ const ROWS_MAX: u64 = 1_000;
 pub(crate) async fn run(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
-    Extension(token): Extension<BearerToken>,
     Json(body): Json<FleetQuery>,
 ) -> Result<Response, Refusal> {
     // Asked before anything is looked up.
@@ -58,7 +56,7 @@ pub(crate) async fn run(
     let wish = wish(shared.control(), &caller, body).await?;
     let answer = query::query(shared.control(), &caller, wish).await?;
     let lines = streams::json_lines(lines(answer));
-    let lines = streams::guarded(shared, caller, token, place, lines);
+    let lines = streams::guarded(shared, caller.token, place, lines);
     Ok(([(CONTENT_TYPE, JSON_LINES)], Body::from_stream(lines.map(Ok::<_, Infallible>))).into_response())
 }
 

@@ -20,7 +20,6 @@ use tenantry_control::rollouts::{self, DryRunWish, TakenLock, TenantTrial, Trial
 use tenantry_control::{Caller, Control};
 use tenantry_domain::SchemaVersion;
 
-use super::auth::BearerToken;
 use super::extract::Json;
 use super::migration_sets::{migration, repeatable};
 use super::problem::Refusal;
@@ -71,7 +70,6 @@ pub(crate) async fn plan(
 pub(crate) async fn dry_run(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
-    Extension(token): Extension<BearerToken>,
     Json(body): Json<RolloutDryRun>,
 ) -> Result<Response, Refusal> {
     let place = streams::place(&shared)?;
@@ -82,7 +80,7 @@ pub(crate) async fn dry_run(
     };
     let sample = rollouts::dry_run(shared.control(), &caller, wish).await?;
     let lines = streams::json_lines(lines(shared.control().clone(), sample));
-    let lines = streams::guarded(shared, caller, token, place, lines);
+    let lines = streams::guarded(shared, caller.token, place, lines);
     Ok(([(CONTENT_TYPE, JSON_LINES)], Body::from_stream(lines.map(Ok::<_, Infallible>))).into_response())
 }
 

@@ -21,7 +21,6 @@ use tenantry_control::{Caller, Control, rollouts};
 use tenantry_domain::{RolloutId, Wave};
 use tracing::warn;
 
-use super::auth::BearerToken;
 use super::extract::{Json, NoBody, Path, Query};
 use super::problem::{Refusal, chain};
 use super::state::Shared;
@@ -258,14 +257,13 @@ pub(crate) async fn retry(
 pub(crate) async fn events(
     State(shared): State<Shared>,
     Extension(caller): Extension<Caller>,
-    Extension(token): Extension<BearerToken>,
     Path(id): Path<RolloutId>,
 ) -> Result<impl IntoResponse, Refusal> {
     // Asked before the first byte, so that a refusal still has a status.
     rollouts::show(shared.control(), &caller, id).await?;
     let place = streams::place(&shared)?;
     let changes = follow(shared.control().clone(), caller.clone(), id);
-    let changes = streams::guarded(shared, caller, token, place, changes);
+    let changes = streams::guarded(shared, caller.token, place, changes);
     Ok(Sse::new(changes).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
 }
 

@@ -2,7 +2,7 @@
 
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
-use tenantry_api::{ListQuery, Page, Router, RouterReport};
+use tenantry_api::{ListRouters, Page, Router, RouterReport};
 use tenantry_control::{Caller, Control, records, routers};
 use tenantry_domain::DisplayName;
 
@@ -12,26 +12,28 @@ use super::problem::Refusal;
 
 /// List routers
 ///
-/// By name, each with its last report.
+/// By name, each with its last report, and whether it follows the feed now, of whichever replica.
 #[utoipa::path(
     get,
     path = "/v1/routers",
     operation_id = "list_routers",
     tag = "routes",
-    params(ListQuery),
+    params(ListRouters),
     responses((status = OK, description = "One page", body = Page<Router>)),
 )]
 pub(crate) async fn list(
     State(control): State<Control>,
     Extension(caller): Extension<Caller>,
-    Query(query): Query<ListQuery>,
+    Query(query): Query<ListRouters>,
 ) -> Result<Json<Page<Router>>, Refusal> {
     let page = convert::page_request(query.limit, query.cursor);
-    let routers = routers::list(&control, &caller, &page).await?;
+    let routers = routers::list(&control, &caller, query.connected, &page).await?;
     Ok(Json(convert::page(routers, |router| Router {
         router: router.name,
         applied_version: router.applied_version,
         lag: router.lag,
+        connected_since: router.connected_at,
+        replica: router.replica,
         reported_at: router.reported_at,
         detail: router.detail,
     })))
@@ -58,6 +60,6 @@ pub(crate) async fn report(
 ) -> Result<StatusCode, Refusal> {
     let detail = serde_json::json!({ "routes": report.routes, "pools": report.pools, "clusters": report.clusters });
     let report = records::RouterReport { name: router.to_string(), applied_version: report.applied_version, detail };
-    routers::report(&control, &caller, &report).await?;
+    routers::report(&control, &caller, report).await?;
     Ok(StatusCode::NO_CONTENT)
 }

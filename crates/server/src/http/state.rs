@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use axum::extract::FromRef;
 use tenantry_control::Control;
+use tenantry_control::routes::Feed;
 use tenantry_runtime::Telemetry;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::open_tokens::OpenTokens;
+use super::routes_feed::write_line;
 use crate::config::ServerConfig;
 
 /// The door's own state. Cheap to clone; all clones are the same door.
@@ -20,6 +23,8 @@ pub(crate) struct Shared {
 struct Inner {
     config: ServerConfig,
     control: Control,
+    feed: Feed,
+    open_tokens: OpenTokens,
     telemetry: Telemetry,
     requests: Semaphore,
     streams: Arc<Semaphore>,
@@ -39,6 +44,8 @@ impl Shared {
             cut_off: CancellationToken::new(),
             tasks: TaskTracker::new(),
             config,
+            feed: Feed::new(control.clone(), write_line),
+            open_tokens: OpenTokens::default(),
             control,
             telemetry,
         };
@@ -51,6 +58,15 @@ impl Shared {
 
     pub(crate) fn control(&self) -> &Control {
         &self.inner.control
+    }
+
+    pub(crate) fn feed(&self) -> &Feed {
+        &self.inner.feed
+    }
+
+    /// Tokens of open streams.
+    pub(crate) fn open_tokens(&self) -> &OpenTokens {
+        &self.inner.open_tokens
     }
 
     pub(crate) fn telemetry(&self) -> &Telemetry {

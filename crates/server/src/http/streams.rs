@@ -7,15 +7,11 @@ use async_stream::stream;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use serde::Serialize;
-use tenantry_control::{Caller, tokens};
+use tenantry_domain::TokenId;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::auth::BearerToken;
 use super::problem::Refusal;
 use super::state::Shared;
-
-/// How long a revoked or expired token goes on reading at most.
-const LOOK_AT_TOKEN: Duration = Duration::from_secs(30);
 
 /// Most lines that go out in one piece.
 const ITEMS_MAX: usize = 64;
@@ -31,16 +27,21 @@ pub(crate) fn place(shared: &Shared) -> Result<OwnedSemaphorePermit, Refusal> {
 /// The stream, for as long as the caller may read it. It takes its place with it.
 pub(crate) fn guarded<T: Send>(
     shared: Shared,
-    caller: Caller,
-    token: BearerToken,
+    token: Option<TokenId>,
     place: OwnedSemaphorePermit,
     items: impl Stream<Item = T> + Send,
 ) -> impl Stream<Item = T> + Send {
+    let token = token.map(|token| shared.open_tokens().enter(token));
     stream! {
         let _place = place;
         let _open = Open::new();
         let mut items = pin!(items);
-        let mut revoked = pin!(until_revoked(&shared, &caller, &token));
+        let mut revoked = pin!(async {
+            match &token {
+                Some(token) => token.ended().await,
+                None => std::future::pending().await,
+            }
+        });
         loop {
             let item = tokio::select! {
                 biased;
@@ -75,17 +76,6 @@ pub(crate) fn json_lines<T: Serialize + Send>(items: impl Stream<Item = T> + Sen
                 Ok(None) => break,
                 Err(_) => yield Bytes::from_static(b"\n"),
             }
-        }
-    }
-}
-
-/// Returns once the token is no longer good. Without an answer from the catalog nothing is known, and readers keep what
-/// they have.
-async fn until_revoked(shared: &Shared, caller: &Caller, token: &BearerToken) {
-    loop {
-        tokio::time::sleep(LOOK_AT_TOKEN).await;
-        if let Ok(None) = tokens::authenticate(shared.control(), &token.0, caller.request_id).await {
-            return;
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Lists and their pages.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::json;
 use tenantry_domain::{FeedVersion, Labels, OperationKind, OperationState, PlanName, Tenancy, TenantStatus};
-use tenantry_store::{OperationFilter, PageRequest, RouterReport, StoreError, TenantFilter};
+use tenantry_store::{OperationFilter, PageRequest, RouterConnection, RouterReport, StoreError, TenantFilter};
+use uuid::Uuid;
 
 use crate::catalog::{Catalog, new_operation, new_tenant};
 
@@ -118,13 +121,56 @@ async fn plans_and_routers_are_listed_by_name_and_a_strange_cursor_is_refused() 
             applied_version: FeedVersion(version),
             detail: json!({ "pools": 1 }),
         };
-        catalog.store.report_router(&report).await.unwrap();
+        catalog.store.report_routers(&[report]).await.unwrap();
     }
-    let routers = catalog.store.routers(&PageRequest::default()).await.unwrap();
+    let routers = catalog.store.routers(None, &PageRequest::default()).await.unwrap();
     let seen: Vec<_> = routers.items.iter().map(|it| (it.name.as_str(), it.applied_version.0, it.lag)).collect();
     assert_eq!(seen, [("r1", 5, 0), ("r2", 1, 0)]);
 
     let strange = PageRequest { limit: 2, cursor: Some("'; --".to_owned()) };
     let refused = catalog.store.tenants(&TenantFilter::default(), &strange).await;
     assert!(matches!(refused, Err(StoreError::Invalid { .. })));
+}
+
+#[tokio::test]
+async fn a_router_is_connected_as_long_as_its_newest_connection_and_its_replica_live() {
+    let catalog = Catalog::new().await;
+    let (store, replica) = (&catalog.store, Uuid::now_v7());
+    store.report_replica(replica).await.unwrap();
+    let begun = |name: &str, connection| RouterConnection {
+        name: name.to_owned(),
+        connection,
+        applied_version: FeedVersion(3),
+        connected_at: Timestamp::now(),
+    };
+    let connected = async || {
+        let page = store.routers(Some(true), &PageRequest::default()).await.unwrap();
+        page.items.into_iter().map(|router| router.name).collect::<Vec<_>>()
+    };
+    let (old, new, other) = (Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7());
+    store.record_router_connections(replica, &[begun("r2", other), begun("r1", old)], &[]).await.unwrap();
+    store.record_router_connections(replica, &[begun("r1", new)], &[]).await.unwrap();
+    store.record_router_connections(replica, &[], &[old]).await.unwrap();
+    assert_eq!(connected().await, ["r1", "r2"], "the end of an older connection changes nothing");
+    let all = store.routers(None, &PageRequest::default()).await.unwrap().items;
+    assert!(all.iter().all(|it| it.replica == Some(replica) && it.connected_at.is_some() && it.applied_version.0 == 3));
+    // A report says more than coming did, and coming again does not undo it; of two by one name the last counts.
+    let report = |version| RouterReport {
+        name: "r1".to_owned(),
+        applied_version: FeedVersion(version),
+        detail: json!({ "pools": version }),
+    };
+    store.report_routers(&[report(4), report(5)]).await.unwrap();
+    store.record_router_connections(replica, &[begun("r1", old)], &[new]).await.unwrap();
+    let page = store.routers(Some(true), &PageRequest { limit: 1, cursor: None }).await.unwrap();
+    assert_eq!((page.items[0].applied_version, &page.items[0].detail), (FeedVersion(5), &json!({ "pools": 5 })));
+    let rest = store.routers(Some(true), &PageRequest { limit: 1, cursor: page.next }).await.unwrap();
+    assert_eq!((rest.items[0].name.as_str(), rest.next), ("r2", None));
+    // Old, but there.
+    assert_eq!(store.forget_routers(Duration::ZERO).await.unwrap(), 0);
+    store.forget_replica(replica).await.unwrap();
+    assert!(connected().await.is_empty());
+    assert_eq!(store.routers(Some(false), &PageRequest::default()).await.unwrap().items.len(), 2);
+    assert_eq!(store.forget_routers(Duration::from_hours(1)).await.unwrap(), 0);
+    assert_eq!(store.forget_routers(Duration::ZERO).await.unwrap(), 2);
 }

@@ -197,3 +197,35 @@ async fn writers_that_touch_one_route_at_the_same_time_each_raise_its_version() 
     assert_eq!(current.0, before + 80);
     assert_eq!(catalog.store.resolve(&RouteRef::Id(acme.tenant), false).await.unwrap().version, current);
 }
+
+#[tokio::test]
+async fn forgotten_removals_raise_the_oldest_version_that_can_be_resumed() {
+    let catalog = Catalog::new().await;
+    let cluster = catalog.cluster("one", Tenancy::Shared).await;
+    let stays = catalog.active_tenant("stays", cluster).await;
+    let mut removed = Vec::new();
+    for number in 0..5 {
+        let gone = catalog.plan_tenant(&format!("gone-{number}"), cluster).await;
+        let mut tx = catalog.begin().await;
+        tx.remove_route(gone.tenant).await.unwrap();
+        tx.commit().await.unwrap();
+        removed.push(catalog.store.feed_version().await.unwrap().current);
+    }
+    let store = &catalog.store;
+    assert_eq!(store.purge_removed_routes(Duration::from_hours(1), 100).await.unwrap(), 0);
+    assert_eq!(store.feed_version().await.unwrap().oldest, FeedVersion(0));
+    // Some at a time, oldest first.
+    assert_eq!(store.purge_removed_routes(Duration::ZERO, 2).await.unwrap(), 2);
+    let clock = store.feed_version().await.unwrap();
+    assert_eq!(clock.oldest, removed[1]);
+    let changes = store.routes_after(FeedVersion(0), clock.current, 100, false).await.unwrap();
+    assert_eq!(changes.oldest, removed[1], "whoever read from the beginning missed two");
+    let left = changes.items.iter().filter(|item| matches!(item, RouteChange::Removed { .. })).count();
+    assert_eq!(left, 3);
+    assert_eq!(store.purge_removed_routes(Duration::ZERO, 100).await.unwrap(), 3);
+    assert_eq!(store.purge_removed_routes(Duration::ZERO, 100).await.unwrap(), 0);
+    let clock = store.feed_version().await.unwrap();
+    assert_eq!(clock.oldest, removed[4]);
+    assert_eq!(store.count_routes().await.unwrap(), (clock.current, 1));
+    assert_eq!(store.resolve(&RouteRef::Id(stays.tenant), false).await.unwrap().state, RouteState::Active);
+}

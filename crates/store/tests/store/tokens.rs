@@ -34,6 +34,10 @@ async fn a_token_is_found_by_its_hash_until_it_is_revoked_or_expires() {
     assert_eq!(catalog.store.token_by_hash(&[1; 32]).await.unwrap(), Some(kept.clone()));
     assert_eq!(catalog.store.token_by_hash(&[2; 32]).await.unwrap(), None);
     assert_eq!(catalog.store.token_by_hash(&[3; 32]).await.unwrap(), None);
+    let page = catalog.store.tokens(&PageRequest::default()).await.unwrap();
+    let expired = page.items.iter().find(|token| token.id != kept.id).unwrap().id;
+    let unknown = TokenId::new(Uuid::now_v7());
+    assert_eq!(catalog.store.ended_tokens(&[kept.id, expired, unknown]).await.unwrap(), [expired, unknown]);
     assert_eq!(catalog.store.count_tokens().await.unwrap(), 1);
     for _ in 0..2 {
         let tx = catalog.begin().await;
@@ -41,6 +45,7 @@ async fn a_token_is_found_by_its_hash_until_it_is_revoked_or_expires() {
         tx.commit().await.unwrap();
     }
     assert_eq!(catalog.store.token_by_hash(&[1; 32]).await.unwrap(), None);
+    assert_eq!(catalog.store.ended_tokens(&[kept.id]).await.unwrap(), [kept.id]);
     let tx = catalog.begin().await;
     let unknown = tx.revoke_token(TokenId::new(Uuid::now_v7())).await;
     assert!(matches!(unknown, Err(StoreError::NotFound { .. })));

@@ -1,0 +1,34 @@
+//! What many routers cost, and how soon they know.
+//!
+//! `feeds`: memory of a `tenantry serve` process that a thousand readers follow, after changes have reached them all.
+//! `propagation`: from the commit of a change until ten routers have applied it.
+//!
+//!     cargo bench -p tenantry-tests --bench router_scale [-- PART…]
+//!
+//! Lines read `figure NAME VALUE UNIT`.
+
+#![allow(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a benchmark reports on standard output and gives up loudly"
+)]
+
+mod feeds;
+mod propagation;
+
+/// The log of a control plane that is measured: what an operator would keep.
+pub(crate) const LOG: (&str, &str) = ("TENANTRY__TELEMETRY__LOG_FILTER", "warn,tenantry=info");
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let parts: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+        let wanted = |part: &str| parts.is_empty() || parts.iter().any(|named| named == part);
+        if wanted("feeds") {
+            feeds::measure().await;
+        }
+        if wanted("propagation") {
+            propagation::measure().await;
+        }
+    });
+}
