@@ -3,7 +3,7 @@
 //! A snapshot is `snapshot_begin`, the clusters, the routes, `snapshot_end`; both ends bear the version that the
 //! snapshot is of. Changes follow in commit order. A route never comes before the cluster that it names.
 //!
-//! Packed with gzip, the answer is a row of members, each of whole lines.
+//! Packed with gzip, whole lines can be read as they come.
 
 use serde::{Deserialize, Serialize};
 use tenantry_domain::{

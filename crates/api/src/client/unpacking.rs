@@ -14,7 +14,7 @@ const STEP_BYTES: usize = 1024;
 pub(super) enum Unpacking {
     /// It is the text.
     Plain,
-    /// Gzip members, one after the other; text comes out as far as they have arrived.
+    /// A gzip stream, or several one after the other; text comes out as far as it has arrived.
     Gzip(Box<MultiGzDecoder<Vec<u8>>>),
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::{self, Stream};
+use futures::stream::{self, Stream, StreamExt};
 use tenantry_domain::{DisplayName, FeedVersion, Scope};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, timeout};
@@ -121,8 +121,9 @@ impl Feed {
         let follower = Follower::new(place, follow.after, follow.packing);
         // Where the catalog does not answer, better no answer than one that ends at once.
         follower.find_place().await?;
+        let head = stream::iter(follow.packing.head().map(Ok));
         let state = (follower, None::<Instant>, follow.patience);
-        Ok(stream::try_unfold(state, |(mut follower, given_at, patience)| async move {
+        Ok(head.chain(stream::try_unfold(state, |(mut follower, given_at, patience)| async move {
             if given_at.is_some_and(|at| at.elapsed() > patience) {
                 metrics::counter!("tenantry_feed_cut_total").increment(1);
                 info!("a reader of the route feed is too slow; it is cut off and may resume");
@@ -130,7 +131,7 @@ impl Feed {
             }
             let bytes = follower.next().await?;
             Ok(Some((bytes, (follower, Some(Instant::now()), patience))))
-        }))
+        })))
     }
 }
 

@@ -29,7 +29,7 @@ use super::streams;
 /// has been told. With passwords where the token has `routes:secrets`. Whoever is cut off, as a reader that is too slow
 /// is, comes back with the last version that was applied.
 ///
-/// With `Accept-Encoding: gzip` the answer is a row of gzip members, each of whole lines, to be decoded as they come.
+/// With `Accept-Encoding: gzip` the answer is a gzip stream that whole lines can be read of as they come.
 #[utoipa::path(
     get,
     path = "/v1/routes/feed",
