@@ -20,6 +20,7 @@ pub(crate) mod psql;
 pub(crate) mod query;
 pub(crate) mod region_group;
 pub(crate) mod route;
+pub(crate) mod router;
 pub(crate) mod secrets;
 pub(crate) mod seed;
 pub(crate) mod tenant;
@@ -152,6 +153,9 @@ enum Command {
     /// What catalog and clusters disagree on: list, show, scan, remove
     #[command(subcommand)]
     Orphan(orphan::OrphanCommand),
+    /// Routers: who is connected, and how far they are
+    #[command(subcommand)]
+    Router(router::RouterCommand),
     /// Check that catalog and clusters agree
     Doctor(doctor::DoctorArguments),
     /// Ask many tenants the same question in SQL
@@ -185,6 +189,7 @@ impl Command {
             Self::Secrets(command) => command.run(context).await,
             Self::Audit(command) => command.run(context).await,
             Self::Orphan(command) => command.run(context).await,
+            Self::Router(command) => command.run(context).await,
             Self::Doctor(arguments) => arguments.run(context).await,
             Self::Query(arguments) => arguments.run(context).await,
             Self::Psql(arguments) => arguments.run(context).await,
