@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::FeedItem;
-use super::feed::{BATCH, HEARTBEAT, Heard, Place};
+use super::feed::{HEARTBEAT, Heard, Place};
 use super::packing::Packing;
 use super::ring;
 use super::snapshot::{Next, Reading};
@@ -16,6 +16,8 @@ use crate::error::ControlError;
 
 /// Says nothing but that there is more to come.
 const EMPTY_LINE: &[u8] = b"\n";
+/// Most changes that a page brings to one who is behind: about a piece, which is all that a slow reader ties up.
+const OLD_BATCH: i64 = 200;
 
 /// Holds no bytes of its own between two pieces, however far behind it is.
 pub(super) struct Follower {
@@ -117,7 +119,7 @@ impl Follower {
         let _turn = turn.map_err(ControlError::internal)?;
         let form = self.place.form();
         let Some(end) = form.end() else { return Ok(Bytes::new()) };
-        let changes = feed.control.store().routes_after(version, end, BATCH, form.with_secrets).await?;
+        let changes = feed.control.store().routes_after(version, end, OLD_BATCH, form.with_secrets).await?;
         if changes.oldest > version {
             self.begin_snapshot();
             return Ok(Bytes::new());
