@@ -12,6 +12,7 @@
 
 mod admin;
 pub mod allocations;
+mod bare_home;
 pub mod crowd;
 pub mod figures;
 pub mod files;
@@ -26,6 +27,7 @@ mod wire;
 mod world;
 
 pub use admin::Admin;
+pub use bare_home::BareHome;
 pub use program::{Dev, Ended, Program, Serve, processes_of, tenantry};
 pub use receiver::{Behaviour, Received, Receiver};
 pub use replica::Replica;

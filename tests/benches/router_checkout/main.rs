@@ -17,17 +17,13 @@
     reason = "a benchmark reports on standard output and gives up loudly"
 )]
 
-mod home;
-
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use tenantry_router::Tenant;
-use tenantry_tests::allocations;
 use tenantry_tests::figures::{Side, figure, ratio};
-
-use crate::home::Home;
+use tenantry_tests::{BareHome, allocations};
 
 const ROUNDS: usize = 41;
 const CHECKOUTS: u32 = 20_000;
@@ -41,14 +37,14 @@ static ALLOCATIONS: allocations::Counting = allocations::Counting;
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let home = Home::start().await;
+        let home = BareHome::start().await;
         checkouts(&home).await;
         queries(&home).await;
         leaks(&home).await;
     });
 }
 
-async fn checkouts(home: &Home) {
+async fn checkouts(home: &BareHome) {
     let (tenant, pool) = (home.tenant(1).await, home.deadpool(1));
     warm(&tenant).await;
     drop(pool.get().await.expect("a connection"));
@@ -92,7 +88,7 @@ async fn allocated<F: Future<Output = ()>>(step: impl Fn() -> F) -> f64 {
     f64::from(count) / f64::from(CHECKOUTS)
 }
 
-async fn queries(home: &Home) {
+async fn queries(home: &BareHome) {
     let (tenant, pool) = (home.tenant(4).await, home.deadpool(CONNECTIONS));
     warm(&tenant).await;
     let ours = || async {
@@ -130,7 +126,7 @@ async fn at_once<F: Future<Output = ()>>(step: impl Fn() -> F) -> Duration {
 }
 
 /// One task leaves a transaction or a setting behind each time; the others look for it.
-async fn leaks(home: &Home) {
+async fn leaks(home: &BareHome) {
     let tenant = home.tenant(4).await;
     warm(&tenant).await;
     let careless = async {

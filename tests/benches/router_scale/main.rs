@@ -2,6 +2,11 @@
 //!
 //! `feeds`: memory of a `tenantry serve` process that a thousand readers follow, after changes have reached them all.
 //! `propagation`: from the commit of a change until ten routers have applied it.
+//! `idle`: what 100,000 tenants cost a router of which 10,000 were used once, after the idle time.
+//! `noisy_neighbour`: the p99 of a tenant's requests while another asks a hundred times what it may, as a ratio to when it
+//! asks what it may.
+//! `dead_cluster`: the same while fifty tenants ask for a cluster that takes connections and says nothing, as a ratio to
+//! when it answers.
 //!
 //!     cargo bench -p tenantry-tests --bench router_scale [-- PART…]
 //!
@@ -14,6 +19,8 @@
 )]
 
 mod feeds;
+mod idle;
+mod load;
 mod propagation;
 
 /// The log of a control plane that is measured: what an operator would keep.
@@ -29,6 +36,15 @@ fn main() {
         }
         if wanted("propagation") {
             propagation::measure().await;
+        }
+        if wanted("idle") {
+            idle::measure().await;
+        }
+        if wanted("noisy_neighbour") {
+            load::noisy_neighbour().await;
+        }
+        if wanted("dead_cluster") {
+            load::dead_cluster().await;
         }
     });
 }

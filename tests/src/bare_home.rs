@@ -1,4 +1,6 @@
-//! One tenant's home on a private server, and both ways into it.
+//! A home made by hand on a private server, for benchmarks of the router: no control plane, so nothing else runs.
+
+use std::net::SocketAddr;
 
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod, Runtime};
 use tenantry_api::FeedCluster;
@@ -20,64 +22,80 @@ const HOME: &str = "
     INSERT INTO public.flight SELECT n, 'landed' FROM generate_series(1, 1000) n;
     GRANT SELECT, INSERT, UPDATE, DELETE ON public.flight TO PUBLIC;";
 
-pub(crate) struct Home {
+/// A server with one home on it, in which any number of tenants can be said to live.
+#[derive(Debug)]
+pub struct BareHome {
     server: Server,
     login: Login,
     database: String,
+    cluster: ClusterId,
 }
 
-impl Home {
-    pub(crate) async fn start() -> Self {
+impl BareHome {
+    /// Starts the server and makes the home.
+    pub async fn start() -> Self {
         let server = Server::own().await;
         let names = Namespace::on(&server);
         let (login, database) = (names.login("a", "").await, names.database("home").await);
         // The whole server goes with the benchmark.
         std::mem::forget(names);
         server.connect(&database).await.batch_execute(HOME).await.expect("a home");
-        Self { server, login, database }
+        Self { server, login, database, cluster: ClusterId::new(Uuid::now_v7()) }
     }
 
-    /// The router's one tenant, with a pool of so many connections.
-    pub(crate) async fn tenant(&self, pool_size: u32) -> Tenant {
-        let credential = || Credential {
-            role: RoleName::parse(&self.login.name).expect("a role"),
-            password: Some(Secret::new(self.login.password.clone())),
-        };
-        let cluster = ClusterId::new(Uuid::now_v7());
-        let route = Route {
+    /// Where the server listens.
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// The cluster as a router is told of it, by way of an address.
+    pub fn cluster_at(&self, address: SocketAddr) -> FeedCluster {
+        FeedCluster {
             version: FeedVersion(1),
-            tenant: TenantId::new(Uuid::now_v7()),
-            slug: Slug::parse("acme").expect("a slug"),
-            hosts: Vec::new(),
-            state: RouteState::Active,
-            generation: Generation(1),
-            target: Some(RouteTarget {
-                cluster,
-                database: DatabaseName::parse(&self.database).expect("a database"),
-                schema: SchemaName::public(),
-                credential: credential(),
-                read_only_credential: credential(),
-            }),
-            limits: Limits { pool_size: Some(pool_size), ..Limits::default() },
-            pooling: Pooling::Own,
-            schema_version: SchemaVersion(1),
-        };
-        let address = self.server.address();
-        let endpoint = FeedCluster {
-            version: FeedVersion(1),
-            cluster,
+            cluster: self.cluster,
             host: address.ip().to_string(),
             port: address.port(),
             tls_mode: TlsMode::Disable,
             tls_ca: None,
             replicas: Vec::new(),
+        }
+    }
+
+    /// A tenant's route to the home.
+    pub fn route(&self, slug: &str, limits: Limits) -> Route {
+        let credential = || Credential {
+            role: RoleName::parse(&self.login.name).expect("a role"),
+            password: Some(Secret::new(self.login.password.clone())),
         };
-        let router = Router::builder().fixed(vec![route], vec![endpoint]).build().await.expect("a router");
-        router.tenant("acme").await.expect("known")
+        Route {
+            version: FeedVersion(1),
+            tenant: TenantId::new(Uuid::now_v7()),
+            slug: Slug::parse(slug).expect("a slug"),
+            hosts: Vec::new(),
+            state: RouteState::Active,
+            generation: Generation(1),
+            target: Some(RouteTarget {
+                cluster: self.cluster,
+                database: DatabaseName::parse(&self.database).expect("a database"),
+                schema: SchemaName::public(),
+                credential: credential(),
+                read_only_credential: credential(),
+            }),
+            limits,
+            pooling: Pooling::Own,
+            schema_version: SchemaVersion(1),
+        }
+    }
+
+    /// A router's one tenant, with a pool of so many connections.
+    pub async fn tenant(&self, pool_size: u32) -> Tenant {
+        let route = self.route("acme", Limits { pool_size: Some(pool_size), ..Limits::default() });
+        let builder = Router::builder().fixed(vec![route], vec![self.cluster_at(self.address())]);
+        builder.build().await.expect("a router").tenant("acme").await.expect("known")
     }
 
     /// A pool as its documentation has it, with the recycling that resets nothing.
-    pub(crate) fn deadpool(&self, pool_size: usize) -> deadpool_postgres::Pool {
+    pub fn deadpool(&self, pool_size: usize) -> deadpool_postgres::Pool {
         let address = self.server.address();
         let mut config = Config::new();
         config

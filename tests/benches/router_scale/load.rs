@@ -1,0 +1,128 @@
+//! What one tenant's callers wait while others do their worst.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use tenantry_domain::Limits;
+use tenantry_router::{Router, RouterConfig, RouterError, Tenant};
+use tenantry_testkit::BreakableSocket;
+use tenantry_tests::BareHome;
+use tenantry_tests::figures::{Side, figure, percentile};
+
+/// Pairs of rounds; each round is so long.
+const PAIRS: usize = 12;
+const ROUND: Duration = Duration::from_secs(3);
+/// The tenant that is watched asks so often.
+const EVERY: Duration = Duration::from_millis(4);
+/// What the other tenant may ask in a second.
+const SHARE: u32 = 100;
+/// How much more it asks in a noisy round.
+const TIMES: u32 = 100;
+const QUERY: &str = "SELECT status FROM flight WHERE id = $1";
+
+/// One tenant at 100 times its share, and what another's p99 makes of it.
+pub(crate) async fn noisy_neighbour() {
+    let home = BareHome::start().await;
+    let limited = Limits { pool_size: Some(4), requests_per_second: Some(SHARE), ..Limits::default() };
+    let routes =
+        vec![home.route("quiet", Limits { pool_size: Some(4), ..Limits::default() }), home.route("noisy", limited)];
+    let builder = Router::builder().fixed(routes, vec![home.cluster_at(home.address())]);
+    let router = builder.build().await.expect("a router");
+    let (quiet, noisy) = (find(&router, "quiet").await, find(&router, "noisy").await);
+    let at_share = async |stop: &AtomicBool| crowd(&noisy, SHARE, stop).await;
+    let at_its_worst = async |stop: &AtomicBool| crowd(&noisy, SHARE * TIMES, stop).await;
+    compare("noisy_neighbour", &quiet, at_share, at_its_worst).await;
+}
+
+/// A cluster that takes connections and says nothing, and what a tenant on another one notices.
+pub(crate) async fn dead_cluster() {
+    let (alive, dead) = (BareHome::start().await, BareHome::start().await);
+    let socket = BreakableSocket::before(dead.address()).await;
+    let limits = Limits { pool_size: Some(4), ..Limits::default() };
+    let mut routes = vec![alive.route("quiet", limits)];
+    routes.extend((0..50).map(|number| dead.route(&format!("lost-{number}"), limits)));
+    let clusters = vec![alive.cluster_at(alive.address()), dead.cluster_at(socket.address())];
+    let config = RouterConfig { connect_timeout: Duration::from_millis(500), ..RouterConfig::default() };
+    let router = Router::builder().fixed(routes, clusters).config(config).build().await.expect("a router");
+    let quiet = find(&router, "quiet").await;
+    let lost = join_all((0..50).map(async |number| find(&router, &format!("lost-{number}")).await)).await;
+    let ask_for_all = async |stop: &AtomicBool| {
+        join_all(lost.iter().map(|tenant| crowd(tenant, 10, stop))).await;
+    };
+    let with_all_there = async |stop: &AtomicBool| {
+        socket.release();
+        ask_for_all(stop).await;
+    };
+    let with_a_dead_one = async |stop: &AtomicBool| {
+        socket.hold();
+        ask_for_all(stop).await;
+    };
+    compare("dead_cluster", &quiet, with_all_there, with_a_dead_one).await;
+}
+
+async fn find(router: &Router, slug: &str) -> Tenant {
+    router.tenant(slug).await.expect("known")
+}
+
+/// The p99 of a tenant's requests in rounds of one kind and the other, in turn. The ratio is that of all requests of
+/// either kind: a round alone has too few for its p99 to stand still.
+async fn compare(name: &str, watched: &Tenant, calm: impl AsyncFn(&AtomicBool), storm: impl AsyncFn(&AtomicBool)) {
+    round(watched, &calm).await;
+    let (mut in_calm, mut in_storm) = (Vec::new(), Vec::new());
+    for _ in 0..PAIRS {
+        in_calm.extend(round(watched, &calm).await);
+        in_storm.extend(round(watched, &storm).await);
+    }
+    let p99 = |times: &[f64]| percentile(times, 99);
+    figure(&format!("{name}_calm_p99_ms"), p99(&in_calm), "ms");
+    figure(&format!("{name}_p99_ms"), p99(&in_storm), "ms");
+    figure(&format!("{name}_p99_ratio"), p99(&in_storm) / p99(&in_calm), "x");
+}
+
+/// Milliseconds that each request of the watched tenant took while something else went on.
+async fn round(watched: &Tenant, meanwhile: &impl AsyncFn(&AtomicBool)) -> Vec<f64> {
+    let stop = AtomicBool::new(false);
+    let asking = async {
+        let mut took = Vec::new();
+        let began = Instant::now();
+        let mut ticks = tokio::time::interval(EVERY);
+        while began.elapsed() < ROUND {
+            ticks.tick().await;
+            let asked = Instant::now();
+            ask(watched).await.expect("an answer");
+            took.push(asked.elapsed().as_secs_f64() * 1e3);
+        }
+        stop.store(true, Ordering::Relaxed);
+        took
+    };
+    tokio::join!(asking, meanwhile(&stop)).0
+}
+
+async fn ask(tenant: &Tenant) -> Result<(), Box<dyn std::error::Error>> {
+    let _permit = tenant.admit().await?;
+    let client = tenant.client().await?;
+    let statement = client.prepare_cached(QUERY).await?;
+    client.query_one(&statement, &[&1_i64]).await?;
+    Ok(())
+}
+
+/// Requests at a rate, whatever comes of them, until told to stop.
+async fn crowd(tenant: &Tenant, per_second: u32, stop: &AtomicBool) {
+    const TICK: Duration = Duration::from_millis(10);
+    let mut ticks = tokio::time::interval(TICK);
+    let (began, mut asked) = (Instant::now(), 0_u32);
+    let mut running = futures::stream::FuturesUnordered::new();
+    while !stop.load(Ordering::Relaxed) {
+        ticks.tick().await;
+        let due = began.elapsed().mul_f64(per_second.into()).as_secs();
+        while u64::from(asked) < due {
+            asked += 1;
+            running.push(ask(tenant));
+        }
+        // What was refused ended at once; what was let in goes on beside.
+        while let Some(Some(_)) = futures::FutureExt::now_or_never(futures::StreamExt::next(&mut running)) {}
+    }
+    // Whoever still waits goes away.
+}
