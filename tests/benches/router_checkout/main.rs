@@ -103,7 +103,8 @@ async fn queries(home: &BareHome) {
     };
     let (mut one, mut other) = (Side::default(), Side::default());
     // The first round opens connections and prepares.
-    (at_once(ours).await, at_once(theirs).await);
+    at_once(ours).await;
+    at_once(theirs).await;
     for _ in 0..ROUNDS {
         one.push(at_once(ours).await);
         other.push(at_once(theirs).await);

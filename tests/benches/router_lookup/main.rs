@@ -57,7 +57,9 @@ fn main() {
     let slugs = |pace| sides::ours(pace, &router, &wanted.slugs, |slug| TenantName::Slug(slug));
     let hosts = |pace| sides::ours(pace, &router, &wanted.hosts, |host| TenantName::Host(host));
     let before = allocations::count();
-    (ids(Pace::Overlapping), slugs(Pace::Overlapping), hosts(Pace::Overlapping));
+    ids(Pace::Overlapping);
+    slugs(Pace::Overlapping);
+    hosts(Pace::Overlapping);
     figure("lookup_allocations", as_float(allocations::count() - before), "");
 
     let stop = AtomicBool::new(false);

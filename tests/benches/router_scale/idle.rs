@@ -10,8 +10,8 @@ use tenantry_tests::figures::figure;
 
 const REGISTERED: usize = 100_000;
 const USED: usize = 10_000;
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-const WATCHED: Duration = Duration::from_secs(60);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+const WATCHED: Duration = Duration::from_mins(1);
 
 /// Registers many tenants, uses some of them once, and looks at this process after the idle time.
 pub(crate) async fn measure() {
@@ -33,20 +33,20 @@ pub(crate) async fn measure() {
     while router.status().pools > 0 && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    figure("idle_sockets", (open_sockets() - sockets) as f64, "");
-    figure("idle_tasks", (alive_tasks() - tasks) as f64, "");
+    figure("idle_sockets", f64::from(open_sockets() - sockets), "");
+    figure("idle_tasks", f64::from(alive_tasks() - tasks), "");
     let (began, before) = (Instant::now(), cpu_time());
     tokio::time::sleep(WATCHED).await;
-    figure("idle_cpu_percent", (cpu_time() - before).div_duration_f64(began.elapsed()) * 100.0, "%");
+    figure("idle_cpu_percent", cpu_time().saturating_sub(before).div_duration_f64(began.elapsed()) * 100.0, "%");
 }
 
-fn open_sockets() -> i64 {
+fn open_sockets() -> i32 {
     let links = std::fs::read_dir("/proc/self/fd").expect("the list of files").flatten();
     let targets = links.filter_map(|entry| std::fs::read_link(entry.path()).ok());
     targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count().try_into().expect("few")
 }
 
-fn alive_tasks() -> i64 {
+fn alive_tasks() -> i32 {
     tokio::runtime::Handle::current().metrics().num_alive_tasks().try_into().expect("few")
 }
 

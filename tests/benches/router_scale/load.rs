@@ -1,15 +1,14 @@
 //! What one tenant's callers wait while others do their worst.
 
-use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use tenantry_domain::Limits;
-use tenantry_router::{Router, RouterConfig, RouterError, Tenant};
+use tenantry_router::{Router, RouterConfig, Tenant};
 use tenantry_testkit::BreakableSocket;
 use tenantry_tests::BareHome;
-use tenantry_tests::figures::{Side, figure, percentile};
+use tenantry_tests::figures::{figure, percentile};
 
 /// Pairs of rounds; each round is so long.
 const PAIRS: usize = 12;
