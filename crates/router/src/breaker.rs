@@ -1,18 +1,18 @@
-//! Leaving a cluster that does not answer alone for a while, so that nobody waits for it.
+//! Leaving a server that does not answer alone for a while, so that nobody waits for it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// So many failures in a row, and the cluster is left alone.
+/// So many failures in a row, and the server is left alone.
 const FAILURES_MAX: u32 = 3;
 /// The first pause; it doubles up to [`PAUSE_MAX`]. Each is drawn between half and all of it, so that many routers do not
 /// come back at the same moment.
 const PAUSE_FIRST: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Whether a cluster is asked. After a pause one caller tries it; the others go on being refused until that is decided.
-#[derive(Default)]
+/// Whether a server is asked. After a pause one caller tries it; the others go on being refused until that is decided.
 pub(crate) struct Breaker {
+    failures_max: u32,
     state: Mutex<State>,
 }
 
@@ -24,7 +24,7 @@ struct State {
     is_tried: bool,
 }
 
-/// Leave to ask the cluster once. What came of it is to be said; dropped without, nothing is learnt.
+/// Leave to ask the server once. What came of it is to be said; dropped without, nothing is learnt.
 #[must_use]
 pub(crate) struct Attempt<'b> {
     breaker: &'b Breaker,
@@ -32,7 +32,23 @@ pub(crate) struct Attempt<'b> {
 }
 
 impl Breaker {
-    /// Leave to ask, or how long the cluster is left alone.
+    /// For a server that nothing takes the place of: a failure may be an accident.
+    pub(crate) fn patient() -> Self {
+        Self { failures_max: FAILURES_MAX, state: Mutex::default() }
+    }
+
+    /// For a server that others stand in for.
+    pub(crate) fn impatient() -> Self {
+        Self { failures_max: 1, state: Mutex::default() }
+    }
+
+    /// Since the server is left alone: whether it is time to try it. `None` while it is not.
+    pub(crate) fn trial_due(&self, now: Instant) -> Option<bool> {
+        let state = self.state();
+        state.until.map(|until| !state.is_tried && until <= now)
+    }
+
+    /// Leave to ask, or how long the server is left alone.
     pub(crate) fn ask(&self, now: Instant) -> Result<Attempt<'_>, Duration> {
         let mut state = self.state();
         let Some(until) = state.until else { return Ok(Attempt { breaker: self, is_trial: false }) };
@@ -50,7 +66,7 @@ impl Breaker {
 }
 
 impl Attempt<'_> {
-    /// The cluster answered, whatever it said.
+    /// The server answered, whatever it said.
     pub(crate) fn answered(self) {
         let mut state = self.breaker.state();
         state.failures = 0;
@@ -61,8 +77,8 @@ impl Attempt<'_> {
     pub(crate) fn failed(self, now: Instant) {
         let mut state = self.breaker.state();
         state.failures = state.failures.saturating_add(1);
-        if state.failures >= FAILURES_MAX {
-            let doublings = (state.failures - FAILURES_MAX).min(16);
+        if state.failures >= self.breaker.failures_max {
+            let doublings = (state.failures - self.breaker.failures_max).min(16);
             let pause = PAUSE_FIRST.saturating_mul(1 << doublings).min(PAUSE_MAX);
             state.until = Some(now + pause.mul_f64(rand::random_range(0.5..1.0)));
         }
@@ -89,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_cluster_that_fails_is_left_alone_and_tried_by_one_at_a_time() {
-        let (breaker, start) = (Breaker::default(), Instant::now());
+        let (breaker, start) = (Breaker::patient(), Instant::now());
         fail(&breaker, FAILURES_MAX - 1, start);
         breaker.ask(start).expect("one success forgets").answered();
         fail(&breaker, FAILURES_MAX, start);
@@ -106,8 +122,22 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_others_stand_in_for_is_left_alone_at_once() {
+        let (breaker, start) = (Breaker::impatient(), Instant::now());
+        assert_eq!(breaker.trial_due(start), None);
+        fail(&breaker, 1, start);
+        assert_eq!(breaker.trial_due(start), Some(false));
+        let later = start + PAUSE_FIRST;
+        assert_eq!(breaker.trial_due(later), Some(true));
+        let trial = breaker.ask(later).expect("a trial");
+        assert_eq!(breaker.trial_due(later), Some(false), "another tries it");
+        trial.answered();
+        assert_eq!(breaker.trial_due(later), None);
+    }
+
+    #[test]
     fn pauses_grow_to_a_limit() {
-        let (breaker, mut now) = (Breaker::default(), Instant::now());
+        let (breaker, mut now) = (Breaker::patient(), Instant::now());
         fail(&breaker, FAILURES_MAX, now);
         for _ in 0..20 {
             now += PAUSE_MAX;

@@ -21,11 +21,11 @@ use crate::{evict, feed, report};
 /// Limits on time and number. Every wait of a router has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouterConfig {
-    /// Connections per tenant and access, where the tenant's limits do not say.
+    /// Connections per tenant, access and server, where the tenant's limits do not say.
     pub pool_size: u32,
-    /// The most connections per tenant and access, whatever its limits say.
+    /// The most connections per tenant, access and server, whatever its limits say.
     pub pool_size_max: u32,
-    /// Connections to one cluster, over all tenants, where the control plane leases none. When all are in use, each tenant
+    /// Connections to one cluster, over all tenants, where the control plane leases none; and to each replica. When all are in use, each tenant
     /// comes to a share in proportion to its pool size.
     pub cluster_connections_max: u32,
     /// How long a caller waits for one of the tenant's connections to be given back.
@@ -35,6 +35,9 @@ pub struct RouterConfig {
     pub return_patience: Duration,
     /// How long opening a connection may take, from resolving the name to the check of the placement.
     pub connect_timeout: Duration,
+    /// How long opening a connection to a replica may take, and the question how far it is behind: after that it counts as
+    /// one that does not answer, and another server is tried. No longer than `connect_timeout`.
+    pub replica_timeout: Duration,
     /// A connection that was given back and does not answer for so long counts as busy with a query that nobody waits
     /// for; the query is cancelled and the connection closed. Well above a round trip to a busy server, or connections
     /// are closed when they are needed most.
@@ -70,6 +73,7 @@ impl Default for RouterConfig {
             wait_timeout: Duration::from_secs(5),
             return_patience: Duration::from_millis(100),
             connect_timeout: Duration::from_secs(5),
+            replica_timeout: Duration::from_secs(1),
             abandoned_after: Duration::from_millis(500),
             reset_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_mins(1),
@@ -86,6 +90,11 @@ impl Default for RouterConfig {
 }
 
 impl RouterConfig {
+    /// How long a caller is kept by a replica that does not answer.
+    pub(crate) fn replica_time_limit(&self) -> Duration {
+        self.replica_timeout.min(self.connect_timeout)
+    }
+
     /// How many connections a tenant with these limits gets: one at least, so that it can be served at all. More than its
     /// role may have are never tried.
     pub(crate) fn size_of(&self, limits: &Limits, access: Access) -> usize {

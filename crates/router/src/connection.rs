@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use deadpool_postgres::{Transaction, TransactionBuilder};
-use tenantry_domain::TenantId;
+use tenantry_domain::{ClusterReplicaId, TenantId};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Statement};
 
@@ -25,12 +25,20 @@ pub struct Connection {
 
 impl Connection {
     pub(crate) fn new(object: Object, pool: Arc<TenantPool>) -> Self {
+        if let Some(sight) = &pool.sight {
+            sight.borrow();
+        }
         Self { object: Some(object), pool }
     }
 
     /// Whose home it is connected to.
     pub fn tenant(&self) -> TenantId {
         self.pool.key.tenant
+    }
+
+    /// Which replica of its cluster it is connected to; `None` for the cluster itself. See [`crate::ReadFrom`].
+    pub fn replica(&self) -> Option<ClusterReplicaId> {
+        self.pool.key.replica
     }
 
     /// Begins a transaction, which is rolled back when it is dropped without a commit.
@@ -74,6 +82,9 @@ impl Deref for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        if let Some(sight) = &self.pool.sight {
+            sight.give_back();
+        }
         if let Some(object) = self.object.take() {
             give_back(object, Arc::clone(&self.pool));
         }

@@ -18,7 +18,7 @@ use crate::error::RouterError;
 use crate::session::Session;
 use crate::session::driver::Driver;
 use crate::session::stream::{Watched, WatchedTls};
-use crate::table::ClusterEntry;
+use crate::table::ServerEntry;
 use crate::tls::{SystemRoots, client_config};
 
 /// How connections to one cluster are protected.
@@ -42,11 +42,11 @@ pub(crate) enum ConnectError {
     /// It took too long.
     #[error("the server did not answer in time")]
     Late,
-    /// The router has as many connections to the cluster as it may have.
-    #[error("all connections that this router may have to the cluster are in use")]
+    /// The router has as many connections to the server as it may have.
+    #[error("all connections that this router may have to the server are in use")]
     Full,
-    /// The cluster did not answer lately; nobody asks it for a while.
-    #[error("the cluster did not answer lately and is left alone for {} ms", retry_after.as_millis())]
+    /// The server did not answer lately; nobody asks it for a while.
+    #[error("the server did not answer lately and is left alone for {} ms", retry_after.as_millis())]
     LeftAlone {
         /// How long.
         retry_after: Duration,
@@ -54,7 +54,7 @@ pub(crate) enum ConnectError {
 }
 
 impl ConnectError {
-    /// Whether the cluster did not answer, or only to say that it cannot serve anybody now.
+    /// Whether the server did not answer, or only to say that it cannot serve anybody now.
     pub(crate) fn is_silence(&self) -> bool {
         match self {
             Self::Socket(_) | Self::Late => true,
@@ -69,19 +69,19 @@ impl ConnectError {
 }
 
 impl Tls {
-    /// Sets up what a cluster asks for. A password never travels in the clear beyond this machine.
-    pub(crate) async fn of(cluster: &ClusterEntry, system: &SystemRoots) -> Result<Self, RouterError> {
-        if is_socket(&cluster.endpoint) {
+    /// Sets up what a server asks for. A password never travels in the clear beyond this machine.
+    pub(crate) async fn of(server: &ServerEntry, system: &SystemRoots) -> Result<Self, RouterError> {
+        if is_socket(&server.endpoint) {
             return Ok(Self::Plain);
         }
-        match client_config(cluster.tls_mode, cluster.tls_ca.as_deref(), system).await? {
+        match client_config(server.tls_mode, server.tls_ca.as_deref(), system).await? {
             Some(config) => Ok(Self::Rustls(MakeRustlsConnect::new(config))),
-            None if cluster.endpoint.is_local() => Ok(Self::Plain),
+            None if server.endpoint.is_local() => Ok(Self::Plain),
             None => Err(RouterError::Refused {
                 reason: format!(
-                    "the cluster at {} has tls_mode `disable`; passwords are not sent in the clear beyond this \
+                    "the server at {} has tls_mode `disable`; passwords are not sent in the clear beyond this \
                      machine, so set another mode",
-                    cluster.endpoint
+                    server.endpoint
                 ),
                 source: None,
             }),

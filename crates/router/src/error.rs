@@ -7,6 +7,7 @@ use std::time::Duration;
 use tenantry_domain::{SchemaVersion, TenantId};
 
 use crate::limits::RequestLimit;
+use crate::read_from::ReplicaFault;
 use crate::versions::SchemaVersions;
 
 type Source = Box<dyn Error + Send + Sync>;
@@ -16,7 +17,7 @@ type Source = Box<dyn Error + Send + Sync>;
 pub enum Phase {
     /// For one of the tenant's connections to be given back.
     Wait,
-    /// For one of the connections that this router may have to the tenant's cluster, over all tenants.
+    /// For one of the connections that this router may have to the tenant's cluster, or a replica, over all tenants.
     Budget,
     /// For a new connection: reaching the server, TLS, logging in, and the check of the placement.
     Connect,
@@ -95,6 +96,14 @@ pub enum RouterError {
         #[source]
         source: Option<Source>,
     },
+    /// It is to be read from a replica of its cluster or not at all, and none will do.
+    #[error("no replica of the cluster of tenant {tenant} can be read from: {fault}")]
+    NoReplica {
+        /// Who.
+        tenant: TenantId,
+        /// What is wrong with them; of several, with the one that comes closest.
+        fault: ReplicaFault,
+    },
     /// It has more requests than its limits allow.
     #[error("tenant {tenant} is past its limit `{limit}`; try again in {} s", whole_seconds(*retry_after))]
     LimitExceeded {
@@ -154,6 +163,7 @@ impl RouterError {
             | Self::Timeout { .. }
             | Self::NotStarted { .. } => true,
             Self::SchemaVersion { retry_after, .. } => retry_after.is_some(),
+            Self::NoReplica { fault, .. } => *fault != ReplicaFault::Missing,
             Self::Unknown { .. } | Self::Suspended { .. } | Self::Refused { .. } | Self::Closed => false,
         }
     }
@@ -167,6 +177,7 @@ impl RouterError {
             | Self::LimitExceeded { retry_after, .. } => Some(*retry_after),
             Self::Stale { .. } | Self::Timeout { .. } | Self::NotStarted { .. } => Some(Duration::from_secs(1)),
             Self::SchemaVersion { retry_after, .. } => *retry_after,
+            Self::NoReplica { fault, .. } => (*fault != ReplicaFault::Missing).then_some(Duration::from_secs(1)),
             Self::Unknown { .. } | Self::Suspended { .. } | Self::Refused { .. } | Self::Closed => None,
         }
     }
@@ -181,6 +192,7 @@ impl RouterError {
             Self::Stale { .. } => "stale",
             Self::SchemaVersion { .. } => "schema_version",
             Self::Unavailable { .. } => "unavailable",
+            Self::NoReplica { .. } => "no_replica",
             Self::LimitExceeded { .. } => "limit_exceeded",
             Self::Timeout { phase: Phase::Wait, .. } => "timeout_wait",
             Self::Timeout { phase: Phase::Budget, .. } => "timeout_budget",

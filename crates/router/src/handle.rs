@@ -26,6 +26,13 @@ struct Kept {
     _tasks: Arc<DropGuard>,
 }
 
+impl Handle {
+    /// For work that goes on when the caller has gone.
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.0.inner
+    }
+}
+
 impl Deref for Handle {
     type Target = Inner;
 

@@ -16,8 +16,8 @@ use crate::error::RouterError;
 use crate::limits::Admissions;
 use crate::name::TenantName;
 use crate::pool::{PoolKey, TenantPool};
-use crate::pools::{Pools, checkout_error};
-use crate::table::{Found, Table};
+use crate::pools::{Place, Pools, checkout_error};
+use crate::table::{ClusterEntry, Found, Table};
 use crate::tls::SystemRoots;
 use crate::versions::SchemaVersions;
 
@@ -53,6 +53,14 @@ pub(crate) struct Inner {
 pub(crate) struct Meters {
     checkouts: Counter,
     wait: Histogram,
+    pub(crate) reads: ReadMeters,
+}
+
+/// What became of checkouts that asked for a replica.
+pub(crate) struct ReadMeters {
+    pub(crate) replica: Counter,
+    pub(crate) primary: Counter,
+    pub(crate) refused: Counter,
 }
 
 impl Default for Meters {
@@ -60,8 +68,17 @@ impl Default for Meters {
         Self {
             checkouts: metrics::counter!("tenantry_router_checkouts_total"),
             wait: metrics::histogram!("tenantry_router_wait_seconds"),
+            reads: ReadMeters {
+                replica: replica_reads("replica"),
+                primary: replica_reads("primary"),
+                refused: replica_reads("refused"),
+            },
         }
     }
+}
+
+fn replica_reads(outcome: &'static str) -> Counter {
+    metrics::counter!("tenantry_router_replica_reads_total", "outcome" => outcome)
 }
 
 impl Inner {
@@ -158,13 +175,22 @@ impl Inner {
         versions: SchemaVersions,
     ) -> Result<Connection, RouterError> {
         let began = Instant::now();
-        let outcome = self.checkout_unmeasured(key, found, versions).await.inspect_err(count);
-        self.meters.checkouts.increment(1);
-        self.meters.wait.record(began.elapsed());
-        outcome
+        let outcome = self.checkout_unmeasured(key, found, versions).await;
+        self.measure(began, outcome)
     }
 
-    async fn checkout_unmeasured(
+    /// Counts and times a checkout that has ended.
+    pub(crate) fn measure(
+        &self,
+        began: Instant,
+        outcome: Result<Connection, RouterError>,
+    ) -> Result<Connection, RouterError> {
+        self.meters.checkouts.increment(1);
+        self.meters.wait.record(began.elapsed());
+        outcome.inspect_err(count)
+    }
+
+    pub(crate) async fn checkout_unmeasured(
         &self,
         key: PoolKey,
         found: &Found,
@@ -184,7 +210,8 @@ impl Inner {
                     // Without an error the route has changed or the pool was idle: look again. Where the home refuses what
                     // the route says, a newer route has come meanwhile, or is on its way.
                     if let Some(error) = checkout_error(key.tenant, error) {
-                        let is_stale = matches!(error, RouterError::Stale { .. });
+                        // What a replica refuses, it may not have replayed yet; another is asked meanwhile.
+                        let is_stale = matches!(error, RouterError::Stale { .. }) && key.replica.is_none();
                         if !is_stale || !self.changes_from(&found).await {
                             return Err(error);
                         }
@@ -206,11 +233,13 @@ impl Inner {
         };
         let target = route.target.as_ref().ok_or_else(unavailable)?;
         let cluster = self.table.clusters.get(target.cluster).ok_or_else(unavailable)?;
-        let tls = cluster.tls.get_or_try_init(|| Tls::of(&cluster, &self.system_roots)).await?;
-        let pool = self.pools.make(key, &route, target, &cluster, tls)?;
+        let server = cluster.server(key.replica).ok_or_else(unavailable)?;
+        let tls = server.tls.get_or_try_init(|| Tls::of(server, &self.system_roots)).await?;
+        let replica = cluster.replicas.iter().find(|replica| Some(replica.id) == key.replica);
+        let pool = self.pools.make(key, &route, &Place { target, server, replica, tls })?;
         // What went through the pools when the cluster or the route changed may have missed it.
-        let is_there = self.table.clusters.get(target.cluster).is_some_and(|now| now.is_same_place(&cluster));
-        if is_there {
+        let is_there = |now: &ClusterEntry| now.server(key.replica).is_some_and(|now| now.is_same_place(server));
+        if self.table.clusters.get(target.cluster).is_some_and(|now| is_there(&now)) {
             return Ok(Some(pool));
         }
         self.pools.retire(key.tenant, |other| !Arc::ptr_eq(&other.returning, &pool.returning));

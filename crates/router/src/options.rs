@@ -71,7 +71,8 @@ pub struct ConnectionOptions {
 
 impl Tenant {
     /// What another driver needs to reach the tenant's home with this handle's access, as it is now. Waits while the tenant
-    /// moves, within the pause budget, and fails as [`Tenant::client`] does where it cannot be served.
+    /// moves, within the pause budget, and fails as [`Tenant::client`] does where it cannot be served. It leads to the cluster
+    /// itself, also for a handle that reads from replicas: how far those are behind is for a router to watch.
     pub async fn connection_options(&self) -> Result<ConnectionOptions, RouterError> {
         let tenant = self.id();
         let table = &self.router.table;
@@ -80,19 +81,20 @@ impl Tenant {
         let route = table.route(&found).ok_or_else(unavailable)?;
         let target = route.target.as_ref().ok_or_else(unavailable)?;
         let cluster = table.clusters.get(target.cluster).ok_or_else(unavailable)?;
+        let server = &cluster.primary;
         let credential = self.access().credential(target);
         let password = credential.password.clone().ok_or_else(|| RouterError::Refused {
             reason: "the feed bears no passwords; give the router a token with the scope `routes:secrets`".to_owned(),
             source: None,
         })?;
         Ok(ConnectionOptions {
-            host: cluster.endpoint.host().to_owned(),
-            port: cluster.endpoint.port(),
+            host: server.endpoint.host().to_owned(),
+            port: server.endpoint.port(),
             database: target.database.as_str().to_owned(),
             user: credential.role.as_str().to_owned(),
             password,
-            tls_mode: cluster.tls_mode,
-            tls_ca: cluster.tls_ca.clone(),
+            tls_mode: server.tls_mode,
+            tls_ca: server.tls_ca.clone(),
             schema: target.schema.as_str().to_owned(),
             generation: route.generation,
             attach: attach_statement(tenant, route.generation),

@@ -1,4 +1,4 @@
-//! One tenant's connections with one access.
+//! One tenant's connections with one access, to one server.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use deadpool::managed::{self, Metrics, PoolError, RecycleError, RecycleResult, Timeouts};
 use deadpool_postgres::ClientWrapper;
-use tenantry_domain::{ClusterId, Credential, DatabaseName, FeedVersion, Generation, RouteTarget, TenantId};
+use tenantry_domain::{
+    ClusterId, ClusterReplicaId, Credential, DatabaseName, FeedVersion, Generation, RouteTarget, TenantId,
+};
 use tokio::runtime::Handle;
 
 use crate::budget::{Holder, Permit, Share};
@@ -16,25 +18,31 @@ use crate::home_check::HomeCheck;
 use crate::queue::{Queue, is_full};
 use crate::returning::Returning;
 use crate::session::Session;
+use crate::sight::Sight;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
-use crate::table::ClusterEntry;
+use crate::table::ServerEntry;
 use crate::tenant::Access;
+
+/// How soon a replica is asked again that refused the tenant: it may have replayed more.
+const AWAY: Duration = Duration::from_millis(500);
 
 pub(crate) type Pool = managed::Pool<Opener>;
 pub(crate) type Object = managed::Object<Opener>;
 pub(crate) type CheckoutError = PoolError<ConnectError>;
 
-/// Whose pool.
+/// Whose pool, and where to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct PoolKey {
     pub(crate) tenant: TenantId,
     pub(crate) access: Access,
+    /// Absent for the cluster itself.
+    pub(crate) replica: Option<ClusterReplicaId>,
 }
 
 /// What a pool's connections were opened with. A route that says otherwise needs another pool.
 pub(crate) struct Identity {
     pub(crate) generation: Generation,
-    pub(crate) cluster: Arc<ClusterEntry>,
+    pub(crate) server: Arc<ServerEntry>,
     pub(crate) database: DatabaseName,
     pub(crate) credential: Credential,
 }
@@ -64,10 +72,10 @@ impl DerefMut for HomeConnection {
 /// How deadpool opens connections and looks at those it kept.
 pub(crate) struct Opener {
     pub(crate) connector: Connector,
-    pub(crate) cluster: Arc<ClusterEntry>,
+    pub(crate) server: Arc<ServerEntry>,
     /// How long opening may take.
     pub(crate) time_limit: Duration,
-    /// The pool's part of the cluster's connections.
+    /// The pool's part of the server's connections.
     pub(crate) share: Arc<Share>,
     /// For the next connection, where one was waited for.
     pub(crate) granted: Mutex<Option<Permit>>,
@@ -81,7 +89,7 @@ impl managed::Manager for Opener {
         let granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner).take();
         let permit = granted.or_else(|| self.share.permit()).ok_or(ConnectError::Full)?;
         let attempt =
-            self.cluster.breaker.ask(Instant::now()).map_err(|retry_after| ConnectError::LeftAlone { retry_after })?;
+            self.server.breaker.ask(Instant::now()).map_err(|retry_after| ConnectError::LeftAlone { retry_after })?;
         let opened = tokio::time::timeout(self.time_limit, self.connector.open(permit)).await;
         let outcome = opened.unwrap_or(Err(ConnectError::Late));
         match &outcome {
@@ -101,10 +109,14 @@ impl managed::Manager for Opener {
     }
 }
 
-/// The connections of one tenant with one access.
+/// The connections of one tenant with one access, to one server.
 pub(crate) struct TenantPool {
     pub(crate) key: PoolKey,
     pub(crate) cluster: ClusterId,
+    /// What is known of the replica, where its connections go to one.
+    pub(crate) sight: Option<Arc<Sight>>,
+    /// Until when a replica is not asked that did not know yet that the tenant lives there.
+    pub(crate) away_until: Mutex<Option<Instant>>,
     pub(crate) pool: Pool,
     /// What makes a connection as good as new.
     pub(crate) reset: String,
@@ -180,11 +192,21 @@ impl TenantPool {
     }
 
     /// Whether this is the pool for a route that was not looked at yet.
-    pub(crate) fn serves(&self, target: &RouteTarget, generation: Generation, cluster: &Arc<ClusterEntry>) -> bool {
+    pub(crate) fn serves(&self, target: &RouteTarget, generation: Generation, server: &Arc<ServerEntry>) -> bool {
         self.identity.generation == generation
-            && (Arc::ptr_eq(&self.identity.cluster, cluster) || self.identity.cluster.is_same_place(cluster))
+            && (Arc::ptr_eq(&self.identity.server, server) || self.identity.server.is_same_place(server))
             && self.identity.database == target.database
             && self.identity.credential == *self.key.access.credential(target)
+    }
+
+    /// Leaves the server alone for a moment, which refused the tenant.
+    pub(crate) fn stay_away(&self) {
+        *self.away_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + AWAY);
+    }
+
+    pub(crate) fn stays_away(&self) -> bool {
+        let until = *self.away_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() < until)
     }
 
     pub(crate) fn has_seen(&self, version: FeedVersion) -> bool {

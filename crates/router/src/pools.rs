@@ -1,13 +1,14 @@
 //! All pools that are in use. Tenants that nobody asks for have none.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::collections::HashMap as Index;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use deadpool::Runtime;
 use deadpool::managed::PoolError;
 use deadpool::managed::TimeoutType;
 use papaya::HashMap;
-use tenantry_domain::{ClusterId, Route, RouteState, RouteTarget, TenantId};
+use tenantry_domain::{ClusterId, ClusterReplicaId, Route, RouteState, RouteTarget, TenantId};
 use tokio::runtime::Handle;
 use tokio_postgres::error::SqlState;
 
@@ -20,7 +21,7 @@ use crate::pool::{CheckoutError, Identity, Opener, Pool, PoolKey, TenantPool};
 use crate::queue::Queue;
 use crate::reset::reset_statements;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
-use crate::table::{ClusterEntry, Found};
+use crate::table::{ClusterEntry, Found, ReplicaEntry, ServerEntry};
 use crate::tenant::Access;
 
 /// SQLSTATE of the stamp's function: the home is another tenant's, or of another generation.
@@ -32,20 +33,32 @@ const UNAVAILABLE_RETRY: Duration = Duration::from_secs(1);
 /// What deadpool adds before it gives an opening up: we do first, and know why.
 const CREATE_GRACE: Duration = Duration::from_secs(1);
 
-/// Pools by tenant and access.
+/// Pools by tenant, access and server.
 pub(crate) struct Pools {
     by_key: HashMap<PoolKey, Arc<TenantPool>, foldhash::fast::RandomState>,
     /// Held while a pool is made, replaced or taken out; never across an await.
-    changing: Mutex<()>,
+    changing: Mutex<OnReplicas>,
     /// Sweeps so far: a clock that costs nothing to read.
     sweeps: AtomicU64,
     config: Arc<RouterConfig>,
-    runtime: Handle,
+    pub(crate) runtime: Handle,
+}
+
+/// To which replicas tenants have pools; most tenants to none.
+type OnReplicas = Index<TenantId, Vec<ClusterReplicaId>>;
+
+/// Where the connections of a pool go, and as what.
+pub(crate) struct Place<'a> {
+    pub(crate) target: &'a RouteTarget,
+    pub(crate) server: &'a Arc<ServerEntry>,
+    /// Where the server is a replica.
+    pub(crate) replica: Option<&'a Arc<ReplicaEntry>>,
+    pub(crate) tls: &'a Tls,
 }
 
 impl Pools {
     pub(crate) fn new(config: Arc<RouterConfig>, runtime: Handle) -> Self {
-        Self { by_key: HashMap::default(), changing: Mutex::new(()), sweeps: AtomicU64::new(0), config, runtime }
+        Self { by_key: HashMap::default(), changing: Mutex::default(), sweeps: AtomicU64::new(0), config, runtime }
     }
 
     /// The pool that serves a route as it is now, if it is there and has seen this change of the route.
@@ -77,42 +90,31 @@ impl Pools {
     }
 
     /// The pool that serves a route as it is now; an older one of the same tenant is retired.
-    pub(crate) fn make(
-        &self,
-        key: PoolKey,
-        route: &Route,
-        target: &RouteTarget,
-        cluster: &Arc<ClusterEntry>,
-        tls: &Tls,
-    ) -> Result<Arc<TenantPool>, RouterError> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn make(&self, key: PoolKey, route: &Route, place: &Place<'_>) -> Result<Arc<TenantPool>, RouterError> {
+        let mut on_replicas = self.changing();
         // Another caller may have been first, or the change does not concern the pool.
         let pools = self.by_key.pin();
         if let Some(pool) = pools.get(&key)
-            && pool.serves(target, route.generation, cluster)
+            && pool.serves(place.target, route.generation, place.server)
             && !pool.pool.is_closed()
         {
             self.follow(pool, route);
             self.touch(pool);
             return Ok(Arc::clone(pool));
         }
-        let pool = Arc::new(self.build(key, route, target, cluster, tls)?);
+        let pool = Arc::new(self.build(key, route, place)?);
         let holder: Weak<dyn Holder> = Arc::downgrade(&pool) as _;
         pool.share.held_by(holder);
         if let Some(old) = pools.insert(key, Arc::clone(&pool)) {
             old.pool.close();
+        } else if let Some(replica) = key.replica {
+            on_replicas.entry(key.tenant).or_default().push(replica);
         }
         Ok(pool)
     }
 
-    fn build(
-        &self,
-        key: PoolKey,
-        route: &Route,
-        target: &RouteTarget,
-        cluster: &Arc<ClusterEntry>,
-        tls: &Tls,
-    ) -> Result<TenantPool, RouterError> {
+    fn build(&self, key: PoolKey, route: &Route, place: &Place<'_>) -> Result<TenantPool, RouterError> {
+        let Place { target, server, replica, tls } = *place;
         let credential = key.access.credential(target);
         let password = credential.password.as_ref().ok_or_else(|| RouterError::Refused {
             reason: "the feed bears no passwords; give the router a token with the scope `routes:secrets`".to_owned(),
@@ -123,11 +125,11 @@ impl Pools {
         let attach = attach_statement(route.tenant, route.generation);
         let reset = reset_statements(&attach);
         let size = self.config.size_of(&route.limits, key.access);
-        let share = Arc::new(cluster.budget.join(size));
+        let share = Arc::new(server.budget.join(size));
         let opener = Opener {
-            connector: Connector { endpoint: cluster.endpoint.clone(), tls: tls.clone(), config, attach },
-            cluster: Arc::clone(cluster),
-            time_limit: self.config.connect_timeout,
+            connector: Connector { endpoint: server.endpoint.clone(), tls: tls.clone(), config, attach },
+            server: Arc::clone(server),
+            time_limit: if replica.is_some() { self.config.replica_time_limit() } else { self.config.connect_timeout },
             share: Arc::clone(&share),
             granted: Mutex::new(None),
         };
@@ -141,6 +143,8 @@ impl Pools {
         Ok(TenantPool {
             key,
             cluster: target.cluster,
+            sight: replica.map(|replica| Arc::clone(&replica.sight)),
+            away_until: Mutex::default(),
             pool,
             reset,
             home: HomeCheck::default(),
@@ -151,7 +155,7 @@ impl Pools {
             share,
             identity: Identity {
                 generation: route.generation,
-                cluster: Arc::clone(cluster),
+                server: Arc::clone(server),
                 database: target.database.clone(),
                 credential: credential.clone(),
             },
@@ -165,14 +169,17 @@ impl Pools {
     /// Whether the tenant has pools at all; most have none, and a snapshot names them all.
     pub(crate) fn has_any(&self, tenant: TenantId) -> bool {
         let pools = self.by_key.pin();
-        [Access::ReadWrite, Access::ReadOnly].into_iter().any(|access| pools.contains_key(&PoolKey { tenant, access }))
+        on_primary(tenant).into_iter().any(|key| pools.contains_key(&key)) || self.changing().contains_key(&tenant)
     }
 
     /// Retires a tenant's pools that `keep` does not want: idle connections end now, borrowed ones when they are given
     /// back.
     pub(crate) fn retire(&self, tenant: TenantId, keep: impl Fn(&TenantPool) -> bool) {
-        for access in [Access::ReadWrite, Access::ReadOnly] {
-            self.retire_one(PoolKey { tenant, access }, &keep);
+        let replicas = self.changing().get(&tenant).cloned().unwrap_or_default();
+        let on_replicas =
+            replicas.into_iter().map(|id| PoolKey { tenant, access: Access::ReadOnly, replica: Some(id) });
+        for key in on_primary(tenant).into_iter().chain(on_replicas) {
+            self.retire_one(key, &keep);
         }
     }
 
@@ -181,8 +188,9 @@ impl Pools {
         if pools.get(&key).is_none_or(|pool| keep(pool)) {
             return;
         }
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut on_replicas = self.changing();
         if let Ok(Some((_, pool))) = pools.remove_if(&key, |_, pool| !keep(pool)) {
+            forget(&mut on_replicas, key);
             pool.pool.close();
         }
     }
@@ -191,16 +199,18 @@ impl Pools {
     pub(crate) fn follow_route(&self, route: &Route, cluster: Option<&Arc<ClusterEntry>>) {
         self.retire(route.tenant, |pool| match (&route.target, cluster) {
             (Some(target), Some(cluster)) if route.state == RouteState::Active => {
-                pool.serves(target, route.generation, cluster)
+                let server = cluster.server(pool.key.replica);
+                server.is_some_and(|server| pool.serves(target, route.generation, server))
             }
             _ => false,
         });
     }
 
-    /// Retires the pools of a cluster that is elsewhere now.
+    /// Retires the pools of a cluster that is elsewhere now, and of its replicas that are elsewhere or gone.
     pub(crate) fn follow_cluster(&self, cluster: ClusterId, entry: &ClusterEntry) {
         for pool in self.all().into_iter().filter(|pool| pool.cluster == cluster) {
-            self.retire_one(pool.key, |pool| pool.identity.cluster.is_same_place(entry));
+            let server = entry.server(pool.key.replica);
+            self.retire_one(pool.key, |pool| server.is_some_and(|server| pool.identity.server.is_same_place(server)));
         }
     }
 
@@ -219,10 +229,11 @@ impl Pools {
                 status.size == 0 && status.waiting == 0 && now.saturating_sub(used_at) >= sweeps_per_idle_time
             };
             if is_unused(&pool) {
-                let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut on_replicas = self.changing();
                 let pools = self.by_key.pin();
                 let taken = pools.remove_if(&pool.key, |_, found| Arc::ptr_eq(found, &pool) && is_unused(found));
-                if let Ok(Some((_, pool))) = taken {
+                if let Ok(Some((key, pool))) = taken {
+                    forget(&mut on_replicas, *key);
                     // Whoever found it a moment ago looks again.
                     pool.pool.close();
                 }
@@ -244,7 +255,27 @@ impl Pools {
         for pool in self.all() {
             pool.pool.close();
         }
+        let mut on_replicas = self.changing();
         self.by_key.pin().clear();
+        on_replicas.clear();
+    }
+
+    /// Nothing panics while it holds the lock.
+    fn changing(&self) -> MutexGuard<'_, OnReplicas> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The keys of a tenant's pools to its cluster itself.
+fn on_primary(tenant: TenantId) -> [PoolKey; 2] {
+    [Access::ReadWrite, Access::ReadOnly].map(|access| PoolKey { tenant, access, replica: None })
+}
+
+fn forget(on_replicas: &mut OnReplicas, key: PoolKey) {
+    let (Some(replica), Some(known)) = (key.replica, on_replicas.get_mut(&key.tenant)) else { return };
+    known.retain(|known| *known != replica);
+    if known.is_empty() {
+        on_replicas.remove(&key.tenant);
     }
 }
 

@@ -26,11 +26,12 @@ pub(crate) async fn report(inner: Arc<Inner>, client: Client, name: String) {
 fn current(inner: &Inner) -> RouterReport {
     let pools = inner.pools.all();
     let mut clusters: HashMap<ClusterId, ClusterDemand> = HashMap::new();
-    for pool in &pools {
+    // A replica has connections of its own, of which nothing is leased.
+    for pool in pools.iter().filter(|pool| pool.key.replica.is_none()) {
         let status = pool.pool.status();
         let demand = clusters.entry(pool.cluster).or_insert_with(|| {
             // Of retired pools, too, whose connections are still borrowed.
-            let open = inner.table.clusters.get(pool.cluster).map_or(0, |cluster| cluster.budget.open());
+            let open = inner.table.clusters.get(pool.cluster).map_or(0, |cluster| cluster.primary.budget.open());
             ClusterDemand { cluster: pool.cluster, open: saturating(open), idle: 0, waiting: 0 }
         });
         demand.idle += saturating(status.available);

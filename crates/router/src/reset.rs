@@ -4,12 +4,15 @@
 //! failed transaction, a running query, settings, roles, cursors, temporary tables, advisory locks, LISTEN, prepared
 //! statements. What cannot be cleaned is closed.
 
+use std::time::Instant;
+
 use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
 use crate::pool::{HomeConnection, TenantPool};
 use crate::returning::Used;
+use crate::sight::Sight;
 use crate::sync::Ordering;
 
 /// The batch that resets a session; in one round trip.
@@ -50,6 +53,9 @@ pub(crate) async fn clean(used: Used) {
         Outcome::Clean => {
             connection.session.renew();
             look_at_home(connection, pool).await;
+            if !look_at_replica(connection, pool).await {
+                return;
+            }
             metrics::counter!("tenantry_router_connections_reset_total").increment(1);
             used.give_back();
         }
@@ -73,6 +79,21 @@ async fn look_at_home(connection: &HomeConnection, pool: &TenantPool) {
         Ok(Err(error)) => tracing::debug!(%error, tenant_id = %pool.key.tenant, "a home could not be looked at"),
         Err(_) => tracing::debug!(tenant_id = %pool.key.tenant, "looking at a home took too long"),
     }
+}
+
+/// Finds out, now and then, whether a replica still follows and how far it is behind; says whether it answered.
+async fn look_at_replica(connection: &HomeConnection, pool: &TenantPool) -> bool {
+    let Some(sight) = pool.sight.as_ref().filter(|sight| sight.claim(Instant::now())) else { return true };
+    let looking = sight.look(connection, Sight::SLIGHT);
+    match tokio::time::timeout(pool.config.replica_time_limit(), looking).await {
+        Ok(Ok(_)) => {
+            connection.session.renew();
+            return true;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "a replica could not be looked at"),
+        Err(_) => pool.identity.server.silent(),
+    }
+    false
 }
 
 enum Outcome {

@@ -46,10 +46,12 @@ fn clean_aside(used: Used) {
     runtime.spawn(clean(used));
 }
 
-/// A connection that was used in a home whose objects may do what no message tells of counts as having left traces.
+/// A connection that was used in a home whose objects may do what no message tells of counts as having left traces; and so
+/// does one to a replica that is to be looked at, which happens where connections are cleaned.
 fn condition(connection: &HomeConnection, pool: &TenantPool) -> Condition {
+    let is_due = || pool.sight.as_ref().is_some_and(|sight| sight.is_due(std::time::Instant::now()));
     match connection.session.condition() {
-        Condition::Clean if connection.session.is_used() && !pool.is_plain() => Condition::Traces,
+        Condition::Clean if connection.session.is_used() && (!pool.is_plain() || is_due()) => Condition::Traces,
         condition => condition,
     }
 }

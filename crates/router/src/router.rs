@@ -25,7 +25,7 @@ pub struct RouterStatus {
     pub silence: Option<Duration>,
     /// Routes in the table.
     pub routes: usize,
-    /// Pools in use: one for each tenant and access that was asked for lately.
+    /// Pools in use: one for each tenant, access and server that was asked for lately.
     pub pools: usize,
 }
 

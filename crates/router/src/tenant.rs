@@ -11,6 +11,7 @@ use crate::connection::Connection;
 use crate::error::RouterError;
 use crate::handle::Handle;
 use crate::pool::PoolKey;
+use crate::read_from::ReadFrom;
 use crate::table::{Found, Texts};
 use crate::versions::SchemaVersions;
 
@@ -41,13 +42,21 @@ pub struct Tenant {
     /// Looked up by the first who asks.
     texts: OnceLock<Texts>,
     access: Access,
+    read_from: ReadFrom,
     pub(crate) versions: SchemaVersions,
 }
 
 impl Tenant {
     #[inline]
     pub(crate) fn new(router: Handle, found: Found) -> Self {
-        Self { router, found, texts: OnceLock::new(), access: Access::ReadWrite, versions: SchemaVersions::ANY }
+        Self {
+            router,
+            found,
+            texts: OnceLock::new(),
+            access: Access::ReadWrite,
+            read_from: ReadFrom::Primary,
+            versions: SchemaVersions::ANY,
+        }
     }
 
     /// Its id.
@@ -81,10 +90,29 @@ impl Tenant {
     }
 
     /// The same tenant, for reading only: connections come from a pool of their own and log in with a role that can do
-    /// nothing else.
+    /// nothing else. They go to the cluster itself, see [`Tenant::read_only_from`].
     #[must_use]
     pub fn read_only(&self) -> Self {
-        Self { access: Access::ReadOnly, ..self.clone() }
+        self.read_only_from(ReadFrom::Primary)
+    }
+
+    /// The same, from a replica of the tenant's cluster: see [`ReadFrom`] for what a replica is good for and what not.
+    /// [`crate::Connection::replica`] says which one it is.
+    ///
+    /// ```no_run
+    /// # async fn example(acme: tenantry_router::Tenant) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use tenantry_router::ReadFrom;
+    ///
+    /// let recent = ReadFrom::PreferReplica { lag_max: Some(Duration::from_secs(2)) };
+    /// let client = acme.read_only_from(recent).client().await?;
+    /// let flights = client.query("select * from flights", &[]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn read_only_from(&self, read_from: ReadFrom) -> Self {
+        Self { access: Access::ReadOnly, read_from, ..self.clone() }
     }
 
     /// The same tenant, for a program that needs what a migration brings: as [`Tenant::within`] for `version..`.
@@ -121,12 +149,23 @@ impl Tenant {
     /// Borrows a connection. Waits while the tenant moves and while its connections are in use, within the configured
     /// limits.
     pub async fn client(&self) -> Result<Connection, RouterError> {
-        let key = PoolKey { tenant: self.found.tenant, access: self.access };
+        if self.read_from != ReadFrom::Primary {
+            return self.reader().await;
+        }
+        let key = PoolKey { tenant: self.found.tenant, access: self.access, replica: None };
         if let Some(connection) = self.router.checkout_now(key, &self.found, self.versions) {
             return Ok(connection);
         }
         // On the heap, so that the common case moves little.
         Box::pin(self.router.checkout(key, &self.found, self.versions)).await
+    }
+
+    async fn reader(&self) -> Result<Connection, RouterError> {
+        let inner = self.router.inner();
+        match inner.read_now(self.read_from, &self.found, self.versions) {
+            Some(connection) => Ok(connection),
+            None => Box::pin(inner.read(self.read_from, &self.found, self.versions)).await,
+        }
     }
 }
 

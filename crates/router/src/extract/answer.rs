@@ -43,6 +43,7 @@ impl From<&RouterError> for Problem {
             | RouterError::Stale { .. }
             | RouterError::SchemaVersion { .. }
             | RouterError::Unavailable { .. }
+            | RouterError::NoReplica { .. }
             | RouterError::Timeout { .. }
             | RouterError::NotStarted { .. } => Code::Unavailable,
             // What is set up wrongly concerns those who read the log.

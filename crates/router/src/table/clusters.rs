@@ -1,4 +1,4 @@
-//! Where clusters are.
+//! Where clusters are, and their replicas.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,47 +6,69 @@ use std::sync::Arc;
 use papaya::HashMap;
 use tenantry_api::FeedCluster;
 use tenantry_api::feed::ConnectionLease;
-use tenantry_domain::{ClusterId, Endpoint, FeedVersion, InvalidName, TlsMode};
-use tokio::sync::OnceCell;
+use tenantry_domain::{ClusterId, ClusterReplicaId, FeedVersion, InvalidName};
 
+use super::servers::{ReplicaEntry, ServerEntry};
 use crate::breaker::Breaker;
 use crate::budget::Budget;
-use crate::connector::Tls;
+use crate::sync::{AtomicUsize, Ordering};
 
 /// Where a cluster is.
 pub(crate) struct ClusterEntry {
     pub(crate) version: FeedVersion,
-    pub(crate) endpoint: Endpoint,
-    pub(crate) tls_mode: TlsMode,
-    pub(crate) tls_ca: Option<String>,
-    /// Set up by the first who connects.
-    pub(crate) tls: OnceCell<Tls>,
-    /// Whether it answers.
-    pub(crate) breaker: Breaker,
-    /// The connections that this router may have to it.
-    pub(crate) budget: Arc<Budget>,
+    pub(crate) primary: Arc<ServerEntry>,
+    pub(crate) replicas: Vec<Arc<ReplicaEntry>>,
+    /// Whose turn it is among replicas that are alike.
+    turn: AtomicUsize,
 }
 
 impl ClusterEntry {
-    /// Whether connections to the one are connections to the other.
-    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
-        (&self.endpoint, self.tls_mode, &self.tls_ca) == (&other.endpoint, other.tls_mode, &other.tls_ca)
+    /// Its primary, or one of its replicas; `None` where that is gone.
+    pub(crate) fn server(&self, replica: Option<ClusterReplicaId>) -> Option<&Arc<ServerEntry>> {
+        match replica {
+            None => Some(&self.primary),
+            Some(id) => self.replicas.iter().find(|replica| replica.id == id).map(|replica| &replica.server),
+        }
+    }
+
+    /// Its replicas, those with the fewest connections in use first, and of equals the one whose turn it is.
+    pub(crate) fn replicas_in_turn(&self) -> Vec<Arc<ReplicaEntry>> {
+        let mut replicas = self.replicas.clone();
+        if !replicas.is_empty() {
+            let turn = self.turn.load(Ordering::Relaxed) % replicas.len();
+            replicas.rotate_left(turn);
+            replicas.sort_by_cached_key(|replica| replica.sight.in_use());
+        }
+        replicas
+    }
+
+    /// Once a replica was used it is another's turn.
+    pub(crate) fn pass_turn(&self) {
+        self.turn.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether connections to the one, and to its replicas, are connections to the other and its replicas.
+    fn is_same_place(&self, other: &Self) -> bool {
+        let keeps = |replica: &Arc<ReplicaEntry>| {
+            other.server(Some(replica.id)).is_some_and(|server| Arc::ptr_eq(server, &replica.server))
+        };
+        Arc::ptr_eq(&self.primary, &other.primary) && self.replicas.iter().all(keeps)
     }
 }
 
 /// What a cluster's change asks of its pools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClusterChange {
-    /// Nothing: it is where it was.
+    /// Nothing: it and its replicas are where they were.
     None,
-    /// It is elsewhere now.
+    /// It or one of its replicas is elsewhere now, or gone.
     Moved,
 }
 
-/// All clusters, by id. They are asked for when a pool is made, not on each checkout.
+/// All clusters, by id. They are asked for when a pool is made and when a replica is chosen, not on each checkout.
 pub(crate) struct Clusters {
     by_id: HashMap<ClusterId, Arc<ClusterEntry>>,
-    /// Connections to each, where the control plane leases none.
+    /// Connections to each server, where the control plane leases none.
     connections_max: usize,
 }
 
@@ -61,32 +83,50 @@ impl Clusters {
         budget
     }
 
-    /// Takes a cluster over, unless what is known is newer.
+    /// Takes a cluster over, unless what is known is newer. A replica without a valid endpoint is left out.
     pub(crate) fn apply(&self, cluster: FeedCluster) -> Result<ClusterChange, InvalidName> {
         let clusters = self.by_id.pin();
         let known = clusters.get(&cluster.cluster);
         if known.is_some_and(|known| cluster.version <= known.version) {
             return Ok(ClusterChange::None);
         }
-        let mut entry = ClusterEntry {
-            version: cluster.version,
-            endpoint: cluster.endpoint()?,
-            tls_mode: cluster.tls_mode,
-            tls_ca: cluster.tls_ca,
-            tls: OnceCell::new(),
-            breaker: Breaker::default(),
-            budget: known.map_or_else(|| self.new_budget(), |known| Arc::clone(&known.budget)),
-        };
+        let primary = self.server(
+            ServerEntry::new(cluster.endpoint()?, cluster.tls_mode, cluster.tls_ca, Breaker::patient()),
+            known.map(|known| &known.primary),
+        );
+        let mut replicas = Vec::with_capacity(cluster.replicas.len());
+        for replica in cluster.replicas {
+            let endpoint = match replica.endpoint() {
+                Ok(endpoint) => endpoint,
+                Err(error) => {
+                    tracing::error!(cluster = %cluster.cluster, replica = %replica.id, %error, "a replica of the feed cannot be used");
+                    continue;
+                }
+            };
+            let known = known.and_then(|known| known.replicas.iter().find(|known| known.id == replica.id));
+            let server = self.server(
+                ServerEntry::new(endpoint, replica.tls_mode, replica.tls_ca, Breaker::impatient()),
+                known.map(|known| &known.server),
+            );
+            replicas.push(Arc::new(ReplicaEntry::new(replica.id, replica.lag_max_ms, server, known)));
+        }
+        let entry = ClusterEntry { version: cluster.version, primary, replicas, turn: AtomicUsize::new(0) };
         let change = match known {
-            Some(known) if known.is_same_place(&entry) => {
-                entry.tls = OnceCell::new_with(known.tls.get().cloned());
-                ClusterChange::None
-            }
-            Some(_) => ClusterChange::Moved,
-            None => ClusterChange::None,
+            Some(known) if !known.is_same_place(&entry) => ClusterChange::Moved,
+            Some(_) | None => ClusterChange::None,
         };
         clusters.insert(cluster.cluster, Arc::new(entry));
         Ok(change)
+    }
+
+    /// What is known already where that is the same place, with all that was learnt of it; else the new one. Connections
+    /// to the old place count until they are closed.
+    fn server(&self, new: ServerEntry, known: Option<&Arc<ServerEntry>>) -> Arc<ServerEntry> {
+        match known {
+            Some(known) if known.is_same_place(&new) => Arc::clone(known),
+            Some(known) => Arc::new(new.with_budget(Arc::clone(&known.budget))),
+            None => Arc::new(new.with_budget(self.new_budget())),
+        }
     }
 
     /// Ends a snapshot: what it did not name is gone, unless it came after it.
@@ -97,7 +137,7 @@ impl Clusters {
     /// Takes over what the control plane leases of a cluster's connections.
     pub(crate) fn lease(&self, lease: ConnectionLease) {
         if let Some(cluster) = self.get(lease.cluster) {
-            cluster.budget.set_ceiling(Some(lease.connections as usize));
+            cluster.primary.budget.set_ceiling(Some(lease.connections as usize));
         }
     }
 

@@ -14,6 +14,7 @@ mod leaks;
 mod limit_layer;
 mod limits;
 mod metrics;
+mod replicas;
 #[cfg(feature = "testing")]
 mod testing;
 mod tls;
