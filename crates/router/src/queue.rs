@@ -63,19 +63,25 @@ impl Queue {
         let mut ask_again_at = timeout_at(until, self.ask_again_at.lock()).await.map_err(|_| out_of_time())?;
         // A place among those who wait for the budget, where that is what is missing.
         let mut place: Option<Wait<'_>> = None;
+        // Why there was no connection when one was last asked for.
+        let mut refusal = None;
         loop {
             // Before looking: a return in between ends the wait.
             let one_less = returning.one_less();
             let status = pool.status();
             if status.available > 0 || pool.is_closed() || (place.is_none() && Instant::now() >= *ask_again_at) {
                 match pool.get().await {
-                    Err(PoolError::Backend(ConnectError::Full)) => place = Some(share.wait()),
+                    Err(PoolError::Backend(ConnectError::Full)) => {
+                        place = Some(share.wait());
+                        refusal = None;
+                    }
                     Err(error) if is_full(&error) => {
                         let pause = if status.size == 0 { TRY_AGAIN_EMPTY } else { TRY_AGAIN };
                         *ask_again_at = Instant::now() + pause;
                         if *ask_again_at >= until {
                             return Err(error);
                         }
+                        refusal = Some(error);
                     }
                     outcome => return outcome,
                 }
@@ -101,6 +107,8 @@ impl Queue {
                 Ok(None) => {}
                 Err(_) if Instant::now() < until => {}
                 Err(_) if waits_for_budget => return Err(PoolError::Backend(ConnectError::Full)),
+                // Whoever has none waits for nothing else than to be let in.
+                Err(_) if status.size == 0 => return Err(refusal.unwrap_or_else(out_of_time)),
                 Err(_) => return Err(out_of_time()),
             }
         }
