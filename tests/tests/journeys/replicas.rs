@@ -14,14 +14,23 @@ fn at(server: &Server) -> Value {
     json!({ "host": server.address().ip(), "port": server.address().port() })
 }
 
-/// The cluster `main` as a router that begins now hears of it.
+/// The cluster `main` as a router that begins now hears of it, once it has heard all there is: a snapshot may be of a
+/// while ago, and changes follow.
 async fn told(world: &World<'_>) -> FeedCluster {
+    let current = world.store().feed_version().await.unwrap().current;
     let mut feed = world.client().feed(None).await.unwrap();
+    let (mut told, mut is_whole) = (None, false);
     loop {
-        match feed.next().await.unwrap().unwrap() {
-            FeedEvent::Cluster(cluster) if cluster.cluster == world.main_cluster().id => return cluster,
-            FeedEvent::SnapshotEnd { .. } => panic!("the cluster is not in the snapshot"),
-            _ => {}
+        let event = feed.next().await.unwrap().unwrap();
+        is_whole |= matches!(event, FeedEvent::SnapshotEnd { .. });
+        let has_all = is_whole && event.version().is_some_and(|version| version >= current);
+        if let FeedEvent::Cluster(cluster) = event
+            && cluster.cluster == world.main_cluster().id
+        {
+            told = Some(cluster);
+        }
+        if has_all {
+            return told.unwrap();
         }
     }
 }
