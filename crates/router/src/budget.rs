@@ -10,11 +10,11 @@
 
 use std::cmp::Ordering as Order;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 use tokio::sync::oneshot;
 
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
 
 /// What a budget asks of a pool that holds some of it.
 pub(crate) trait Holder: Send + Sync {

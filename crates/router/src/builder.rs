@@ -1,5 +1,6 @@
 //! Setting a router up.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +11,15 @@ use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::RouterError;
+use crate::freshness::Freshness;
 use crate::inner::{FeedState, Inner, Meters};
 use crate::limits::Admissions;
 use crate::pools::Pools;
-use crate::router::Router;
+use crate::router::{RouteSource, Router};
+use crate::snapshot::{Loaded, Mark, SnapshotFile, SnapshotKey};
 use crate::table::Table;
 use crate::tenant::Access;
-use crate::{evict, feed, report};
+use crate::{evict, feed, report, snapshot};
 
 /// Limits on time and number. Every wait of a router has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +65,17 @@ pub struct RouterConfig {
     pub feed_idle_timeout: Duration,
     /// How often the router tells the control plane what it applied and needs.
     pub report_interval: Duration,
+    /// Past this age the routes are not used any more: lookups and checkouts fail with [`RouterError::TooStale`] until the
+    /// control plane is heard again, which is every five seconds where nothing changes. Off unless set: known routes go on
+    /// serving, and every home checks that they are right.
+    pub staleness_max: Option<Duration>,
+    /// How often a snapshot is written at most, see [`RouterBuilder::snapshot_file`].
+    pub snapshot_interval: Duration,
+    /// Past this age a snapshot file is not used. Off unless set.
+    pub snapshot_age_max: Option<Duration>,
+    /// How long a router that starts with a snapshot waits for the control plane before it serves from the snapshot. One
+    /// that cannot be reached is not waited for.
+    pub snapshot_patience: Duration,
 }
 
 impl Default for RouterConfig {
@@ -85,6 +99,10 @@ impl Default for RouterConfig {
             start_timeout: Duration::from_secs(15),
             feed_idle_timeout: Duration::from_secs(30),
             report_interval: Duration::from_secs(10),
+            staleness_max: None,
+            snapshot_interval: Duration::from_secs(30),
+            snapshot_age_max: None,
+            snapshot_patience: Duration::from_secs(2),
         }
     }
 }
@@ -122,6 +140,7 @@ pub struct RouterBuilder {
     authority: Option<String>,
     name: Option<String>,
     base_domain: Option<String>,
+    snapshot: Option<(PathBuf, SnapshotKey)>,
     config: RouterConfig,
 }
 
@@ -162,6 +181,27 @@ impl RouterBuilder {
         self
     }
 
+    /// Keeps the routes in a file, sealed with a key, and starts from it where the control plane is away or slow: the
+    /// router serves what the file says, and the feed goes on from there. A control plane that refuses the token is not
+    /// away, and [`Self::build`] fails as without a file.
+    ///
+    /// The file is written after changes (at most every [`RouterConfig::snapshot_interval`]), every ten minutes without
+    /// any, and when the router is closed; always as a whole, beside the old one and then in its place. Its folder must
+    /// exist and be writable, and each router needs a file of its own. It holds the passwords that the routes have, under
+    /// AES-256-GCM and with mode 0600: keep the key elsewhere.
+    ///
+    /// A file that is damaged, of another key, of another control plane's address or too old is not used, and the log says
+    /// so. Whoever can write to the folder can put an older file of this router back; [`RouterConfig::snapshot_age_max`]
+    /// bounds how old, and the homes refuse routes of an older generation and passwords that were rotated away.
+    ///
+    /// A million routes make a file of about 150 MB. Writing them takes no memory to speak of, happens on a thread of its
+    /// own, blocks no lookup, and after it the writer rests twenty times as long as it took.
+    #[must_use]
+    pub fn snapshot_file(mut self, path: impl Into<PathBuf>, key: SnapshotKey) -> Self {
+        self.snapshot = Some((path.into(), key));
+        self
+    }
+
     /// Limits on time and number.
     #[must_use]
     pub fn config(mut self, config: RouterConfig) -> Self {
@@ -176,14 +216,25 @@ impl RouterBuilder {
             reason: "a router needs routes: call `control_plane` or `fixed`".to_owned(),
             source: None,
         })?;
+        let file = self.snapshot.map(|(path, key)| snapshot_file(path, key, &source, &self.config)).transpose()?;
         let config = Arc::new(self.config);
+        let loaded = match &file {
+            Some(file) => loaded(file, &config).await?,
+            None => None,
+        };
+        let (table, known) = match loaded {
+            Some(loaded) => (loaded.table, Some((loaded.version, loaded.age))),
+            None => (Table::new(config.cluster_connections_max as usize), None),
+        };
         let inner = Arc::new(Inner {
             base_domain: self.base_domain,
-            table: Table::new(config.cluster_connections_max as usize),
+            table,
             pools: Pools::new(Arc::clone(&config), Handle::current()),
             admissions: Admissions::new(),
             feed: watch::Sender::default(),
+            freshness: Freshness::default(),
             shutdown: CancellationToken::new(),
+            snapshot_kept: CancellationToken::new(),
             system_roots: OnceCell::new(),
             meters: Meters::default(),
             config,
@@ -191,6 +242,18 @@ impl RouterBuilder {
         // From here on an early return drops the router, which ends the tasks.
         let router = Router::of(&inner);
         tokio::spawn(evict::sweep(Arc::clone(&inner)));
+        if let Some((version, age)) = known {
+            inner.freshness.hear_ago(age);
+            let source = RouteSource::Snapshot;
+            inner.feed.send_replace(FeedState { applied: Some(version), source, ..FeedState::default() });
+        }
+        match file {
+            Some(file) => {
+                let ended = inner.snapshot_kept.clone();
+                tokio::spawn(snapshot::keep(Arc::clone(&inner), file, Mark::of(&inner), ended));
+            }
+            None => inner.snapshot_kept.cancel(),
+        }
         match source {
             Source::Fixed { routes, clusters } => fill(&inner, routes, clusters)?,
             Source::ControlPlane { url, token } => {
@@ -221,19 +284,57 @@ fn fill(inner: &Inner, routes: Vec<Route>, clusters: Vec<FeedCluster>) -> Result
         version = version.max(route.version);
         inner.table.apply_route(&route);
     }
-    inner.feed.send_replace(FeedState { applied: Some(version), ..FeedState::default() });
+    let source = RouteSource::Fixed;
+    inner.feed.send_replace(FeedState { applied: Some(version), source, ..FeedState::default() });
     Ok(())
 }
 
+/// What a snapshot file needs to be kept and read.
+fn snapshot_file(
+    path: PathBuf,
+    key: SnapshotKey,
+    source: &Source,
+    config: &RouterConfig,
+) -> Result<Arc<SnapshotFile>, RouterError> {
+    let refused = |reason: String| RouterError::Refused { reason, source: None };
+    let Source::ControlPlane { url, .. } = source else {
+        return Err(refused("fixed routes need no snapshot file; leave it out".to_owned()));
+    };
+    let folder = snapshot::folder_of(&path);
+    if path.file_name().is_none() || path.is_dir() || !folder.is_dir() {
+        return Err(refused(format!(
+            "`{}` is no place for a snapshot: it needs the name of a file in a folder that exists",
+            path.display()
+        )));
+    }
+    let plane = url.trim_end_matches('/').to_owned();
+    Ok(Arc::new(SnapshotFile { path, key, plane, age_max: config.snapshot_age_max }))
+}
+
+/// Reads the snapshot off the threads that serve others.
+async fn loaded(file: &Arc<SnapshotFile>, config: &Arc<RouterConfig>) -> Result<Option<Loaded>, RouterError> {
+    let (file, connections_max) = (Arc::clone(file), config.cluster_connections_max as usize);
+    let reading = tokio::task::spawn_blocking(move || snapshot::load(&file, connections_max));
+    reading.await.map_err(|source| RouterError::refused("the snapshot cannot be read", source))
+}
+
+/// Waits for the first routes; for those that are newer than a snapshot's only shortly, and not where the control plane is
+/// away.
 async fn started(inner: &Inner) -> Result<(), RouterError> {
     let mut changes = inner.feed.subscribe();
-    let settled = changes.wait_for(|feed| {
-        // A refusal does not mend itself by waiting.
-        feed.applied.is_some() || feed.failure.as_ref().is_some_and(|failure| !failure.is_retryable())
-    });
-    let _ = tokio::time::timeout(inner.config.start_timeout, settled).await;
+    let has_snapshot = changes.borrow().source == RouteSource::Snapshot;
+    let patience = if has_snapshot { inner.config.snapshot_patience } else { inner.config.start_timeout };
+    // A refusal does not mend itself by waiting.
+    let is_refused = |feed: &FeedState| feed.failure.as_ref().is_some_and(|failure| !failure.is_retryable());
+    let is_there = |feed: &FeedState| feed.applied.is_some() && feed.source == RouteSource::Feed;
+    let settled =
+        changes.wait_for(|feed| is_there(feed) || is_refused(feed) || (has_snapshot && feed.failure.is_some()));
+    let _ = tokio::time::timeout(patience.min(inner.config.start_timeout), settled).await;
     let feed = inner.feed.borrow();
-    if feed.applied.is_some() {
+    if is_there(&feed) || (has_snapshot && !is_refused(&feed)) {
+        if feed.source == RouteSource::Snapshot {
+            tracing::warn!(failure = ?feed.failure, "the control plane is away or slow; tenants are served from the snapshot");
+        }
         return Ok(());
     }
     Err(RouterError::NotStarted { source: feed.failure.clone().map(Into::into) })

@@ -131,6 +131,12 @@ pub enum RouterError {
         #[source]
         source: Option<Source>,
     },
+    /// The routes are older than [`RouterConfig::staleness_max`](crate::RouterConfig::staleness_max) allows.
+    #[error("the control plane was not heard for {} s, so the routes are too old to be used; try again", age.as_secs())]
+    TooStale {
+        /// Since the control plane last said something.
+        age: Duration,
+    },
     /// The first snapshot of routes did not arrive in time.
     #[error("no routes from the control plane; check its address and the token, which needs `routes:secrets`")]
     NotStarted {
@@ -161,6 +167,7 @@ impl RouterError {
             | Self::Unavailable { .. }
             | Self::LimitExceeded { .. }
             | Self::Timeout { .. }
+            | Self::TooStale { .. }
             | Self::NotStarted { .. } => true,
             Self::SchemaVersion { retry_after, .. } => retry_after.is_some(),
             Self::NoReplica { fault, .. } => *fault != ReplicaFault::Missing,
@@ -175,7 +182,9 @@ impl RouterError {
             | Self::Moving { retry_after, .. }
             | Self::Unavailable { retry_after, .. }
             | Self::LimitExceeded { retry_after, .. } => Some(*retry_after),
-            Self::Stale { .. } | Self::Timeout { .. } | Self::NotStarted { .. } => Some(Duration::from_secs(1)),
+            Self::Stale { .. } | Self::Timeout { .. } | Self::TooStale { .. } | Self::NotStarted { .. } => {
+                Some(Duration::from_secs(1))
+            }
             Self::SchemaVersion { retry_after, .. } => *retry_after,
             Self::NoReplica { fault, .. } => (*fault != ReplicaFault::Missing).then_some(Duration::from_secs(1)),
             Self::Unknown { .. } | Self::Suspended { .. } | Self::Refused { .. } | Self::Closed => None,
@@ -198,6 +207,7 @@ impl RouterError {
             Self::Timeout { phase: Phase::Budget, .. } => "timeout_budget",
             Self::Timeout { phase: Phase::Connect, .. } => "timeout_connect",
             Self::Refused { .. } => "refused",
+            Self::TooStale { .. } => "too_stale",
             Self::NotStarted { .. } => "not_started",
             Self::Closed => "closed",
         }

@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt;
 use tenantry_api::{Client, ClientError, FeedEvent};
 use tenantry_domain::{ClusterId, FeedVersion, Route, TenantId};
 
 use crate::inner::Inner;
+use crate::router::RouteSource;
 use crate::table::{ClusterChange, Table};
 
 /// The first pause after a failure; it doubles up to [`PAUSE_MAX`], and each is drawn between half and all of it, so
@@ -19,7 +20,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Follows the feed until the router ends. Whatever happens to it, the table stays and goes on serving.
 pub(crate) async fn follow(inner: Arc<Inner>, client: Client, name: String) {
     let shutdown = inner.shutdown.clone();
-    let mut progress = Progress::default();
+    // What a snapshot file brought is known, and the feed tells the rest.
+    let mut progress = Progress { applied: inner.feed.borrow().applied, ..Progress::default() };
     let mut pause = PAUSE_FIRST;
     loop {
         let began = progress.events;
@@ -57,7 +59,9 @@ async fn read(inner: &Inner, client: &Client, name: &str, progress: &mut Progres
         feed.failure = None;
     });
     while let Some(event) = events.next().await {
-        let changed = progress.apply(event?, &inner.table);
+        let event = event?;
+        inner.freshness.hear();
+        let changed = progress.apply(event, &inner.table);
         for tenant in changed.tenants {
             inner.follow(tenant);
         }
@@ -69,7 +73,9 @@ async fn read(inner: &Inner, client: &Client, name: &str, progress: &mut Progres
         metrics::gauge!("tenantry_router_feed_version").set(version_gauge(progress.applied));
         inner.feed.send_modify(|feed| {
             feed.applied = progress.applied;
-            feed.heard_at = Some(Instant::now());
+            if changed.is_current {
+                feed.source = RouteSource::Feed;
+            }
         });
     }
     Ok(())
@@ -101,6 +107,8 @@ struct Snapshot {
 struct Changed {
     tenants: Vec<TenantId>,
     moved: Option<ClusterId>,
+    /// The feed says that it has told everything up to now.
+    is_current: bool,
 }
 
 impl Progress {
@@ -111,7 +119,7 @@ impl Progress {
         match event {
             FeedEvent::SnapshotBegin { version, .. } => {
                 if self.applied.is_some_and(|applied| version < applied) {
-                    tracing::error!(%version, applied = ?self.applied, "a snapshot is older than what is known, which stays; if the catalog was restored, restart this program");
+                    tracing::error!(%version, applied = ?self.applied, "a snapshot is older than what is known, which stays; if the catalog was restored, take the snapshot file away, if there is one, and restart this program");
                 }
                 table.begin_snapshot();
                 self.snapshot = Some(Snapshot { version, clusters: HashSet::new() });
@@ -151,11 +159,15 @@ impl Progress {
                     table.clusters.keep_only(&snapshot.clusters, version);
                     changed.tenants = table.end_snapshot(version);
                     self.applied = Some(self.applied.map_or(version, |applied| applied.max(version)));
+                    changed.is_current = true;
                 } else {
                     tracing::error!(%version, "a snapshot ends that did not begin; it is not used");
                 }
             }
-            FeedEvent::Heartbeat { version } => self.reach(version),
+            FeedEvent::Heartbeat { version } => {
+                self.reach(version);
+                changed.is_current = self.snapshot.is_none();
+            }
             FeedEvent::Lease(lease) => table.clusters.lease(lease),
         }
         changed

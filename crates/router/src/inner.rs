@@ -13,10 +13,12 @@ use crate::builder::RouterConfig;
 use crate::connection::Connection;
 use crate::connector::Tls;
 use crate::error::RouterError;
+use crate::freshness::Freshness;
 use crate::limits::Admissions;
 use crate::name::TenantName;
 use crate::pool::{PoolKey, TenantPool};
 use crate::pools::{Place, Pools, checkout_error};
+use crate::router::RouteSource;
 use crate::table::{ClusterEntry, Found, Table};
 use crate::tls::SystemRoots;
 use crate::versions::SchemaVersions;
@@ -32,7 +34,7 @@ pub(crate) struct FeedState {
     /// The last version that was applied; absent before the first snapshot.
     pub(crate) applied: Option<FeedVersion>,
     pub(crate) is_connected: bool,
-    pub(crate) heard_at: Option<Instant>,
+    pub(crate) source: RouteSource,
     /// Why the last connection to the feed failed.
     pub(crate) failure: Option<Arc<ClientError>>,
 }
@@ -44,7 +46,10 @@ pub(crate) struct Inner {
     pub(crate) pools: Pools,
     pub(crate) admissions: Admissions,
     pub(crate) feed: watch::Sender<FeedState>,
+    pub(crate) freshness: Freshness,
     pub(crate) shutdown: CancellationToken,
+    /// Ends with the task that writes snapshots, where there is one.
+    pub(crate) snapshot_kept: CancellationToken,
     pub(crate) system_roots: SystemRoots,
     pub(crate) meters: Meters,
 }
@@ -82,6 +87,16 @@ fn replica_reads(outcome: &'static str) -> Counter {
 }
 
 impl Inner {
+    /// Whether what is known is fresh enough to be used.
+    #[inline]
+    pub(crate) fn fresh(&self) -> Result<(), RouterError> {
+        let Some(most) = self.config.staleness_max else { return Ok(()) };
+        match self.freshness.age() {
+            Some(age) if age > most => Err(RouterError::TooStale { age }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     #[inline]
     pub(crate) fn find(&self, name: TenantName<'_>) -> Option<Found> {
         match name {
@@ -102,6 +117,7 @@ impl Inner {
     /// A route that was found before, as it is now and if it can be served; held for while it moves.
     pub(crate) async fn reachable(&self, found: &Found) -> Result<Found, RouterError> {
         let look = || {
+            self.fresh()?;
             let found = self.table.again(found).ok_or_else(|| RouterError::unknown(found.tenant))?;
             ready(&found).map(|()| found)
         };
@@ -158,7 +174,7 @@ impl Inner {
     #[inline]
     pub(crate) fn checkout_now(&self, key: PoolKey, found: &Found, versions: SchemaVersions) -> Option<Connection> {
         let found = self.table.again(found)?;
-        if ready(&found).is_err() || versions.check(&found).is_err() {
+        if self.fresh().is_err() || ready(&found).is_err() || versions.check(&found).is_err() {
             return None;
         }
         let pool = self.pools.find(key, &found)?;

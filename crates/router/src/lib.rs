@@ -25,6 +25,12 @@
 //!
 #![doc = include_str!("../docs/metrics.md")]
 //!
+//! # Without the control plane
+//!
+//! Routes that are known go on serving however long the control plane is away; [`RouterConfig::staleness_max`] ends that
+//! where old routes are worse than none. With [`RouterBuilder::snapshot_file`] a router that starts meanwhile serves, too.
+//! [`Router::health`] says how old the routes are and where they came from.
+//!
 //! # Inside
 //!
 //! Start reading at [`Router`], then [`Tenant`] and [`Connection`]; inside, `table` (how a route is found) and `feed`
@@ -42,10 +48,12 @@ mod evict;
 mod extract;
 mod feed;
 mod for_each;
+mod freshness;
 #[cfg(all(any(doc, doctest), feature = "axum"))]
 #[doc = include_str!("../docs/guide.md")]
 pub mod guide {}
 mod handle;
+mod health;
 mod home_check;
 mod inner;
 mod limits;
@@ -62,6 +70,7 @@ mod returning;
 mod router;
 mod session;
 mod sight;
+mod snapshot;
 mod sync;
 mod table;
 mod tenant;
@@ -79,13 +88,15 @@ pub use extract::{Development, TenantRejection, TenantSourceConfig, TenantSource
 #[cfg(feature = "jwt")]
 pub use extract::{TokenAlgorithm, TokenConfig, TokenError, TokenKey, TokenKeyConfig, TokenVerifier};
 pub use for_each::{ForEachProgress, ForEachReport, ForEachTenant, Labelled};
+pub use health::{HealthState, RouterHealth};
 pub use limits::{Permit, RequestLimit};
 #[cfg(feature = "axum")]
 pub use limits::{TenantLimit, TenantLimitLayer};
 pub use name::TenantName;
 pub use options::ConnectionOptions;
 pub use read_from::{ReadFrom, ReplicaFault};
-pub use router::{Router, RouterStatus, TenantSummary};
+pub use router::{RouteSource, Router, RouterStatus, TenantSummary};
+pub use snapshot::{InvalidSnapshotKey, SnapshotKey};
 pub use tenant::{Access, Tenant};
 pub use tenantry_domain::{ClusterId, ClusterReplicaId, Generation, Limits, RouteState, Secret, TenantId, TlsMode};
 pub use tokio_postgres;

@@ -1,7 +1,7 @@
 //! One tenant's connections with one access, to one server.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{self, Metrics, PoolError, RecycleError, RecycleResult, Timeouts};
@@ -81,12 +81,24 @@ pub(crate) struct Opener {
     pub(crate) granted: Mutex<Option<Permit>>,
 }
 
+impl Opener {
+    /// Leave for the next connection, or none; what was there goes to others.
+    pub(crate) fn hand(&self, permit: Option<Permit>) {
+        let before = std::mem::replace(&mut *self.granted(), permit);
+        drop(before);
+    }
+
+    fn granted(&self) -> MutexGuard<'_, Option<Permit>> {
+        self.granted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl managed::Manager for Opener {
     type Type = HomeConnection;
     type Error = ConnectError;
 
     async fn create(&self) -> Result<HomeConnection, ConnectError> {
-        let granted = self.granted.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let granted = self.granted().take();
         let permit = granted.or_else(|| self.share.permit()).ok_or(ConnectError::Full)?;
         let attempt =
             self.server.breaker.ask(Instant::now()).map_err(|retry_after| ConnectError::LeftAlone { retry_after })?;
@@ -173,17 +185,6 @@ impl TenantPool {
             object.schema_version = schema_version;
         }
         object
-    }
-
-    /// Keeps a clean connection for the next borrower, or closes it where somebody else needs it more.
-    pub(crate) fn keep(&self, object: Object) {
-        if self.share.yields() {
-            drop(Object::take(object));
-            metrics::counter!("tenantry_router_connections_yielded_total").increment(1);
-        } else {
-            drop(object);
-        }
-        self.queue.look_again(&self.returning);
     }
 
     /// Whether a connection that was used as far as its session saw is as good as new.

@@ -4,19 +4,18 @@
 //! pool may have room of its own and still get no more connections. Its callers share those that it has, first come, first
 //! served: whoever only tried again from time to time would be overtaken by everybody who comes at the right moment.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use deadpool::managed::{PoolError, TimeoutType};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 
-use crate::budget::{Share, Wait};
+use crate::budget::{Permit, Share, Wait};
 use crate::connector::ConnectError;
-use crate::pool::{CheckoutError, Object, Pool};
+use crate::pool::{CheckoutError, Object, Opener, Pool};
 use crate::returning::{Count, Returning};
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::{AtomicUsize, Ordering, timeout_at};
 
 /// How soon a pool tries again to open a connection: one without any, whose callers wait for nothing else, and others.
 const TRY_AGAIN_EMPTY: Duration = Duration::from_millis(20);
@@ -65,12 +64,15 @@ impl Queue {
         let mut place: Option<Wait<'_>> = None;
         // Why there was no connection when one was last asked for.
         let mut refusal = None;
+        let mut handed: Option<Handed<'_>> = None;
         loop {
             // Before looking: a return in between ends the wait.
             let one_less = returning.one_less();
             let status = pool.status();
             if status.available > 0 || pool.is_closed() || (place.is_none() && Instant::now() >= *ask_again_at) {
-                match pool.get().await {
+                let outcome = pool.get().await;
+                drop(handed.take());
+                match outcome {
                     Err(PoolError::Backend(ConnectError::Full)) => {
                         place = Some(share.wait());
                         refusal = None;
@@ -100,7 +102,7 @@ impl Queue {
             };
             match timeout_at(wake_at, news).await {
                 Ok(Some(permit)) => {
-                    *pool.manager().granted.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+                    handed = Some(Handed::to(pool.manager(), permit));
                     place = None;
                     *ask_again_at = Instant::now();
                 }
@@ -112,6 +114,23 @@ impl Queue {
                 Err(_) => return Err(out_of_time()),
             }
         }
+    }
+}
+
+/// Leave to open a connection that a pool was given, until it was asked for one. It may have found one that is idle, or
+/// nobody waits any more: then others get it.
+struct Handed<'p>(&'p Opener);
+
+impl<'p> Handed<'p> {
+    fn to(opener: &'p Opener, permit: Permit) -> Self {
+        opener.hand(Some(permit));
+        Self(opener)
+    }
+}
+
+impl Drop for Handed<'_> {
+    fn drop(&mut self) {
+        self.0.hand(None);
     }
 }
 

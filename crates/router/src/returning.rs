@@ -11,15 +11,16 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
+use crate::budget::Holder;
 use crate::pool::{HomeConnection, Object, Pool, TenantPool};
 use crate::reset::clean;
 use crate::session::Condition;
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::{AtomicUsize, Ordering, timeout_at};
 
 /// Gives a connection back in the cheapest way that is safe.
 pub(crate) fn give_back(object: Object, pool: Arc<TenantPool>) {
     match condition(&object, &pool) {
-        Condition::Clean => pool.keep(object),
+        Condition::Clean => keep(object, &pool),
         Condition::Unknown => {
             // In most cases the driver is just done with the answer that the borrower got.
             let session = Arc::clone(&object.session);
@@ -38,6 +39,21 @@ pub(crate) fn settle(used: Used) {
         Condition::Clean => used.give_back(),
         Condition::Traces | Condition::Busy | Condition::Unknown => clean_aside(used),
     }
+}
+
+/// Keeps a clean connection for the next borrower, or closes it where somebody else needs it more.
+fn keep(object: Object, pool: &TenantPool) {
+    if pool.share.yields() {
+        drop(Object::take(object));
+        metrics::counter!("tenantry_router_connections_yielded_total").increment(1);
+    } else {
+        drop(object);
+        // Whoever began to wait a moment ago found nothing idle to be closed.
+        if pool.share.yields() {
+            pool.close_one();
+        }
+    }
+    pool.queue.look_again(&pool.returning);
 }
 
 /// Off the caller's path; and where the runtime has ended, the task is dropped and closes the connection.
@@ -73,7 +89,7 @@ impl Used {
     /// Gives it to the pool.
     pub(crate) fn give_back(mut self) {
         if let Some(object) = self.object.take() {
-            self.pool.keep(object);
+            keep(object, &self.pool);
         }
     }
 }
@@ -126,7 +142,7 @@ impl Returning {
             if is_for_others || pool.status().available > 0 || pool.is_closed() {
                 return;
             }
-            if tokio::time::timeout_at(deadline, one_less).await.is_err() {
+            if timeout_at(deadline, one_less).await.is_err() {
                 return;
             }
         }

@@ -10,10 +10,10 @@ pub(crate) mod stream;
 mod traces;
 mod wire;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use crate::returning::Used;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 
 /// The driver was woken and has not looked yet.
 const AWAKE: u64 = 1;

@@ -21,11 +21,13 @@ use tenantry_domain::{ClusterId, FeedVersion, Limits, Pooling, Route, Slug, Tena
 pub(crate) use self::clusters::{ClusterChange, ClusterEntry, Clusters};
 use self::index::Index;
 use self::names::{Fingerprints, NameKind};
-use self::packed::{Packed, Unpacked};
+pub(crate) use self::packed::Packed;
+use self::packed::Unpacked;
 pub(crate) use self::servers::{ReplicaEntry, ServerEntry};
 pub(crate) use self::slots::Found;
 use self::slots::{Kept, Slots};
-use self::terms::{AllTerms, Terms};
+use self::terms::AllTerms;
+pub(crate) use self::terms::Terms;
 use self::version_lock::VersionLock;
 
 /// Routes and clusters as the feed last said.
@@ -133,18 +135,7 @@ impl Table {
     /// Everything about a route, as it is now.
     pub(crate) fn route(&self, found: &Found) -> Option<Route> {
         let (found, packed, terms) = self.whole(found)?;
-        Some(Route {
-            version: found.version,
-            tenant: found.tenant,
-            slug: Slug::parse(packed.slug()).ok()?,
-            hosts: packed.hosts().filter_map(|host| host.parse().ok()).collect(),
-            state: found.state,
-            generation: found.generation,
-            target: found.has_target.then(|| packed.target(&terms)).flatten(),
-            limits: terms.limits,
-            pooling: Pooling::Own,
-            schema_version: found.schema_version,
-        })
+        route_of(&found, &packed, &terms)
     }
 
     /// The texts of a route, of which the slug can be read in place.
@@ -168,13 +159,34 @@ impl Table {
         (0..used).filter_map(|number| self.lock.read(|| self.slots.get(number)?.look(number))).collect()
     }
 
+    /// Tells every route that changed after a version, each as it is then. Nobody waits meanwhile; routes that come while
+    /// this goes on may be left out.
+    pub(crate) fn each_after<E>(
+        &self,
+        version: Option<FeedVersion>,
+        mut tell: impl FnMut(&Found, &Packed, &Arc<Terms>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let used = self.writer().next;
+        for number in 0..used {
+            if let Some((found, packed, terms)) = self.in_slot(number)
+                && version.is_none_or(|version| found.version > version)
+            {
+                tell(&found, &packed, &terms)?;
+            }
+        }
+        Ok(())
+    }
+
     fn whole(&self, found: &Found) -> Option<(Found, Kept, Arc<Terms>)> {
         let found = self.again(found)?;
-        let seen = self.lock.read(|| {
-            let slot = self.slots.get(found.slot)?;
-            Some((slot.look(found.slot)?, slot.packed.load_full()?, slot.terms.load_full()?))
-        });
-        seen.filter(|(seen, _, _)| seen.tenant == found.tenant)
+        self.in_slot(found.slot).filter(|(seen, _, _)| seen.tenant == found.tenant)
+    }
+
+    fn in_slot(&self, number: u32) -> Option<(Found, Kept, Arc<Terms>)> {
+        self.lock.read(|| {
+            let slot = self.slots.get(number)?;
+            Some((slot.look(number)?, slot.packed.load_full()?, slot.terms.load_full()?))
+        })
     }
 
     /// How many routes there are.
@@ -322,6 +334,22 @@ impl Table {
         let slug = self.fingerprints.of(NameKind::Slug, packed.slug());
         slug.into_iter().chain(packed.hosts().filter_map(|host| self.fingerprints.of(NameKind::Host, host))).collect()
     }
+}
+
+/// A route put together from its parts; `None` where they are no route.
+pub(crate) fn route_of(found: &Found, packed: &Packed, terms: &Terms) -> Option<Route> {
+    Some(Route {
+        version: found.version,
+        tenant: found.tenant,
+        slug: Slug::parse(packed.slug()).ok()?,
+        hosts: packed.hosts().filter_map(|host| host.parse().ok()).collect(),
+        state: found.state,
+        generation: found.generation,
+        target: found.has_target.then(|| packed.target(terms)).flatten(),
+        limits: terms.limits,
+        pooling: Pooling::Own,
+        schema_version: found.schema_version,
+    })
 }
 
 impl Writer {

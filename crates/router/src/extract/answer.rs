@@ -45,6 +45,7 @@ impl From<&RouterError> for Problem {
             | RouterError::Unavailable { .. }
             | RouterError::NoReplica { .. }
             | RouterError::Timeout { .. }
+            | RouterError::TooStale { .. }
             | RouterError::NotStarted { .. } => Code::Unavailable,
             // What is set up wrongly concerns those who read the log.
             RouterError::Refused { .. } | RouterError::Closed => {

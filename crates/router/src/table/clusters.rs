@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use papaya::HashMap;
 use tenantry_api::FeedCluster;
-use tenantry_api::feed::ConnectionLease;
+use tenantry_api::feed::{ConnectionLease, FeedReplica};
 use tenantry_domain::{ClusterId, ClusterReplicaId, FeedVersion, InvalidName};
 
 use super::servers::{ReplicaEntry, ServerEntry};
@@ -18,6 +18,8 @@ pub(crate) struct ClusterEntry {
     pub(crate) version: FeedVersion,
     pub(crate) primary: Arc<ServerEntry>,
     pub(crate) replicas: Vec<Arc<ReplicaEntry>>,
+    /// The replicas as the feed named them.
+    named_replicas: Vec<FeedReplica>,
     /// Whose turn it is among replicas that are alike.
     turn: AtomicUsize,
 }
@@ -68,13 +70,15 @@ pub(crate) enum ClusterChange {
 /// All clusters, by id. They are asked for when a pool is made and when a replica is chosen, not on each checkout.
 pub(crate) struct Clusters {
     by_id: HashMap<ClusterId, Arc<ClusterEntry>>,
+    /// What the control plane leased last.
+    leases: HashMap<ClusterId, u32>,
     /// Connections to each server, where the control plane leases none.
     connections_max: usize,
 }
 
 impl Clusters {
     pub(crate) fn new(connections_max: usize) -> Self {
-        Self { by_id: HashMap::new(), connections_max }
+        Self { by_id: HashMap::new(), leases: HashMap::new(), connections_max }
     }
 
     fn new_budget(&self) -> Arc<Budget> {
@@ -94,6 +98,7 @@ impl Clusters {
             ServerEntry::new(cluster.endpoint()?, cluster.tls_mode, cluster.tls_ca, Breaker::patient()),
             known.map(|known| &known.primary),
         );
+        let named_replicas = cluster.replicas.clone();
         let mut replicas = Vec::with_capacity(cluster.replicas.len());
         for replica in cluster.replicas {
             let endpoint = match replica.endpoint() {
@@ -110,7 +115,8 @@ impl Clusters {
             );
             replicas.push(Arc::new(ReplicaEntry::new(replica.id, replica.lag_max_ms, server, known)));
         }
-        let entry = ClusterEntry { version: cluster.version, primary, replicas, turn: AtomicUsize::new(0) };
+        let entry =
+            ClusterEntry { version: cluster.version, primary, replicas, named_replicas, turn: AtomicUsize::new(0) };
         let change = match known {
             Some(known) if !known.is_same_place(&entry) => ClusterChange::Moved,
             Some(_) | None => ClusterChange::None,
@@ -132,13 +138,38 @@ impl Clusters {
     /// Ends a snapshot: what it did not name is gone, unless it came after it.
     pub(crate) fn keep_only(&self, named: &HashSet<ClusterId>, version: FeedVersion) {
         self.by_id.pin().retain(|cluster, entry| named.contains(cluster) || entry.version > version);
+        self.leases.pin().retain(|cluster, _| self.by_id.pin().contains_key(cluster));
     }
 
     /// Takes over what the control plane leases of a cluster's connections.
     pub(crate) fn lease(&self, lease: ConnectionLease) {
         if let Some(cluster) = self.get(lease.cluster) {
             cluster.primary.budget.set_ceiling(Some(lease.connections as usize));
+            self.leases.pin().insert(lease.cluster, lease.connections);
         }
+    }
+
+    /// All of them, as the feed said them.
+    pub(crate) fn all(&self) -> Vec<FeedCluster> {
+        let of = |(cluster, entry): (&ClusterId, &Arc<ClusterEntry>)| FeedCluster {
+            version: entry.version,
+            cluster: *cluster,
+            host: entry.primary.endpoint.host().to_owned(),
+            port: entry.primary.endpoint.port(),
+            tls_mode: entry.primary.tls_mode,
+            tls_ca: entry.primary.tls_ca.clone(),
+            replicas: entry.named_replicas.clone(),
+        };
+        self.by_id.pin().iter().map(of).collect()
+    }
+
+    /// What is leased of them.
+    pub(crate) fn leases(&self) -> Vec<ConnectionLease> {
+        let of = |(cluster, connections): (&ClusterId, &u32)| ConnectionLease {
+            cluster: *cluster,
+            connections: *connections,
+        };
+        self.leases.pin().iter().map(of).collect()
     }
 
     pub(crate) fn get(&self, cluster: ClusterId) -> Option<Arc<ClusterEntry>> {

@@ -2,7 +2,7 @@
 //!
 //! Most of these names follow from the home's id, and passwords are hexadecimal, so a text is often one byte, or half as
 //! long. Whatever does not fit such a form is kept as it is. The bytes are overwritten when they are dropped, because
-//! passwords are among them.
+//! passwords are among them. They stand in snapshot files, too: another form of them is another format of those.
 
 use tenantry_domain::{
     Credential, DatabaseName, HostName, InvalidName, RoleName, RouteTarget, SchemaName, Secret, Slug,
@@ -38,7 +38,7 @@ pub(crate) struct Unpacked<'r> {
 
 impl Packed {
     /// Packs them. `with_database`: whether the name of the database is kept here, and not in the [`Terms`].
-    pub(super) fn of(texts: &Unpacked<'_>, with_database: bool) -> Self {
+    pub(crate) fn of(texts: &Unpacked<'_>, with_database: bool) -> Self {
         let home = texts.target.and_then(|target| home_of(target.credential.role.as_str()));
         let mut bytes = Vec::with_capacity(128);
         literal(&mut bytes, texts.slug.as_str());
@@ -67,20 +67,30 @@ impl Packed {
         packed
     }
 
+    /// Takes over what was packed before.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        Self(Zeroizing::new(bytes.into()))
+    }
+
+    /// The bytes, with passwords among them.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The slug.
     pub(crate) fn slug(&self) -> &str {
         let length = self.0.first().map_or(0, |length| usize::from(*length));
         self.0.get(1..=length).and_then(|slug| std::str::from_utf8(slug).ok()).unwrap_or_default()
     }
 
-    pub(super) fn hosts(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = &str> {
         let mut rest = Reader(&self.0);
         rest.short();
         std::iter::from_fn(move || rest.short().filter(|host| !host.is_empty()))
     }
 
     /// The target, with what the terms say of it.
-    pub(super) fn target(&self, terms: &Terms) -> Option<RouteTarget> {
+    pub(crate) fn target(&self, terms: &Terms) -> Option<RouteTarget> {
         let cluster = terms.cluster?;
         let mut rest = Reader(&self.0);
         while rest.short().is_some_and(|text| !text.is_empty()) {}

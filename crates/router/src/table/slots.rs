@@ -47,14 +47,14 @@ pub(crate) struct Slot {
     /// Whether there is a route, its state, and the last snapshot that named it.
     marks: AtomicU64,
     /// What only the making of a pool needs.
-    pub(super) packed: ArcSwapAny<Option<Kept>>,
-    pub(super) terms: ArcSwapOption<Terms>,
+    pub(crate) packed: ArcSwapAny<Option<Kept>>,
+    pub(crate) terms: ArcSwapOption<Terms>,
 }
 
 impl Slot {
     /// What is there; only under the table's lock is it of one piece.
     #[inline]
-    pub(super) fn look(&self, number: u32) -> Option<Found> {
+    pub(crate) fn look(&self, number: u32) -> Option<Found> {
         let marks = self.marks.load(Ordering::Relaxed);
         if marks & PRESENT == 0 {
             return None;
@@ -71,12 +71,12 @@ impl Slot {
     }
 
     #[inline]
-    pub(super) fn tenant(&self) -> TenantId {
+    pub(crate) fn tenant(&self) -> TenantId {
         let [high, low] = [&self.tenant[0], &self.tenant[1]].map(|word| word.load(Ordering::Relaxed));
         TenantId::new(Uuid::from_u64_pair(high, low))
     }
 
-    pub(super) fn put(&self, route: &Found, snapshot: u32, packed: Kept, terms: Arc<Terms>) {
+    pub(crate) fn put(&self, route: &Found, snapshot: u32, packed: Kept, terms: Arc<Terms>) {
         let (high, low) = route.tenant.as_uuid().as_u64_pair();
         self.tenant[0].store(high, Ordering::Relaxed);
         self.tenant[1].store(low, Ordering::Relaxed);
@@ -90,19 +90,19 @@ impl Slot {
         self.terms.store(Some(terms));
     }
 
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.marks.store(0, Ordering::Relaxed);
         self.packed.store(None);
         self.terms.store(None);
     }
 
     /// Notes that a snapshot named the route. Readers do not care.
-    pub(super) fn name_in(&self, snapshot: u32) {
+    pub(crate) fn name_in(&self, snapshot: u32) {
         let marks = self.marks.load(Ordering::Relaxed) & u64::from(u32::MAX);
         self.marks.store(marks | u64::from(snapshot) << SNAPSHOT_FROM, Ordering::Relaxed);
     }
 
-    pub(super) fn is_named_in(&self, snapshot: u32) -> bool {
+    pub(crate) fn is_named_in(&self, snapshot: u32) -> bool {
         self.marks.load(Ordering::Relaxed) >> SNAPSHOT_FROM == u64::from(snapshot)
     }
 }
@@ -130,17 +130,17 @@ impl Default for Slots {
 
 impl Slots {
     /// The most there can be.
-    pub(super) const MOST: usize = CHUNK * CHUNKS;
+    pub(crate) const MOST: usize = CHUNK * CHUNKS;
 
     /// A slot that was made.
     #[inline]
-    pub(super) fn get(&self, number: u32) -> Option<&Slot> {
+    pub(crate) fn get(&self, number: u32) -> Option<&Slot> {
         let number = number as usize;
         self.chunks.get(number / CHUNK)?.get()?.get(number % CHUNK)
     }
 
     /// A slot, made if it is not there.
-    pub(super) fn make(&self, number: u32) -> Option<&Slot> {
+    pub(crate) fn make(&self, number: u32) -> Option<&Slot> {
         let chunk = self.chunks.get(number as usize / CHUNK)?;
         chunk.get_or_init(|| (0..CHUNK).map(|_| Slot::default()).collect()).get(number as usize % CHUNK)
     }

@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tenantry_domain::{ClusterId, DatabaseName, Limits};
 
 /// One combination.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Terms {
     /// Absent for a route without a target.
     pub(crate) cluster: Option<ClusterId>,

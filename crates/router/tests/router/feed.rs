@@ -12,7 +12,7 @@ use crate::feed_server::FeedServer;
 use crate::home::{Home, impatient};
 
 /// A route that leads nowhere, for tests that open no connection.
-fn unplaced(slug: &str) -> Route {
+pub(crate) fn unplaced(slug: &str) -> Route {
     Route {
         version: FeedVersion(0),
         tenant: TenantId::new(Uuid::now_v7()),
@@ -27,13 +27,13 @@ fn unplaced(slug: &str) -> Route {
     }
 }
 
-const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
-async fn reaches(router: &Router, version: FeedVersion) {
+pub(crate) async fn reaches(router: &Router, version: FeedVersion) {
     assert!(router.await_version(version, SOON).await, "{router:?} does not reach {version}");
 }
 
-fn is_known(router: &Router, slug: &str) -> bool {
+pub(crate) fn is_known(router: &Router, slug: &str) -> bool {
     !matches!(router.lookup(slug), Err(RouterError::Unknown { .. }))
 }
 

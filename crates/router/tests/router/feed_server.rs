@@ -33,6 +33,7 @@ struct Plane {
     reports: Vec<(String, RouterReport)>,
     refuse: Option<Code>,
     snapshot_only: bool,
+    is_silent: bool,
 }
 
 /// A feed over HTTP on a port of its own.
@@ -129,6 +130,11 @@ impl FeedServer {
         self.plane().snapshot_only = true;
     }
 
+    /// Takes connections and says nothing on them, until told otherwise.
+    pub(crate) fn fall_silent(&self, is_silent: bool) {
+        self.plane().is_silent = is_silent;
+    }
+
     /// What each connection asked to resume after.
     pub(crate) fn asked(&self) -> Vec<Option<i64>> {
         self.plane().asked.clone()
@@ -172,8 +178,10 @@ async fn feed(State(server): State<FeedServer>, Query(query): Query<FeedQuery>, 
     }
     let (sender, receiver) = unbounded_channel();
     let first = match query.after {
+        _ if plane.is_silent => Vec::new(),
         Some(after) if !plane.snapshot_only => {
-            plane.log.iter().filter(|(version, _)| *version > after.0).map(|(_, bytes)| bytes.clone()).collect()
+            let missed = plane.log.iter().filter(|(version, _)| *version > after.0).map(|(_, bytes)| bytes.clone());
+            missed.chain([line(&FeedEvent::Heartbeat { version: FeedVersion(plane.version) })]).collect()
         }
         _ => plane.snapshot(),
     };

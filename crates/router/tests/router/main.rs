@@ -3,6 +3,7 @@
 
 mod budget;
 mod checkout;
+mod dropped;
 #[cfg(feature = "axum")]
 mod extract;
 mod feed;
@@ -15,6 +16,8 @@ mod limit_layer;
 mod limits;
 mod metrics;
 mod replicas;
+mod snapshot;
+mod staleness;
 #[cfg(feature = "testing")]
 mod testing;
 mod tls;
