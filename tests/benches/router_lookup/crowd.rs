@@ -4,7 +4,6 @@ use tenantry_domain::{
     ClusterId, Credential, DatabaseName, FeedVersion, Generation, HomeId, HomeNames, Limits, Pooling, Route,
     RouteState, RouteTarget, SchemaName, SchemaVersion, Secret, Slug, TenantId,
 };
-use tenantry_router::Router;
 use uuid::Uuid;
 
 pub(crate) const BASE_DOMAIN: &str = "example.com";
@@ -12,9 +11,8 @@ pub(crate) const BASE_DOMAIN: &str = "example.com";
 const OWN_HOST_EVERY: usize = 10;
 
 /// The tenants.
-#[derive(Clone)]
 pub(crate) struct Crowd {
-    ids: std::sync::Arc<[Uuid]>,
+    ids: Box<[Uuid]>,
 }
 
 impl Crowd {
@@ -40,13 +38,6 @@ impl Crowd {
         } else {
             format!("{}.{BASE_DOMAIN}", Self::slug(number))
         }
-    }
-
-    /// A router that knows them all.
-    pub(crate) async fn router(&self) -> Router {
-        let routes = (0..self.len()).map(|number| self.route(number)).collect();
-        let builder = Router::builder().fixed(routes, Vec::new()).base_domain(BASE_DOMAIN);
-        builder.build().await.expect("a router")
     }
 
     /// As the control plane makes them: names after the home's id, passwords of 32 random bytes.
