@@ -28,8 +28,8 @@ pub struct RouterConfig {
     pub pool_size: u32,
     /// The most connections per tenant, access and server, whatever its limits say.
     pub pool_size_max: u32,
-    /// Connections to one cluster, over all tenants, where the control plane leases none; and to each replica. When all are in use, each tenant
-    /// comes to a share in proportion to its pool size.
+    /// Connections to one cluster, over all tenants, where the control plane leases none; and to each replica. When all are
+    /// in use, each tenant comes to a share in proportion to its pool size.
     pub cluster_connections_max: u32,
     /// How long a caller waits for one of the tenant's connections to be given back.
     pub wait_timeout: Duration,

@@ -16,6 +16,8 @@ use crate::table::{ClusterChange, Table};
 /// that a thousand routers do not come back at the same moment.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// Routes for which room is made at once, because somebody says that they will come; more get theirs as they come.
+const RESERVED_MAX: usize = 4_000_000;
 
 /// Follows the feed until the router ends. Whatever happens to it, the table stays and goes on serving.
 pub(crate) async fn follow(inner: Arc<Inner>, client: Client, name: String) {
@@ -117,10 +119,13 @@ impl Progress {
         self.events += 1;
         let mut changed = Changed::default();
         match event {
-            FeedEvent::SnapshotBegin { version, .. } => {
+            FeedEvent::SnapshotBegin { version, routes } => {
                 if self.applied.is_some_and(|applied| version < applied) {
                     tracing::error!(%version, applied = ?self.applied, "a snapshot is older than what is known, which stays; if the catalog was restored, take the snapshot file away, if there is one, and restart this program");
                 }
+                table.reserve(
+                    routes.map_or(0, |routes| usize::try_from(routes).unwrap_or(usize::MAX)).min(RESERVED_MAX),
+                );
                 table.begin_snapshot();
                 self.snapshot = Some(Snapshot { version, clusters: HashSet::new() });
             }

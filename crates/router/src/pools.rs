@@ -1,12 +1,10 @@
 //! All pools that are in use. Tenants that nobody asks for have none.
 
-use std::collections::HashMap as Index;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use deadpool::Runtime;
-use deadpool::managed::PoolError;
-use deadpool::managed::TimeoutType;
+use deadpool::managed::{PoolError, TimeoutType};
 use papaya::HashMap;
 use tenantry_domain::{ClusterId, ClusterReplicaId, Route, RouteState, RouteTarget, TenantId};
 use tokio::runtime::Handle;
@@ -45,7 +43,7 @@ pub(crate) struct Pools {
 }
 
 /// To which replicas tenants have pools; most tenants to none.
-type OnReplicas = Index<TenantId, Vec<ClusterReplicaId>>;
+type OnReplicas = std::collections::HashMap<TenantId, Vec<ClusterReplicaId>>;
 
 /// Where the connections of a pool go, and as what.
 pub(crate) struct Place<'a> {

@@ -6,57 +6,26 @@ use std::time::Duration;
 use futures::StreamExt;
 use serde_json::{Value, json};
 use tenantry_api::{Client, ClientConfig, CreateTenant, FeedEvent};
-use tenantry_domain::{
-    Affinity, DisplayName, FeedVersion, Generation, Isolation, Labels, OperationId, Overrides, PlanName, Region,
-    RouteState, Scope, Secret, Slug, TenantId,
-};
+use tenantry_domain::{FeedVersion, Isolation, Scope, Secret, Slug};
 use tenantry_router::{Router, RouterError, TenantSources};
 use tenantry_sample::Dataset;
-use tenantry_store::{NewTenant, Store};
+use tenantry_store::Store;
 use tenantry_testkit::{BreakableSocket, eventually};
+use tenantry_tests::routes::{clock, publish};
 use tenantry_tests::{World, files};
-use uuid::Uuid;
 
 const WRITERS: usize = 8;
 const COMMITS: usize = 8;
 const ROUNDS: usize = 5;
 
-/// Publishes the route of a tenant that is nowhere yet, in a transaction of its own.
-async fn publish(store: &Store, slug: &str) {
-    let id = TenantId::new(Uuid::now_v7());
-    let mut tx = store.begin().await.unwrap();
-    tx.insert_tenant(&NewTenant {
-        id,
-        slug: Slug::parse(slug).unwrap(),
-        name: DisplayName::parse(slug).unwrap(),
-        plan: PlanName::parse("developer").unwrap(),
-        region: Region::parse("local").unwrap(),
-        isolation: Isolation::Schema,
-        parent: None,
-        labels: Labels::default(),
-        overrides: Overrides::default(),
-        affinity: Affinity::default(),
-        trial_ends_at: None,
-        operation: OperationId::new(Uuid::now_v7()),
-    })
-    .await
-    .unwrap();
-    tx.publish_route(id, RouteState::Provisioning, Generation::default(), None).await.unwrap();
-    tx.commit().await.unwrap();
-}
-
 /// Eight writers that commit at once, each change a route of its own.
 async fn write(store: &Store, round: usize) {
     let writers = (0..WRITERS).map(|writer| async move {
         for commit in 0..COMMITS {
-            publish(store, &format!("r{round}-w{writer}-{commit}")).await;
+            publish(store, &[format!("r{round}-w{writer}-{commit}")], Duration::ZERO).await;
         }
     });
     futures::future::join_all(writers).await;
-}
-
-async fn clock(store: &Store) -> FeedVersion {
-    store.feed_version().await.unwrap().current
 }
 
 fn client_at(address: std::net::SocketAddr, token: &Secret) -> Client {

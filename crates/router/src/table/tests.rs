@@ -71,6 +71,19 @@ fn a_route_comes_out_as_it_went_in() {
 }
 
 #[test]
+fn room_that_was_made_is_used() {
+    let table = Table::new(1);
+    table.reserve(5_000);
+    assert_eq!((table.ids.grow(5_000), table.names.grow(5_000)), (None, None));
+    for number in 1..=5_000 {
+        table.apply_route(&route(number, &format!("acme-{number}"), 1, 1, &[]));
+    }
+    // What is there needs no more room.
+    table.reserve(5_000);
+    assert_eq!((table.len(), table.ids.grow(0)), (5_000, None));
+}
+
+#[test]
 fn an_older_version_or_generation_never_overwrites_a_newer_one() {
     let table = Table::new(1);
     assert!(table.apply_route(&route(1, "acme", 5, 2, &[])));
