@@ -51,8 +51,8 @@ pub(crate) async fn measure() {
     figure("feeds_1000_mb", serve.memory_mb("VmRSS"), "MB");
     figure("feeds_1000_peak_mb", serve.memory_mb("VmHWM"), "MB");
     drop(feeds);
-    assert!(serve.terminate().await.success());
     world.end().await;
+    assert!(serve.terminate().await.success());
 }
 
 async fn read_to(feed: &mut FeedStream, end: FeedVersion) -> Result<(), tenantry_api::ClientError> {

@@ -44,8 +44,8 @@ pub(crate) async fn measure() {
     for router in routers {
         router.close();
     }
-    assert!(serve.terminate().await.success());
     world.end().await;
+    assert!(serve.terminate().await.success());
 }
 
 async fn applied(router: &Router, version: FeedVersion, committed: Instant) -> Duration {
