@@ -5,7 +5,11 @@
 //!
 //! Packed with gzip, whole lines can be read as they come.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use tenantry_domain::{
     ClusterId, ClusterReplicaId, DisplayName, Endpoint, FeedVersion, InvalidName, LagMax, TenantId, TlsMode,
 };
@@ -32,8 +36,8 @@ pub struct FeedQuery {
     pub router: Option<DisplayName>,
 }
 
-/// One line of the feed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// One line of the feed. Its first field is `type`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum FeedEvent {
     /// A whole picture follows; what it does not name is gone.
@@ -84,6 +88,67 @@ impl FeedEvent {
             Self::Route(route) => Some(route.version),
             Self::Cluster(cluster) => Some(cluster.version),
             Self::SnapshotBegin { .. } | Self::Lease(_) => None,
+        }
+    }
+}
+
+/// What `type` may be, in the order of the variants.
+const KINDS: &[&str] = &["snapshot_begin", "cluster", "route", "removed", "snapshot_end", "lease", "heartbeat"];
+
+/// By hand, because it knows that `type` comes first: what follows is read straight into its place. A snapshot has a
+/// million of these.
+impl<'de> Deserialize<'de> for FeedEvent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(EventVisitor)
+    }
+}
+
+struct EventVisitor;
+
+impl<'de> Visitor<'de> for EventVisitor {
+    type Value = FeedEvent;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an event of the feed, with `type` first")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FeedEvent, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        enum First {
+            Type,
+        }
+        #[derive(Deserialize)]
+        struct Begin {
+            version: FeedVersion,
+            #[serde(default)]
+            routes: Option<u64>,
+        }
+        #[derive(Deserialize)]
+        struct Removed {
+            tenant: TenantId,
+            version: FeedVersion,
+        }
+        #[derive(Deserialize)]
+        struct At {
+            version: FeedVersion,
+        }
+        let Some(First::Type) = map.next_key()? else { return Err(A::Error::missing_field("type")) };
+        let kind: String = map.next_value()?;
+        let rest = MapAccessDeserializer::new(map);
+        match kind.as_str() {
+            "snapshot_begin" => {
+                Begin::deserialize(rest).map(|Begin { version, routes }| FeedEvent::SnapshotBegin { version, routes })
+            }
+            "cluster" => FeedCluster::deserialize(rest).map(FeedEvent::Cluster),
+            "route" => Route::deserialize(rest).map(|route| FeedEvent::Route(Box::new(route))),
+            "removed" => {
+                Removed::deserialize(rest).map(|Removed { tenant, version }| FeedEvent::Removed { tenant, version })
+            }
+            "snapshot_end" => At::deserialize(rest).map(|At { version }| FeedEvent::SnapshotEnd { version }),
+            "lease" => ConnectionLease::deserialize(rest).map(FeedEvent::Lease),
+            "heartbeat" => At::deserialize(rest).map(|At { version }| FeedEvent::Heartbeat { version }),
+            other => Err(A::Error::unknown_variant(other, KINDS)),
         }
     }
 }
@@ -158,6 +223,8 @@ pub struct ConnectionLease {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     #[test]
@@ -175,6 +242,46 @@ mod tests {
             matches!(event, FeedEvent::Cluster(cluster) if cluster.replicas.is_empty()),
             "as it was before replicas"
         );
-        assert!(serde_json::from_str::<FeedEvent>(r#"{"type":"rumour"}"#).is_err());
+        for bad in [r#"{"type":"rumour"}"#, r#"{"version":41}"#, "{}", "[]", r#"{"type":"heartbeat"}"#] {
+            assert!(serde_json::from_str::<FeedEvent>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_kind_is_read_as_it_is_written() {
+        let (cluster, tenant) = (ClusterId::new(Uuid::from_u128(3)), TenantId::new(Uuid::from_u128(4)));
+        let feed_cluster = FeedCluster {
+            version: FeedVersion(1),
+            cluster,
+            host: "db.example.com".to_owned(),
+            port: 5432,
+            tls_mode: TlsMode::VerifyFull,
+            tls_ca: None,
+            replicas: Vec::new(),
+        };
+        let route = r#"{"type":"route","version":2,"tenant":"01923f4a-5b6c-7d8e-9fa0-b1c2d3e4f506","slug":"acme","hosts":[],
+            "state":"provisioning","generation":0,"cluster":null,"database":null,"schema":null,"role":null,
+            "credential":null,"read_only_credential":null,"limits":{},"pooling":"own","schema_version":0}"#;
+        let route: FeedEvent = serde_json::from_str(route).expect("valid");
+        let version = FeedVersion(5);
+        let events = [
+            FeedEvent::SnapshotBegin { version, routes: Some(7) },
+            FeedEvent::SnapshotBegin { version, routes: None },
+            FeedEvent::Cluster(feed_cluster),
+            route,
+            FeedEvent::Removed { tenant, version },
+            FeedEvent::SnapshotEnd { version },
+            FeedEvent::Lease(ConnectionLease { cluster, connections: 12 }),
+            FeedEvent::Heartbeat { version },
+        ];
+        let mut kinds: Vec<String> = Vec::new();
+        for event in events {
+            let text = serde_json::to_value(&event).expect("serialises");
+            kinds.extend(text["type"].as_str().map(str::to_owned));
+            let line = serde_json::to_string(&event).expect("serialises");
+            assert_eq!(serde_json::from_str::<FeedEvent>(&line).expect(&line), event);
+        }
+        kinds.dedup();
+        assert_eq!(kinds, KINDS);
     }
 }

@@ -18,6 +18,8 @@ const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Routes for which room is made at once, because somebody says that they will come; more get theirs as they come.
 const RESERVED_MAX: usize = 4_000_000;
+/// Most events that are taken before those who wait hear of them; fewer where no more are there.
+const EVENTS_MAX: usize = 256;
 
 /// Follows the feed until the router ends. Whatever happens to it, the table stays and goes on serving.
 pub(crate) async fn follow(inner: Arc<Inner>, client: Client, name: String) {
@@ -55,15 +57,30 @@ pub(crate) async fn follow(inner: Arc<Inner>, client: Client, name: String) {
 async fn read(inner: &Inner, client: &Client, name: &str, progress: &mut Progress) -> Result<(), ClientError> {
     // What an interrupted snapshot named is known, but the snapshot counts only as a whole.
     progress.snapshot = None;
-    let mut events = client.feed_as(name, progress.applied).await?;
+    let mut events = client.feed_as(name, progress.applied).await?.ready_chunks(EVENTS_MAX);
     inner.feed.send_modify(|feed| {
         feed.is_connected = true;
         feed.failure = None;
     });
-    while let Some(event) = events.next().await {
-        let event = event?;
+    while let Some(events) = events.next().await {
         inner.freshness.hear();
-        let changed = progress.apply(event, &inner.table);
+        let outcome = take(inner, progress, events);
+        metrics::gauge!("tenantry_router_feed_version").set(version_gauge(progress.applied));
+        outcome?;
+    }
+    Ok(())
+}
+
+/// Applies events up to the first failure, and then tells those who wait: not of each, because a snapshot would wake them
+/// a million times.
+fn take(
+    inner: &Inner,
+    progress: &mut Progress,
+    events: Vec<Result<FeedEvent, ClientError>>,
+) -> Result<(), ClientError> {
+    let mut is_current = false;
+    let outcome = events.into_iter().try_for_each(|event| {
+        let changed = progress.apply(event?, &inner.table);
         for tenant in changed.tenants {
             inner.follow(tenant);
         }
@@ -72,15 +89,16 @@ async fn read(inner: &Inner, client: &Client, name: &str, progress: &mut Progres
         {
             inner.pools.follow_cluster(cluster, &entry);
         }
-        metrics::gauge!("tenantry_router_feed_version").set(version_gauge(progress.applied));
-        inner.feed.send_modify(|feed| {
-            feed.applied = progress.applied;
-            if changed.is_current {
-                feed.source = RouteSource::Feed;
-            }
-        });
-    }
-    Ok(())
+        is_current |= changed.is_current;
+        Ok(())
+    });
+    inner.feed.send_modify(|feed| {
+        feed.applied = progress.applied;
+        if is_current {
+            feed.source = RouteSource::Feed;
+        }
+    });
+    outcome
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a gauge; exact up to 2^53")]
