@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use deadpool_postgres::{Manager, ManagerConfig, RecyclingMethod, Runtime};
 use tenantry_api::FeedCluster;
 use tenantry_domain::{
-    ClusterId, Credential, DatabaseName, FeedVersion, Generation, Limits, Pooling, RoleName, Route, RouteState,
-    RouteTarget, SchemaName, SchemaVersion, Secret, Slug, TenantId, TlsMode,
+    ClusterId, Credential, DatabaseName, FeedVersion, Generation, Limits, RoleName, Route, RouteState, RouteTarget,
+    SchemaName, SchemaVersion, Secret, Slug, TenantId, TlsMode,
 };
 use tenantry_router::{Router, Tenant};
 use tenantry_testkit::{Login, Namespace, Server};
@@ -80,9 +80,9 @@ impl BareHome {
                 schema: SchemaName::public(),
                 credential: credential(),
                 read_only_credential: credential(),
+                shared: None,
             }),
             limits,
-            pooling: Pooling::Own,
             schema_version: SchemaVersion(1),
         }
     }

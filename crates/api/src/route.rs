@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tenantry_domain::{
     ClusterId, Credential, DatabaseName, FeedVersion, Generation, HostName, Limits, Pooling, RoleName, RouteState,
-    RouteTarget, SchemaName, SchemaVersion, Slug, TenantId,
+    RouteTarget, SchemaName, SchemaVersion, SharedAccess, Slug, TenantId,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -72,6 +72,13 @@ pub struct Route {
     pub credential: Option<RouteCredential>,
     /// For reading only.
     pub read_only_credential: Option<RouteCredential>,
+    /// The login that tenants of the database share; null unless `pooling` is `shared`.
+    #[serde(default)]
+    pub shared_credential: Option<RouteCredential>,
+    /// What `shared_credential` becomes for this tenant, to read and write; null where that is.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub app_role: Option<RoleName>,
     /// Effective limits.
     #[schema(schema_with = schema::limits)]
     pub limits: Limits,
@@ -85,16 +92,19 @@ pub struct Route {
 
 impl From<tenantry_domain::Route> for Route {
     fn from(route: tenantry_domain::Route) -> Self {
-        let (cluster, database, schema, credential, read_only_credential) = match route.target {
+        let pooling = route.pooling();
+        let (cluster, database, schema, credential, read_only_credential, shared) = match route.target {
             Some(target) => (
                 Some(target.cluster),
                 Some(target.database),
                 Some(target.schema),
                 Some(target.credential),
                 Some(target.read_only_credential),
+                target.shared,
             ),
-            None => (None, None, None, None, None),
+            None => (None, None, None, None, None, None),
         };
+        let (shared_credential, app_role) = shared.map(|shared| (shared.credential, shared.app)).unzip();
         Self {
             version: route.version,
             tenant: route.tenant,
@@ -108,8 +118,10 @@ impl From<tenantry_domain::Route> for Route {
             role: credential.as_ref().map(|credential| credential.role.clone()),
             credential: credential.map(RouteCredential::from),
             read_only_credential: read_only_credential.map(RouteCredential::from),
+            shared_credential: shared_credential.map(RouteCredential::from),
+            app_role,
             limits: route.limits,
-            pooling: route.pooling,
+            pooling,
             schema_version: route.schema_version,
         }
     }
@@ -118,7 +130,8 @@ impl From<tenantry_domain::Route> for Route {
 /// A route that names only part of a target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the route of tenant {tenant} names only part of a target; cluster, database, schema and credentials go together"
+    "the route of tenant {tenant} names only part of a target; cluster, database, schema and credentials go together, and \
+     `shared_credential` and `app_role` with `pooling`"
 )]
 pub struct IncompleteRoute {
     /// Whose route.
@@ -129,6 +142,11 @@ impl TryFrom<Route> for tenantry_domain::Route {
     type Error = IncompleteRoute;
 
     fn try_from(route: Route) -> Result<Self, IncompleteRoute> {
+        let shared = match (route.pooling, route.shared_credential, route.app_role) {
+            (Pooling::Shared, Some(credential), Some(app)) => Some(SharedAccess { credential: credential.into(), app }),
+            (Pooling::Own, None, None) => None,
+            _ => return Err(IncompleteRoute { tenant: route.tenant }),
+        };
         let parts = (route.cluster, route.database, route.schema, route.credential, route.read_only_credential);
         let target = match parts {
             (Some(cluster), Some(database), Some(schema), Some(credential), Some(read_only_credential)) => {
@@ -138,9 +156,10 @@ impl TryFrom<Route> for tenantry_domain::Route {
                     schema,
                     credential: credential.into(),
                     read_only_credential: read_only_credential.into(),
+                    shared,
                 })
             }
-            (None, None, None, None, None) => None,
+            (None, None, None, None, None) if shared.is_none() => None,
             _ => return Err(IncompleteRoute { tenant: route.tenant }),
         };
         Ok(Self {
@@ -152,7 +171,6 @@ impl TryFrom<Route> for tenantry_domain::Route {
             generation: route.generation,
             target,
             limits: route.limits,
-            pooling: route.pooling,
             schema_version: route.schema_version,
         })
     }

@@ -71,7 +71,7 @@ pub use rollout::{
     ErrorBudget, FailureStreak, Hours, RolloutPlanDigest, RolloutState, RolloutStop, TargetState, Wave, WaveSelection,
     WaveTally, Waves,
 };
-pub use route::{Credential, FeedVersion, Pooling, Route, RouteState, RouteTarget};
+pub use route::{Credential, FeedVersion, Pooling, Route, RouteState, RouteTarget, SharedAccess};
 pub use scope::{Access, Scope, ScopeSet};
 pub use secret::Secret;
 pub use seed::{SeedId, SeedRef};

@@ -57,6 +57,15 @@ pub struct Credential {
     pub password: Option<Secret>,
 }
 
+/// A login that several tenants of a database share, and what it becomes for one of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedAccess {
+    /// The role that logs in. By itself it may do nothing but become the roles of those tenants.
+    pub credential: Credential,
+    /// The tenant's role for reading and writing.
+    pub app: RoleName,
+}
+
 /// Where a reachable tenant lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteTarget {
@@ -70,6 +79,8 @@ pub struct RouteTarget {
     pub credential: Credential,
     /// For reading only.
     pub read_only_credential: Credential,
+    /// Where the tenant's connections may be pooled with those of others.
+    pub shared: Option<SharedAccess>,
 }
 
 /// What a router needs to reach one tenant.
@@ -91,8 +102,16 @@ pub struct Route {
     pub target: Option<RouteTarget>,
     /// Effective limits.
     pub limits: Limits,
-    /// How connections are pooled.
-    pub pooling: Pooling,
     /// The version of its schema.
     pub schema_version: SchemaVersion,
+}
+
+impl Route {
+    /// How connections are pooled.
+    pub fn pooling(&self) -> Pooling {
+        match &self.target {
+            Some(RouteTarget { shared: Some(_), .. }) => Pooling::Shared,
+            _ => Pooling::Own,
+        }
+    }
 }

@@ -16,7 +16,7 @@ use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
-use tenantry_domain::{ClusterId, FeedVersion, Limits, Pooling, Route, Slug, TenantId};
+use tenantry_domain::{ClusterId, FeedVersion, Limits, Route, Slug, TenantId};
 
 pub(crate) use self::clusters::{ClusterChange, ClusterEntry, Clusters};
 use self::index::Index;
@@ -347,7 +347,6 @@ pub(crate) fn route_of(found: &Found, packed: &Packed, terms: &Terms) -> Option<
         generation: found.generation,
         target: found.has_target.then(|| packed.target(terms)).flatten(),
         limits: terms.limits,
-        pooling: Pooling::Own,
         schema_version: found.schema_version,
     })
 }

@@ -21,8 +21,8 @@
 
 use tenantry_api::FeedCluster;
 use tenantry_domain::{
-    ClusterId, Credential, DatabaseName, FeedVersion, Generation, Limits, Pooling, RoleName, Route, RouteState,
-    RouteTarget, SchemaName, SchemaVersion, Secret, Slug, TenantId, TlsMode,
+    ClusterId, Credential, DatabaseName, FeedVersion, Generation, Limits, RoleName, Route, RouteState, RouteTarget,
+    SchemaName, SchemaVersion, Secret, Slug, TenantId, TlsMode,
 };
 use tokio::sync::OnceCell;
 use tokio_postgres::config::{Host, SslMode};
@@ -201,9 +201,9 @@ impl TestTenants {
                     schema: named(SchemaName::parse(schema))?,
                     credential: credential.clone(),
                     read_only_credential: read_only_credential.clone(),
+                    shared: None,
                 }),
                 limits: self.limits,
-                pooling: Pooling::Own,
                 schema_version: SchemaVersion(self.schema_version),
             });
         }

@@ -5,8 +5,8 @@
 //! has seen, or can read, every change below it.
 
 use tenantry_domain::{
-    ClusterId, Credential, Endpoint, FeedVersion, Generation, HomeId, HomeNames, HostName, Limits, Overrides, Pooling,
-    Route, RouteTarget, SchemaVersion, Slug, TenantId, TlsMode,
+    ClusterId, Credential, Endpoint, FeedVersion, Generation, HomeId, HomeNames, HostName, Limits, Overrides, Route,
+    RouteTarget, SchemaVersion, Slug, TenantId, TlsMode,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -296,7 +296,6 @@ fn read_change(keys: Option<&OpenKeys<'_>>, row: &Row) -> Result<RouteChange, St
         generation: Generation(get(row, "generation")?),
         target: read_target(keys, row)?,
         limits: limits.overridden_by(json::<Overrides>(row, "overrides")?.limits),
-        pooling: Pooling::Own,
         schema_version: SchemaVersion(get(row, "schema_version")?),
     })))
 }
@@ -312,5 +311,6 @@ fn read_target(keys: Option<&OpenKeys<'_>>, row: &Row) -> Result<Option<RouteTar
         schema: get::<String>(row, "schema_name")?.try_into().map_err(StoreError::internal)?,
         credential: Credential { role: names.login(slot).clone(), password: password("login")? },
         read_only_credential: Credential { role: names.read_only, password: password("read_only")? },
+        shared: None,
     }))
 }

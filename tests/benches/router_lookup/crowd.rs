@@ -1,8 +1,8 @@
 //! A million tenants, each made from its number.
 
 use tenantry_domain::{
-    ClusterId, Credential, DatabaseName, FeedVersion, Generation, HomeId, HomeNames, Limits, Pooling, Route,
-    RouteState, RouteTarget, SchemaName, SchemaVersion, Secret, Slug, TenantId,
+    ClusterId, Credential, DatabaseName, FeedVersion, Generation, HomeId, HomeNames, Limits, Route, RouteState,
+    RouteTarget, SchemaName, SchemaVersion, Secret, Slug, TenantId,
 };
 use uuid::Uuid;
 
@@ -60,9 +60,9 @@ impl Crowd {
                 schema: SchemaName::public(),
                 credential: Credential { role: names.login_a, password: password(2) },
                 read_only_credential: Credential { role: names.read_only, password: password(4) },
+                shared: None,
             }),
             limits: Limits { pool_size: Some(8), connections: Some(20), ..Limits::default() },
-            pooling: Pooling::Own,
             schema_version: SchemaVersion(17),
         }
     }

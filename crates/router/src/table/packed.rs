@@ -5,7 +5,7 @@
 //! passwords are among them. They stand in snapshot files, too: another form of them is another format of those.
 
 use tenantry_domain::{
-    Credential, DatabaseName, HostName, InvalidName, RoleName, RouteTarget, SchemaName, Secret, Slug,
+    Credential, DatabaseName, HostName, InvalidName, RoleName, RouteTarget, SchemaName, Secret, SharedAccess, Slug,
 };
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -24,7 +24,7 @@ const PUBLIC: u8 = 3;
 const ABSENT: u8 = 4;
 /// `h_<id>`, followed by a suffix of [`SUFFIXES`].
 const OF_HOME: u8 = 5;
-const SUFFIXES: [&str; 4] = ["", "_a", "_b", "_ro"];
+const SUFFIXES: [&str; 5] = ["", "_a", "_b", "_ro", "_app"];
 const PASSWORD_BYTES: usize = 32;
 /// Slugs, hosts and hexadecimal values have their length in one byte.
 const SHORT_MAX: usize = u8::MAX as usize;
@@ -54,12 +54,17 @@ impl Packed {
                 write(&mut bytes, home, target.database.as_str());
             }
             write(&mut bytes, home, target.schema.as_str());
-            for credential in [&target.credential, &target.read_only_credential] {
+            let shared = target.shared.as_ref();
+            let credentials = [&target.credential, &target.read_only_credential];
+            for credential in credentials.into_iter().chain(shared.map(|shared| &shared.credential)) {
                 write(&mut bytes, home, credential.role.as_str());
                 match &credential.password {
                     Some(password) => write(&mut bytes, home, password.expose()),
                     None => bytes.push(ABSENT),
                 }
+            }
+            if let Some(shared) = shared {
+                write(&mut bytes, home, shared.app.as_str());
             }
         }
         let packed = Self(Zeroizing::new(bytes.as_slice().into()));
@@ -107,7 +112,12 @@ impl Packed {
             let role = parsed(rest.text(home), RoleName::parse)?;
             Some(Credential { role, password: rest.text(home).map(|text| Secret::new(text.to_string())) })
         };
-        Some(RouteTarget { cluster, database, schema, credential: credential()?, read_only_credential: credential()? })
+        let (own, read_only_credential, shared) = (credential()?, credential()?, credential());
+        let shared = match shared {
+            Some(credential) => Some(SharedAccess { credential, app: parsed(rest.text(home), RoleName::parse)? }),
+            None => None,
+        };
+        Some(RouteTarget { cluster, database, schema, credential: own, read_only_credential, shared })
     }
 }
 
@@ -231,6 +241,7 @@ mod tests {
             schema: SchemaName::parse("public").expect("a name"),
             credential: Credential { role: names.login_b.clone(), password: Some(Secret::new(password.to_owned())) },
             read_only_credential: Credential { role: names.read_only.clone(), password: None },
+            shared: None,
         }
     }
 
@@ -252,7 +263,10 @@ mod tests {
         for password in ["", "x", "00ff", "00FF", "00f", &"ab".repeat(32), &"ab".repeat(400), "pässword", "public"] {
             for database in [own.as_str(), "s_01923f4a5b6c7d8e9fa0b1c2d3e4f506", "Adopted \"one\""] {
                 for with_database in [true, false] {
-                    there_and_back(&target(&names, database, password), with_database);
+                    let own = target(&names, database, password);
+                    there_and_back(&own, with_database);
+                    let shared = SharedAccess { credential: own.credential.clone(), app: names.app.clone() };
+                    there_and_back(&RouteTarget { shared: Some(shared), ..own }, with_database);
                 }
             }
         }

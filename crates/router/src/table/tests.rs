@@ -20,7 +20,6 @@ fn route(number: u128, slug: &str, version: i64, generation: i64, hosts: &[&str]
         generation: Generation(generation),
         target: None,
         limits: Limits::default(),
-        pooling: Pooling::Own,
         schema_version: SchemaVersion(0),
     }
 }
@@ -35,6 +34,7 @@ fn target(home: u128, is_shared: bool) -> RouteTarget {
         schema: if is_shared { SchemaName::of_home(home) } else { SchemaName::public() },
         credential: Credential { role: names.login_a, password: password() },
         read_only_credential: Credential { role: names.read_only, password: password() },
+        shared: None,
     }
 }
 

@@ -7,7 +7,7 @@ use axum::http::{HeaderName, Request, StatusCode};
 use axum::response::Response;
 use axum::routing::get;
 use tenantry_api::{Code, Problem};
-use tenantry_domain::{FeedVersion, Generation, Limits, Pooling, Route, RouteState, SchemaVersion, Slug, TenantId};
+use tenantry_domain::{FeedVersion, Generation, Limits, Route, RouteState, SchemaVersion, Slug, TenantId};
 use tenantry_router::{Development, Router, Tenant, TenantSources};
 use tenantry_testkit::Server;
 use tower::ServiceExt;
@@ -35,7 +35,6 @@ fn in_state(slug: &str, state: RouteState, number: u128) -> Route {
         generation: Generation(1),
         target: None,
         limits: Limits::default(),
-        pooling: Pooling::Own,
         schema_version: SchemaVersion(0),
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tenantry_api::{Code, FeedEvent};
-use tenantry_domain::{FeedVersion, Generation, Limits, Pooling, Route, RouteState, SchemaVersion, Slug, TenantId};
+use tenantry_domain::{FeedVersion, Generation, Limits, Route, RouteState, SchemaVersion, Slug, TenantId};
 use tenantry_router::{Router, RouterConfig, RouterError};
 use tenantry_testkit::{Server, eventually};
 use uuid::Uuid;
@@ -22,7 +22,6 @@ pub(crate) fn unplaced(slug: &str) -> Route {
         generation: Generation(1),
         target: None,
         limits: Limits::default(),
-        pooling: Pooling::Own,
         schema_version: SchemaVersion(0),
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tenantry_api::FeedCluster;
 use tenantry_domain::{
-    ClusterId, Credential, DatabaseName, FeedVersion, Generation, Limits, Pooling, RoleName, Route, RouteState,
-    RouteTarget, SchemaName, SchemaVersion, Secret, Slug, TenantId, TlsMode,
+    ClusterId, Credential, DatabaseName, FeedVersion, Generation, Limits, RoleName, Route, RouteState, RouteTarget,
+    SchemaName, SchemaVersion, Secret, Slug, TenantId, TlsMode,
 };
 use tenantry_router::{Router, RouterConfig};
 use tenantry_testkit::{Login, Namespace, Server};
@@ -101,9 +101,9 @@ impl<'a> Home<'a> {
                 schema: SchemaName::public(),
                 credential: credential(&self.login),
                 read_only_credential: credential(&self.read_only),
+                shared: None,
             }),
             limits: Limits { pool_size: Some(self.pool_size), ..Limits::default() },
-            pooling: Pooling::Own,
             schema_version: SchemaVersion(1),
         }
     }

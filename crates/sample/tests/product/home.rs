@@ -3,8 +3,8 @@
 
 use tenantry_api::FeedCluster;
 use tenantry_domain::{
-    ClusterId, Credential, DatabaseName, FeedVersion, Generation, Limits, Pooling, RoleName, Route, RouteState,
-    RouteTarget, SchemaName, Secret, Slug, TenantId, TlsMode,
+    ClusterId, Credential, DatabaseName, FeedVersion, Generation, Limits, RoleName, Route, RouteState, RouteTarget,
+    SchemaName, Secret, Slug, TenantId, TlsMode,
 };
 use tenantry_migration_set::{Migration, MigrationSet};
 use tenantry_sample::{NEXT_MIGRATION, migrations};
@@ -105,6 +105,7 @@ impl Home {
             database: DatabaseName::parse(&self.database).unwrap(),
             schema: SchemaName::parse(schema).unwrap(),
             read_only_credential: credential.clone(),
+            shared: None,
             credential,
         };
         let route = Route {
@@ -116,7 +117,6 @@ impl Home {
             generation: Generation(1),
             target: Some(target),
             limits: Limits::default(),
-            pooling: Pooling::Own,
             schema_version: base_set().latest_version(),
         };
         let address = self.namespace.server().address();
