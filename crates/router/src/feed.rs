@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use tenantry_api::client::FeedStream;
 use tenantry_api::{Client, ClientError, FeedEvent};
 use tenantry_domain::{ClusterId, FeedVersion, Route, TenantId};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::inner::Inner;
 use crate::router::RouteSource;
@@ -20,6 +23,11 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 const RESERVED_MAX: usize = 4_000_000;
 /// Most events that are taken before those who wait hear of them; fewer where no more are there.
 const EVENTS_MAX: usize = 256;
+/// How many times as many are parsed before they are taken.
+const AHEAD_MAX: usize = 4;
+
+/// Events that came together.
+type Events = Vec<Result<FeedEvent, ClientError>>;
 
 /// Follows the feed until the router ends. Whatever happens to it, the table stays and goes on serving.
 pub(crate) async fn follow(inner: Arc<Inner>, client: Client, name: String) {
@@ -57,12 +65,12 @@ pub(crate) async fn follow(inner: Arc<Inner>, client: Client, name: String) {
 async fn read(inner: &Inner, client: &Client, name: &str, progress: &mut Progress) -> Result<(), ClientError> {
     // What an interrupted snapshot named is known, but the snapshot counts only as a whole.
     progress.snapshot = None;
-    let mut events = client.feed_as(name, progress.applied).await?.ready_chunks(EVENTS_MAX);
+    let (mut events, _reading) = read_ahead(client.feed_as(name, progress.applied).await?);
     inner.feed.send_modify(|feed| {
         feed.is_connected = true;
         feed.failure = None;
     });
-    while let Some(events) = events.next().await {
+    while let Some(events) = events.recv().await {
         inner.freshness.hear();
         let outcome = take(inner, progress, events);
         metrics::gauge!("tenantry_router_feed_version").set(version_gauge(progress.applied));
@@ -71,13 +79,24 @@ async fn read(inner: &Inner, client: &Client, name: &str, progress: &mut Progres
     Ok(())
 }
 
+/// Takes what has come, and what comes next meanwhile: while the router applies some events, others are unpacked and
+/// parsed. The task ends with its handle.
+fn read_ahead(events: FeedStream) -> (mpsc::Receiver<Events>, AbortOnDropHandle<()>) {
+    let (sender, receiver) = mpsc::channel(AHEAD_MAX);
+    let mut events = events.ready_chunks(EVENTS_MAX);
+    let reading = tokio::spawn(async move {
+        while let Some(some) = events.next().await {
+            if sender.send(some).await.is_err() {
+                return;
+            }
+        }
+    });
+    (receiver, AbortOnDropHandle::new(reading))
+}
+
 /// Applies events up to the first failure, and then tells those who wait: not of each, because a snapshot would wake them
 /// a million times.
-fn take(
-    inner: &Inner,
-    progress: &mut Progress,
-    events: Vec<Result<FeedEvent, ClientError>>,
-) -> Result<(), ClientError> {
+fn take(inner: &Inner, progress: &mut Progress, events: Events) -> Result<(), ClientError> {
     let mut is_current = false;
     let outcome = events.into_iter().try_for_each(|event| {
         let changed = progress.apply(event?, &inner.table);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use memchr::memchr;
 use reqwest::{Response, StatusCode};
 
 use super::unpacking::Unpacking;
@@ -37,7 +38,7 @@ impl Lines {
     /// The next line without its end; `None` once the server has closed the stream.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
         loop {
-            if let Some(position) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
+            if let Some(position) = memchr(b'\n', &self.buffer[self.searched..]) {
                 let mut line = self.buffer.split_to(self.searched + position).freeze();
                 self.buffer.advance(1);
                 self.searched = 0;

@@ -39,7 +39,7 @@ pub(crate) struct Unpacked<'r> {
 impl Packed {
     /// Packs them. `with_database`: whether the name of the database is kept here, and not in the [`Terms`].
     pub(crate) fn of(texts: &Unpacked<'_>, with_database: bool) -> Self {
-        let home = texts.target.and_then(|target| home_of(target.credential.role.as_str()));
+        let home = texts.target.and_then(|target| home_in(target.credential.role.as_str()));
         let mut bytes = Vec::with_capacity(128);
         literal(&mut bytes, texts.slug.as_str());
         for host in texts.hosts {
@@ -49,7 +49,8 @@ impl Packed {
         bytes.push(0);
         if let Some(target) = texts.target {
             bytes.push(u8::from(home.is_some()));
-            bytes.extend(home.iter().flat_map(Uuid::as_bytes));
+            bytes.extend(home.iter().flat_map(|(id, _)| id.as_bytes()));
+            let home = home.map(|(_, digits)| digits);
             if with_database {
                 write(&mut bytes, home, target.database.as_str());
             }
@@ -125,26 +126,29 @@ fn parsed<T>(text: Option<Zeroizing<String>>, parse: fn(&str) -> Result<T, Inval
     parse(&text?).ok()
 }
 
-/// The id of the home that a role's name bears.
-fn home_of(role: &str) -> Option<Uuid> {
+/// The id of the home that a role's name bears, and how it stands there.
+fn home_in(role: &str) -> Option<(Uuid, &str)> {
     let digits = role.strip_prefix("h_")?.get(..32)?;
     let home = Uuid::try_parse(digits).ok()?;
-    (home.simple().to_string() == digits).then_some(home)
+    (home.simple().encode_lower(&mut Uuid::encode_buffer()) == digits).then_some((home, digits))
+}
+
+/// Which suffix follows the home's name, where the text is nothing else.
+fn suffix_in(text: &str, home: &str) -> Option<u8> {
+    let rest = text.strip_prefix("h_")?.strip_prefix(home)?;
+    SUFFIXES.iter().position(|suffix| *suffix == rest).and_then(|suffix| u8::try_from(suffix).ok())
 }
 
 fn name_of(home: Uuid, suffix: &str) -> String {
     format!("h_{}{suffix}", home.simple())
 }
 
-fn write(bytes: &mut Vec<u8>, home: Option<Uuid>, text: &str) {
+fn write(bytes: &mut Vec<u8>, home: Option<&str>, text: &str) {
     if text == "public" {
         return bytes.push(PUBLIC);
     }
-    if let Some(home) = home
-        && let Some(suffix) = SUFFIXES.iter().position(|suffix| name_of(home, suffix) == text)
-    {
-        // There are few suffixes.
-        return bytes.push(OF_HOME + u8::try_from(suffix).unwrap_or_default());
+    if let Some(suffix) = home.and_then(|home| suffix_in(text, home)) {
+        return bytes.push(OF_HOME + suffix);
     }
     let is_hexadecimal = text.len() >= 4
         && text.len().is_multiple_of(2)
