@@ -58,6 +58,7 @@ impl BareHome {
             tls_mode: TlsMode::Disable,
             tls_ca: None,
             replicas: Vec::new(),
+            unleased_connections: None,
         }
     }
 

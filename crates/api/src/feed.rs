@@ -11,7 +11,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use tenantry_domain::{
-    ClusterId, ClusterReplicaId, DisplayName, Endpoint, FeedVersion, InvalidName, LagMax, TenantId, TlsMode,
+    ClusterId, ClusterReplicaId, DisplayName, Endpoint, FeedVersion, InvalidName, LagMax, LeaseSerial, TenantId,
+    TlsMode,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -174,6 +175,10 @@ pub struct FeedCluster {
     /// Its physical standbys, for reading; oldest first.
     #[serde(default)]
     pub replicas: Vec<FeedReplica>,
+    /// Connections to it are leased to routers: most that a router may hold that was leased none yet. Absent where they
+    /// are not leased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unleased_connections: Option<u32>,
 }
 
 /// A physical standby of a cluster: roles, passwords and databases are the cluster's. The control plane looks at it every
@@ -217,8 +222,13 @@ pub struct ConnectionLease {
     /// The cluster.
     #[schema(value_type = Uuid)]
     pub cluster: ClusterId,
-    /// Most connections that the router may hold there.
-    pub connections: u32,
+    /// Most connections that the router may hold there; null where what it had was taken back, because it was silent or
+    /// used nothing, and it may hold `unleased_connections`.
+    pub connections: Option<u32>,
+    /// What the router acknowledges in its report once it holds no more.
+    #[serde(default)]
+    #[schema(value_type = i64)]
+    pub serial: LeaseSerial,
 }
 
 #[cfg(test)]
@@ -258,6 +268,7 @@ mod tests {
             tls_mode: TlsMode::VerifyFull,
             tls_ca: None,
             replicas: Vec::new(),
+            unleased_connections: Some(4),
         };
         let route = r#"{"type":"route","version":2,"tenant":"01923f4a-5b6c-7d8e-9fa0-b1c2d3e4f506","slug":"acme","hosts":[],
             "state":"provisioning","generation":0,"cluster":null,"database":null,"schema":null,"role":null,
@@ -271,7 +282,8 @@ mod tests {
             route,
             FeedEvent::Removed { tenant, version },
             FeedEvent::SnapshotEnd { version },
-            FeedEvent::Lease(ConnectionLease { cluster, connections: 12 }),
+            FeedEvent::Lease(ConnectionLease { cluster, connections: Some(12), serial: LeaseSerial(3) }),
+            FeedEvent::Lease(ConnectionLease { cluster, connections: None, serial: LeaseSerial(4) }),
             FeedEvent::Heartbeat { version },
         ];
         let mut kinds: Vec<String> = Vec::new();

@@ -91,7 +91,7 @@ pub use rollout_plan::{
     RolloutPlan, SampledTenant,
 };
 pub use route::{ResolveQuery, Route, RouteCredential};
-pub use router::{ClusterDemand, ListRouters, Router, RouterReport};
+pub use router::{ClusterDemand, ListRouters, Router, RouterLease, RouterReport};
 pub use secret::SecretText;
 pub use secrets::SecretsStatus;
 pub use seed::{PushSeed, Seed};

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tenantry_domain::{ClusterId, FeedVersion};
+use tenantry_domain::{ClusterId, FeedVersion, LeaseSerial};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -37,6 +37,10 @@ pub struct ClusterDemand {
     pub idle: u32,
     /// Callers that wait for one.
     pub waiting: u32,
+    /// The `serial` of the lease that it keeps to; null where it knows of none, or still holds more than that allows.
+    #[serde(default)]
+    #[schema(value_type = Option<i64>)]
+    pub acknowledged: Option<LeaseSerial>,
 }
 
 /// Which routers to list.
@@ -56,6 +60,20 @@ pub struct ListRouters {
     pub cursor: Option<String>,
 }
 
+/// What a router may hold on one cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RouterLease {
+    /// The cluster.
+    #[schema(value_type = Uuid)]
+    pub cluster: ClusterId,
+    /// Most connections, as it was last told; null where it was told of none.
+    pub connections: Option<u32>,
+    /// Connections that it may hold until it acknowledges that.
+    pub held: u32,
+    /// Connections that it would use.
+    pub wanted: u32,
+}
+
 /// One router as last reported.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Router {
@@ -70,6 +88,8 @@ pub struct Router {
     pub connected_since: Option<Timestamp>,
     /// The replica of the control plane whose feed it follows.
     pub replica: Option<Uuid>,
+    /// What it may hold of the connections of each cluster that it uses.
+    pub leases: Vec<RouterLease>,
     /// When it last reported; before its first report, when it connected.
     pub reported_at: Timestamp,
     /// What it said.

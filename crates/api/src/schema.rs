@@ -144,6 +144,7 @@ pub(crate) fn cluster_limits() -> Object {
         .property("schemas_per_database", number())
         .property("concurrent_creations", number())
         .property("connections", number())
+        .property("router_connections", number())
         .property("disk_bytes", number())
         .build()
 }

@@ -10,10 +10,16 @@ use crate::caller::Caller;
 use crate::control::Control;
 use crate::error::ControlError;
 
+/// Most clusters that one report names.
+const DEMANDS_MAX: usize = 1_000;
+
 /// Takes down what a router says of itself.
 pub async fn report(control: &Control, caller: &Caller, report: RouterReport) -> Result<(), ControlError> {
     caller.require(Scope::RoutesRead)?;
-    control.reports().add(control.store(), report).await
+    if report.demands.len() > DEMANDS_MAX {
+        return Err(ControlError::invalid("/clusters", format!("a report names more than {DEMANDS_MAX} clusters")));
+    }
+    control.reports().add(control, report).await
 }
 
 /// A page of routers, by name; of those alone that follow the feed of any replica, or of none, where that is said.

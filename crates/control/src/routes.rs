@@ -1,16 +1,18 @@
 //! Routes as routers and services see them.
 //!
 //! The feed is in the folder: `feed` reads changes for everybody, `form` keeps what was read, `follower` tells it.
+//! `leases` does the same for what routers may hold of clusters' connections.
 
 mod feed;
 mod follower;
 mod form;
+mod leases;
 mod packing;
 mod ring;
 mod snapshot;
 
 use tenantry_domain::{FeedVersion, HostName, Route, Scope, Slug, TenantId};
-use tenantry_store::{ClusterRoute, RouteChange, RouteRef};
+use tenantry_store::{ClusterRoute, GrantedLease, RouteChange, RouteRef};
 
 use crate::caller::Caller;
 use crate::control::Control;
@@ -75,6 +77,8 @@ pub enum FeedItem {
     Change(RouteChange),
     /// The snapshot is complete.
     SnapshotEnd(FeedVersion),
+    /// What the router that follows may hold of a cluster's connections.
+    Lease(GrantedLease),
     /// Everything up to this version has been told.
     Heartbeat(FeedVersion),
 }

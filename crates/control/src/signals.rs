@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tenantry_domain::{FeedVersion, OperationId, RolloutId};
+use tenantry_domain::{FeedVersion, LeaseSerial, OperationId, RolloutId};
 use tenantry_store::{Listener, Notice, Store};
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,7 @@ pub enum News {
 pub struct Signals {
     news: broadcast::Sender<News>,
     feed: watch::Sender<FeedVersion>,
+    leases: watch::Sender<LeaseSerial>,
     operations_wake: Notify,
     /// Operations that this replica works on.
     claimed: Mutex<HashSet<OperationId>>,
@@ -45,6 +46,7 @@ impl Signals {
         Self {
             news: broadcast::channel(BACKLOG).0,
             feed: watch::channel(FeedVersion::default()).0,
+            leases: watch::channel(LeaseSerial::default()).0,
             operations_wake: Notify::new(),
             claimed: Mutex::new(HashSet::new()),
             rollouts_wake: Notify::new(),
@@ -60,6 +62,20 @@ impl Signals {
     /// The newest feed version that this replica has heard of.
     pub fn feed(&self) -> watch::Receiver<FeedVersion> {
         self.feed.subscribe()
+    }
+
+    /// The newest lease of connections that this replica has heard of.
+    pub(crate) fn leases(&self) -> watch::Receiver<LeaseSerial> {
+        self.leases.subscribe()
+    }
+
+    /// Tells this replica of leases, ahead of the catalog's own notification.
+    pub(crate) fn raise_leases(&self, serial: LeaseSerial) {
+        self.leases.send_if_modified(|current| {
+            let rises = serial > *current;
+            *current = (*current).max(serial);
+            rises
+        });
     }
 
     /// Tells this replica's workers that an operation may be due, ahead of the catalog's own notification.
@@ -126,6 +142,7 @@ impl Signals {
                     self.wake_rollouts();
                 }
                 Notice::Feed(version) => self.raise_feed(version),
+                Notice::Leases(serial) => self.raise_leases(serial),
                 Notice::Reconciler(name) => self.wake_reconciler(&name),
                 Notice::Reconnected => {
                     match store.feed_version().await {

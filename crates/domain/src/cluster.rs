@@ -147,6 +147,10 @@ pub struct ClusterLimits {
     /// the server has, as they do wherever routers share a server's connections between tenants.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connections: Option<u32>,
+    /// Most connections that all routers together may hold. Absent means what the server has less a tenth
+    /// ([`connections_for_routers`](crate::connections_for_routers)).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub router_connections: Option<u32>,
     /// Bytes on disk of all its homes from which on no new ones are placed; absent means no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_bytes: Option<u64>,
@@ -160,6 +164,7 @@ impl Default for ClusterLimits {
             schemas_per_database: 250,
             concurrent_creations: 4,
             connections: None,
+            router_connections: None,
             disk_bytes: None,
         }
     }

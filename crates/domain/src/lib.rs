@@ -13,6 +13,7 @@ pub mod audit;
 pub mod cluster;
 pub mod cluster_health;
 pub mod cluster_replica;
+pub mod connection_lease;
 pub mod drift;
 pub mod event;
 pub mod hierarchy;
@@ -47,6 +48,10 @@ pub use cluster::{
 };
 pub use cluster_health::{Check, ClusterHealth, ClusterObservation, HealthState, Verdict};
 pub use cluster_replica::{ClusterReplica, LagMax, ReplicaHealth, ReplicaState};
+pub use connection_lease::{
+    LeaseHolder, LeaseSerial, UNLEASED_CONNECTIONS, connections_for_routers, divide_connections,
+    router_application_name,
+};
 pub use drift::{DriftFilter, DriftState};
 pub use event::{DeliveryState, EventKind};
 pub use hierarchy::{DEPTH_MAX, HierarchyError, check_line};

@@ -3,6 +3,7 @@
 //! A tenant can `SET` away every timeout that its role begins with. So somebody looks from outside: one query shows what
 //! has been going on for long on a cluster, another ends it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -46,6 +47,14 @@ pub enum Stop {
 }
 
 impl Fleet {
+    /// The `application_name` of every connection that a client has to the server, each once. PostgreSQL shows them to
+    /// everybody.
+    pub async fn application_names(&self, target: &ClusterTarget) -> Result<BTreeSet<String>, FleetError> {
+        let sql = "SELECT DISTINCT application_name FROM pg_stat_activity WHERE application_name <> '';";
+        let rows = self.admin(target).await?.rows("list who is connected", sql).await?;
+        Ok(rows.iter().filter_map(|row| row.get(0)).map(str::to_owned).collect())
+    }
+
     /// Sessions of tenants whose statement or transaction is older than `least`, on the whole cluster. An admin that is
     /// no superuser and may not read all statistics joins the roles for the length of the look.
     pub async fn tenant_sessions(

@@ -12,7 +12,7 @@ use std::cmp::Ordering as Order;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, Weak};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
 
@@ -32,6 +32,8 @@ pub(crate) struct Budget {
     /// Whether a connection that is given back may have to be closed: those who wait, and one where the ceiling has come
     /// down. Looked at on each return, so it is kept outside.
     pressure: AtomicUsize,
+    /// Rung when somebody begins to wait, and when no more are open than may be.
+    alarm: Option<Arc<Notify>>,
 }
 
 #[derive(Default)]
@@ -77,6 +79,21 @@ pub(crate) struct Wait<'s> {
 }
 
 impl Budget {
+    pub(crate) fn with_alarm(alarm: Arc<Notify>) -> Self {
+        Self { alarm: Some(alarm), ..Self::default() }
+    }
+
+    fn ring(&self) {
+        if let Some(alarm) = &self.alarm {
+            alarm.notify_one();
+        }
+    }
+
+    /// Whether more are open than may be.
+    pub(crate) fn is_above(&self) -> bool {
+        self.state().is_above()
+    }
+
     /// Sets the ceiling; `None` for no limit. Where more are open, idle ones are closed now and others when they are
     /// given back.
     pub(crate) fn set_ceiling(self: &Arc<Self>, ceiling: Option<usize>) {
@@ -87,6 +104,16 @@ impl Budget {
         }
         self.hand_out();
         while self.state().is_above() && self.close_idle(None) {}
+    }
+
+    /// The ceiling; absent for none.
+    pub(crate) fn ceiling(&self) -> Option<usize> {
+        self.state().ceiling
+    }
+
+    /// Whether anybody ever had a part in it.
+    pub(crate) fn was_used(&self) -> bool {
+        self.state().next > 0
     }
 
     /// Permits that are out.
@@ -232,8 +259,8 @@ impl Share {
             arrival
         };
         self.budget.hand_out();
-        if self.budget.waiting() > 0 {
-            self.budget.close_idle(Some(self.id));
+        if self.budget.waiting() > 0 && !self.budget.close_idle(Some(self.id)) {
+            self.budget.ring();
         }
         Wait { share: self, arrival, granted }
     }
@@ -269,7 +296,11 @@ impl Drop for Permit {
     fn drop(&mut self) {
         {
             let mut state = self.budget.state();
+            let was_above = state.is_above();
             state.open -= 1;
+            if was_above && !state.is_above() {
+                self.budget.ring();
+            }
             if let Some(entry) = state.shares.get_mut(&self.share) {
                 entry.held -= 1;
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tenantry_api::{Client, ClientConfig, FeedCluster};
-use tenantry_domain::{FeedVersion, Limits, Route, Secret};
+use tenantry_domain::{FeedVersion, Limits, Route, Secret, router_application_name};
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
@@ -28,8 +28,8 @@ pub struct RouterConfig {
     pub pool_size: u32,
     /// The most connections per tenant, access and server, whatever its limits say.
     pub pool_size_max: u32,
-    /// Connections to one cluster, over all tenants, where the control plane leases none; and to each replica. When all are
-    /// in use, each tenant comes to a share in proportion to its pool size.
+    /// Most connections to one cluster, over all tenants, even where the control plane leases more; and to each replica, of
+    /// whose connections none are leased. When all are in use, each tenant comes to a share in proportion to its pool size.
     pub cluster_connections_max: u32,
     /// How long a caller waits for one of the tenant's connections to be given back.
     pub wait_timeout: Duration,
@@ -224,12 +224,13 @@ impl RouterBuilder {
         };
         let (table, known) = match loaded {
             Some(loaded) => (loaded.table, Some((loaded.version, loaded.age))),
-            None => (Table::new(config.cluster_connections_max as usize), None),
+            None => (Table::new(config.cluster_connections_max), None),
         };
+        let name = self.name.unwrap_or_else(|| format!("router-{}", uuid::Uuid::now_v7().simple()));
         let inner = Arc::new(Inner {
             base_domain: self.base_domain,
             table,
-            pools: Pools::new(Arc::clone(&config), Handle::current()),
+            pools: Pools::new(Arc::clone(&config), router_application_name(&name), Handle::current()),
             admissions: Admissions::new(),
             feed: watch::Sender::default(),
             freshness: Freshness::default(),
@@ -262,7 +263,6 @@ impl RouterBuilder {
                 client.ca = self.authority;
                 client.idle_timeout = inner.config.feed_idle_timeout;
                 let client = Client::new(client).map_err(refuse)?;
-                let name = self.name.unwrap_or_else(|| format!("router-{}", uuid::Uuid::now_v7().simple()));
                 tokio::spawn(feed::follow(Arc::clone(&inner), client.clone(), name.clone()));
                 started(&inner).await?;
                 tokio::spawn(report::report(Arc::clone(&inner), client, name));
@@ -313,7 +313,7 @@ fn snapshot_file(
 
 /// Reads the snapshot off the threads that serve others.
 async fn loaded(file: &Arc<SnapshotFile>, config: &Arc<RouterConfig>) -> Result<Option<Loaded>, RouterError> {
-    let (file, connections_max) = (Arc::clone(file), config.cluster_connections_max as usize);
+    let (file, connections_max) = (Arc::clone(file), config.cluster_connections_max);
     let reading = tokio::task::spawn_blocking(move || snapshot::load(&file, connections_max));
     reading.await.map_err(|source| RouterError::refused("the snapshot cannot be read", source))
 }

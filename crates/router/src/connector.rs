@@ -100,9 +100,9 @@ pub(crate) struct Connector {
 
 impl Connector {
     /// The settings of a connection, without its credential.
-    pub(crate) fn config(tls: &Tls) -> Config {
+    pub(crate) fn config(tls: &Tls, application_name: &str) -> Config {
         let mut config = Config::new();
-        config.application_name("tenantry-router").ssl_mode(match tls {
+        config.application_name(application_name).ssl_mode(match tls {
             Tls::Plain => SslMode::Disable,
             Tls::Rustls(_) => SslMode::Require,
         });

@@ -22,6 +22,12 @@ pub(crate) async fn sweep(inner: Arc<Inner>) {
         {
             metrics::gauge!("tenantry_router_pools").set(inner.pools.len() as f64);
             metrics::gauge!("tenantry_router_limited_tenants").set(inner.admissions.len() as f64);
+            for (cluster, budget) in inner.table.clusters.budgets() {
+                let gauge = |metric: &'static str| metrics::gauge!(metric, "cluster" => cluster.to_string());
+                gauge("tenantry_router_connections_open").set(budget.open() as f64);
+                gauge("tenantry_router_connections_waiting").set(budget.waiting() as f64);
+                gauge("tenantry_router_connections_ceiling").set(budget.ceiling().unwrap_or_default() as f64);
+            }
         }
     }
     inner.pools.close();

@@ -39,6 +39,8 @@ pub(crate) struct Pools {
     /// Sweeps so far: a clock that costs nothing to read.
     sweeps: AtomicU64,
     config: Arc<RouterConfig>,
+    /// What servers see of every connection.
+    application_name: String,
     pub(crate) runtime: Handle,
 }
 
@@ -55,8 +57,9 @@ pub(crate) struct Place<'a> {
 }
 
 impl Pools {
-    pub(crate) fn new(config: Arc<RouterConfig>, runtime: Handle) -> Self {
-        Self { by_key: HashMap::default(), changing: Mutex::default(), sweeps: AtomicU64::new(0), config, runtime }
+    pub(crate) fn new(config: Arc<RouterConfig>, application_name: String, runtime: Handle) -> Self {
+        let (by_key, changing, sweeps) = (HashMap::default(), Mutex::default(), AtomicU64::new(0));
+        Self { by_key, changing, sweeps, config, application_name, runtime }
     }
 
     /// The pool that serves a route as it is now, if it is there and has seen this change of the route.
@@ -118,7 +121,7 @@ impl Pools {
             reason: "the feed bears no passwords; give the router a token with the scope `routes:secrets`".to_owned(),
             source: None,
         })?;
-        let mut config = Connector::config(tls);
+        let mut config = Connector::config(tls, &self.application_name);
         config.user(credential.role.as_str()).password(password.expose()).dbname(target.database.as_str());
         let attach = attach_statement(route.tenant, route.generation);
         let reset = reset_statements(&attach);

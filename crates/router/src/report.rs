@@ -2,22 +2,35 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tenantry_api::{Client, ClusterDemand, RouterReport};
 use tenantry_domain::ClusterId;
+use tokio::time::Instant;
 
 use crate::inner::Inner;
 
-/// Reports now and then until the router ends. A report that is lost is no loss: the next one says it anew.
+/// Reports that something asks for come no closer together than this.
+const SOONEST: Duration = Duration::from_millis(250);
+
+/// Reports now and then until the router ends, and soon where connections are waited for or a lease was taken over. A
+/// report that is lost is no loss: the next one says it anew.
 pub(crate) async fn report(inner: Arc<Inner>, client: Client, name: String) {
     let shutdown = inner.shutdown.clone();
+    let alarm = Arc::clone(&inner.table.clusters.alarm);
     loop {
+        let soonest = Instant::now() + SOONEST;
         let report = current(&inner);
         let sent = shutdown.run_until_cancelled(client.report_router(&name, &report)).await;
         if let Some(Err(error)) = sent {
             tracing::debug!(%error, router = name, "a report did not arrive");
         }
-        if shutdown.run_until_cancelled(tokio::time::sleep(inner.config.report_interval)).await.is_none() {
+        let pause = async {
+            if tokio::time::timeout(inner.config.report_interval, alarm.notified()).await.is_ok() {
+                tokio::time::sleep_until(soonest).await;
+            }
+        };
+        if shutdown.run_until_cancelled(pause).await.is_none() {
             return;
         }
     }
@@ -25,15 +38,18 @@ pub(crate) async fn report(inner: Arc<Inner>, client: Client, name: String) {
 
 fn current(inner: &Inner) -> RouterReport {
     let pools = inner.pools.all();
-    let mut clusters: HashMap<ClusterId, ClusterDemand> = HashMap::new();
+    let demand = |cluster| {
+        // Of retired pools, too, whose connections are still borrowed.
+        let open = inner.table.clusters.get(cluster).map_or(0, |cluster| cluster.primary.budget.open());
+        let acknowledged = inner.table.clusters.kept_lease(cluster);
+        ClusterDemand { cluster, open: saturating(open), idle: 0, waiting: 0, acknowledged }
+    };
+    let leased = inner.table.clusters.leases().into_iter().map(|lease| (lease.cluster, demand(lease.cluster)));
+    let mut clusters: HashMap<ClusterId, ClusterDemand> = leased.collect();
     // A replica has connections of its own, of which nothing is leased.
     for pool in pools.iter().filter(|pool| pool.key.replica.is_none()) {
         let status = pool.pool.status();
-        let demand = clusters.entry(pool.cluster).or_insert_with(|| {
-            // Of retired pools, too, whose connections are still borrowed.
-            let open = inner.table.clusters.get(pool.cluster).map_or(0, |cluster| cluster.primary.budget.open());
-            ClusterDemand { cluster: pool.cluster, open: saturating(open), idle: 0, waiting: 0 }
-        });
+        let demand = clusters.entry(pool.cluster).or_insert_with(|| demand(pool.cluster));
         demand.idle += saturating(status.available);
         demand.waiting += saturating(status.waiting + pool.queue.len());
     }

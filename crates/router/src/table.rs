@@ -67,7 +67,7 @@ struct Writer {
 
 impl Table {
     /// An empty one, with a router's connections to each cluster that the control plane leases none of.
-    pub(crate) fn new(cluster_connections_max: usize) -> Self {
+    pub(crate) fn new(cluster_connections_max: u32) -> Self {
         Self {
             lock: VersionLock::default(),
             ids: Index::default(),

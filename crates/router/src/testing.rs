@@ -282,6 +282,7 @@ impl Database {
             tls_mode: self.tls_mode,
             tls_ca: None,
             replicas: Vec::new(),
+            unleased_connections: None,
         }
     }
 }

@@ -371,6 +371,7 @@ impl Tx {
         execute(client, "DELETE FROM template WHERE cluster = $1", &[&id.as_uuid()]).await?;
         execute(client, "DELETE FROM cluster_health WHERE cluster = $1", &[&id.as_uuid()]).await?;
         execute(client, "DELETE FROM cluster_replica WHERE cluster = $1", &[&id.as_uuid()]).await?;
+        execute(client, "DELETE FROM connection_lease WHERE cluster = $1", &[&id.as_uuid()]).await?;
         execute(
             client,
             "DELETE FROM shared_database s WHERE cluster = $1

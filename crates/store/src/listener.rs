@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use tenantry_domain::{FeedVersion, OperationId, RolloutId};
+use tenantry_domain::{FeedVersion, LeaseSerial, OperationId, RolloutId};
 use tokio::sync::mpsc;
 use tokio_postgres::AsyncMessage;
 use tracing::{debug, warn};
@@ -29,6 +29,8 @@ pub enum Notice {
     Ended(OperationId),
     /// A route changed; this is its version.
     Feed(FeedVersion),
+    /// Routers were granted other leases; this is the newest serial.
+    Leases(LeaseSerial),
     /// A rollout changed.
     Rollout(RolloutId),
     /// A pass of the upkeep of this name is wanted at once.
@@ -116,6 +118,7 @@ fn parse(payload: &str) -> Option<Notice> {
         "operation" => value.parse().ok().map(Notice::Operation),
         "ended" => value.parse().ok().map(Notice::Ended),
         "feed" => value.parse().ok().map(|version| Notice::Feed(FeedVersion(version))),
+        "leases" => value.parse().ok().map(|serial| Notice::Leases(LeaseSerial(serial))),
         "rollout" => value.parse().ok().map(Notice::Rollout),
         "reconciler" => Some(Notice::Reconciler(value.to_owned())),
         _ => None,

@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::Value;
-use tenantry_domain::FeedVersion;
+use tenantry_domain::{ClusterId, FeedVersion};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use crate::connection_leases::ConnectionDemand;
 use crate::cursor::{Page, PageRequest};
 use crate::error::StoreError;
 use crate::master_keys::ALIVE;
-use crate::row::{execute, get, query};
+use crate::row::{execute, get, json, query};
 use crate::store::Store;
 
 /// What a router says of itself.
@@ -23,6 +25,8 @@ pub struct RouterReport {
     pub applied_version: FeedVersion,
     /// Routes, pools and demands, as it reports them.
     pub detail: Value,
+    /// What it holds and needs on each cluster that it uses.
+    pub demands: Vec<ConnectionDemand>,
 }
 
 /// A router that has begun to follow the feed.
@@ -55,6 +59,21 @@ pub struct RouterRecord {
     pub replica: Option<Uuid>,
     /// Routes, pools and demands, as it reported them.
     pub detail: Value,
+    /// What it may hold on each cluster that it uses.
+    pub leases: Vec<RouterLease>,
+}
+
+/// What a router may hold on one cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct RouterLease {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Most connections, as it was last told; absent where it was told of none.
+    pub granted: Option<u32>,
+    /// Connections that it may hold until it acknowledges that.
+    pub held: u32,
+    /// Connections that it would use.
+    pub wanted: u32,
 }
 
 impl Store {
@@ -120,6 +139,10 @@ impl Store {
         let rows = query(
             &*self.client().await?,
             "SELECT router.name, applied_version, detail, reported_at, greatest(version - applied_version, 0) AS lag,
+                    (SELECT coalesce(jsonb_agg(jsonb_build_object('cluster', l.cluster, 'granted', l.granted,
+                                                                  'held', l.held, 'wanted', l.wanted)
+                                               ORDER BY l.cluster), '[]')
+                       FROM connection_lease l WHERE l.router = router.name) AS leases,
                     alive.id AS replica, CASE WHEN alive.id IS NOT NULL THEN connected_at END AS connected_at
                FROM router CROSS JOIN feed_clock
                LEFT JOIN replica alive ON alive.id = router.replica
@@ -133,12 +156,14 @@ impl Store {
         Ok(page.page(routers, |router: &RouterRecord| router.name.clone()))
     }
 
-    /// Forgets routers that were silent for longer than this and do not follow the feed; says how many.
+    /// Forgets routers that were silent for longer than this, do not follow the feed and hold no lease; says how many.
     pub async fn forget_routers(&self, silent_for: Duration) -> Result<u64, StoreError> {
         execute(
             &*self.client().await?,
             "DELETE FROM router WHERE reported_at < now() - make_interval(secs => $1)
-                AND NOT EXISTS (SELECT FROM replica WHERE replica.id = router.replica)",
+                AND NOT EXISTS (SELECT FROM replica WHERE replica.id = router.replica)
+                AND NOT EXISTS (SELECT FROM connection_lease l
+                                 WHERE l.router = router.name AND (l.granted > 0 OR l.held > 0))",
             &[&silent_for.as_secs_f64()],
         )
         .await
@@ -154,5 +179,6 @@ fn read(row: &Row) -> Result<RouterRecord, StoreError> {
         connected_at: get(row, "connected_at")?,
         replica: get(row, "replica")?,
         detail: get(row, "detail")?,
+        leases: json(row, "leases")?,
     })
 }

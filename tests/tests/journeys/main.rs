@@ -9,6 +9,7 @@ mod audit_coverage;
 mod bad_input;
 mod bulk;
 mod command_line;
+mod connection_leases;
 mod crashes;
 mod credentials;
 mod deletions;

@@ -4,6 +4,7 @@
 //! each, under a lease in the catalog; a pass is bounded in time and in how much it does, and the next one goes on.
 
 mod cluster_health;
+mod connection_leases;
 mod drift;
 mod idempotency_keys;
 mod lifecycle;
@@ -57,6 +58,7 @@ pub const ROLE_CHANGES: &str = "role_changes";
 /// All of them.
 const RECONCILERS: &[Reconciler] = &[
     cluster_health::RECONCILER,
+    connection_leases::RECONCILER,
     drift::RECONCILER,
     idempotency_keys::RECONCILER,
     lifecycle::RECONCILER,

@@ -3,10 +3,11 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tenantry_store::{RouterReport, Store};
+use tenantry_store::{ConnectionDemand, RouterReport};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::time::Instant;
 
+use crate::control::Control;
 use crate::error::ControlError;
 
 /// This replica writes at most once in so long, however many routers report.
@@ -25,7 +26,7 @@ pub(crate) struct Reports {
 
 impl Reports {
     /// Returns once the report is written.
-    pub(crate) async fn add(&self, store: &Store, report: RouterReport) -> Result<(), ControlError> {
+    pub(crate) async fn add(&self, control: &Control, report: RouterReport) -> Result<(), ControlError> {
         let (tell, mut told) = oneshot::channel();
         self.waiting().push((report, tell));
         let mut written_at = self.turn.lock().await;
@@ -45,9 +46,14 @@ impl Reports {
             tokio::time::sleep_until(at + COALESCE).await;
         }
         let batch = std::mem::take(&mut *self.waiting());
+        let store = control.store();
         let (reports, waiting): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         *written_at = Some(Instant::now());
         store.report_routers(&reports).await?;
+        let demands: Vec<ConnectionDemand> = reports.into_iter().flat_map(|report| report.demands).collect();
+        if let Some(serial) = store.take_demands(&demands).await? {
+            control.signals().raise_leases(serial);
+        }
         for waiting in waiting {
             // Nobody waiting is no error: the report is written all the same.
             let _ = waiting.send(());

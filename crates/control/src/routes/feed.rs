@@ -13,10 +13,11 @@ use tenantry_domain::{DisplayName, FeedVersion, Scope};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::follower::Follower;
 use super::form::Form;
+use super::leases::Leases;
 use super::packing::{Packing, pack};
 use super::ring::Piece;
 use super::{FeedItem, WriteItem};
@@ -56,6 +57,7 @@ pub(super) struct Inner {
     asked: AtomicU64,
     wanted: Notify,
     presence: Arc<Presence>,
+    leases: Arc<Leases>,
 }
 
 /// What the reader of changes tells.
@@ -97,6 +99,7 @@ impl Feed {
             asked: AtomicU64::new(0),
             wanted: Notify::new(),
             presence: Arc::default(),
+            leases: Arc::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -116,9 +119,13 @@ impl Feed {
     ) -> Result<impl Stream<Item = Result<Bytes, ControlError>> + Send + use<>, ControlError> {
         caller.require_fleet_wide(Scope::RoutesRead)?;
         let with_secrets = caller.scopes.allows(Scope::RoutesSecrets);
-        let present = follow.router.map(|router| self.inner.presence.enter(&router, follow.after.unwrap_or_default()));
+        let router = follow.router.as_ref();
+        let present = router.map(|router| self.inner.presence.enter(router, follow.after.unwrap_or_default()));
+        let inbox = router.map(|router| self.inner.leases.follow(router));
+        // It may be the first.
+        self.inner.wanted.notify_one();
         let place = Place::enter(Arc::clone(&self.inner), with_secrets, present);
-        let follower = Follower::new(place, follow.after, follow.packing);
+        let follower = Follower::new(place, follow.after, follow.packing, inbox);
         // Where the catalog does not answer, better no answer than one that ends at once.
         follower.find_place().await?;
         let head = stream::iter(follow.packing.head().map(Ok));
@@ -153,7 +160,7 @@ impl Inner {
     }
 
     async fn read(&self, stop: &CancellationToken) {
-        let mut news = self.control.signals().feed();
+        let (mut news, mut leases) = (self.control.signals().feed(), self.control.signals().leases());
         let mut beat = tokio::time::interval(HEARTBEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut position = None;
@@ -164,6 +171,7 @@ impl Inner {
                 _ = beat.tick() => true,
                 () = self.wanted.notified() => false,
                 () = risen(&mut news, position) => false,
+                Ok(()) = leases.changed() => false,
                 () = tokio::time::sleep(RETRY), if is_failing => false,
             };
             let looked_at = Instant::now();
@@ -176,6 +184,10 @@ impl Inner {
     async fn look(&self, position: &mut Option<FeedVersion>, is_beat: bool) -> Result<(), ControlError> {
         let asked = self.asked.load(Ordering::SeqCst);
         let outcome = self.read_changes(position).await;
+        // Routers keep what they have meanwhile.
+        if let Err(error) = self.leases.read(&self.control).await {
+            debug!(%error, "leases of connections cannot be read; trying again");
+        }
         let was_failing = self.heard.borrow().is_failing;
         match &outcome {
             Err(error) if !was_failing => warn!(%error, "changes of routes cannot be read; trying again"),

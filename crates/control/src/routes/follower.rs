@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::FeedItem;
 use super::feed::{HEARTBEAT, Heard, Place};
+use super::leases::Inbox;
 use super::packing::Packing;
 use super::ring;
 use super::snapshot::{Next, Reading};
@@ -29,13 +30,15 @@ pub(super) struct Follower {
     heard: watch::Receiver<Heard>,
     /// The last heartbeat that was told.
     beat: u64,
+    /// Where a router finds what it may hold of clusters' connections.
+    inbox: Option<Inbox>,
 }
 
 impl Follower {
-    pub(super) fn new(place: Place, after: Option<FeedVersion>, packing: Packing) -> Self {
+    pub(super) fn new(place: Place, after: Option<FeedVersion>, packing: Packing, inbox: Option<Inbox>) -> Self {
         let heard = place.feed.heard();
         let beat = heard.borrow().beat;
-        Self { place, packing, version: after, snapshot: None, heard, beat }
+        Self { place, packing, version: after, snapshot: None, heard, beat, inbox }
     }
 
     /// Sees that changes are read for this form, at least as far as the follower is.
@@ -62,6 +65,11 @@ impl Follower {
                 self.begin_snapshot();
                 continue;
             };
+            // The clusters are known by now.
+            let leases = self.leases();
+            if !leases.is_empty() {
+                return self.packing.of_text(leases);
+            }
             self.heard.mark_unchanged();
             let bytes = match self.place.form().place(version) {
                 Some(ring::Place::Next(piece)) => {
@@ -87,6 +95,15 @@ impl Follower {
         }
     }
 
+    /// What the router may hold, as far as it was not told yet.
+    fn leases(&mut self) -> Vec<u8> {
+        let mut text = Vec::new();
+        for lease in self.inbox.iter_mut().flat_map(Inbox::news) {
+            (self.place.feed.write)(&mut text, FeedItem::Lease(lease));
+        }
+        text
+    }
+
     fn begin_snapshot(&mut self) {
         self.snapshot = Some(self.place.form().snapshot(&self.place.feed));
     }
@@ -94,8 +111,17 @@ impl Follower {
     /// Waits for whatever comes; a heartbeat is an answer, anything else is looked for.
     async fn wait(&mut self, version: FeedVersion) -> Result<Bytes, ControlError> {
         let is_told = self.heard.borrow().beat == self.beat;
-        if is_told && self.heard.changed().await.is_err() {
-            return Err(ControlError::feed_interrupted());
+        let more_leases = async {
+            match &mut self.inbox {
+                Some(inbox) => inbox.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        if is_told {
+            tokio::select! {
+                heard = self.heard.changed() => heard.map_err(|_| ControlError::feed_interrupted())?,
+                () = more_leases => return Ok(Bytes::new()),
+            }
         }
         // What came with the heartbeat goes first.
         if !matches!(self.place.form().place(version), Some(ring::Place::End)) {

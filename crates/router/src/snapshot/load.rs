@@ -33,7 +33,7 @@ enum LoadError {
 
 /// Reads the snapshot into a table of its own, so that one that turns out wrong in the end was never used. Whatever is
 /// wrong with it is a warning: the router then waits for the control plane.
-pub(crate) fn load(file: &SnapshotFile, cluster_connections_max: usize) -> Option<Loaded> {
+pub(crate) fn load(file: &SnapshotFile, cluster_connections_max: u32) -> Option<Loaded> {
     clear_leftovers(&file.path);
     let opened = match File::open(&file.path) {
         Ok(opened) => opened,
@@ -58,7 +58,7 @@ pub(crate) fn load(file: &SnapshotFile, cluster_connections_max: usize) -> Optio
     }
 }
 
-fn read(file: &SnapshotFile, opened: File, cluster_connections_max: usize) -> Result<Loaded, LoadError> {
+fn read(file: &SnapshotFile, opened: File, cluster_connections_max: u32) -> Result<Loaded, LoadError> {
     let mut records = RecordReader::new(Opener::new(BufReader::new(opened), &file.key)?);
     let Record::Title(title) = records.next()? else { return Err(OpenError::Damaged.into()) };
     if title.plane != file.plane {

@@ -118,6 +118,7 @@ impl<'a> Home<'a> {
             tls_mode: TlsMode::Disable,
             tls_ca: None,
             replicas: Vec::new(),
+            unleased_connections: None,
         }
     }
 

@@ -128,6 +128,7 @@ impl Home {
             tls_mode: TlsMode::Disable,
             tls_ca: None,
             replicas: Vec::new(),
+            unleased_connections: None,
         };
         (route, cluster)
     }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tenantry_api::{self as api, ClusterRef, PageLimit, Patch, TenantRef};
 use tenantry_control::records::{self, PageRequest};
 use tenantry_control::{Caller, Control, ControlError, clusters, tenants};
-use tenantry_domain::{ClusterId, InvalidName, TenantId};
+use tenantry_domain::{ClusterId, InvalidName, TenantId, UNLEASED_CONNECTIONS};
 
 use super::problem::Refusal;
 
@@ -100,6 +100,7 @@ pub(crate) fn feed_cluster(cluster: records::ClusterRoute) -> api::FeedCluster {
         tls_mode: cluster.tls_mode,
         tls_ca: cluster.tls_ca,
         replicas: cluster.replicas.into_iter().map(replica).collect(),
+        unleased_connections: Some(UNLEASED_CONNECTIONS),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
-use tenantry_api::{ListRouters, Page, Router, RouterReport};
+use tenantry_api::{ClusterDemand, ListRouters, Page, Router, RouterLease, RouterReport};
 use tenantry_control::{Caller, Control, records, routers};
 use tenantry_domain::DisplayName;
 
@@ -34,14 +34,20 @@ pub(crate) async fn list(
         lag: router.lag,
         connected_since: router.connected_at,
         replica: router.replica,
+        leases: router.leases.into_iter().map(lease).collect(),
         reported_at: router.reported_at,
         detail: router.detail,
     })))
 }
 
+fn lease(lease: records::RouterLease) -> RouterLease {
+    RouterLease { cluster: lease.cluster, connections: lease.granted, held: lease.held, wanted: lease.wanted }
+}
+
 /// Report as a router
 ///
-/// What it has applied and what it needs. Each report takes the place of the one before, so an `Idempotency-Key` is
+/// What it has applied and what it needs, on at most 1,000 clusters. What it may hold of their connections is divided by
+/// that among all routers, and told over the feed. Each report takes the place of the one before, so an `Idempotency-Key` is
 /// accepted and changes nothing.
 #[utoipa::path(
     post,
@@ -59,7 +65,19 @@ pub(crate) async fn report(
     Json(report): Json<RouterReport>,
 ) -> Result<StatusCode, Refusal> {
     let detail = serde_json::json!({ "routes": report.routes, "pools": report.pools, "clusters": report.clusters });
-    let report = records::RouterReport { name: router.to_string(), applied_version: report.applied_version, detail };
+    let demand = |demand: &ClusterDemand| records::ConnectionDemand {
+        router: router.to_string(),
+        cluster: demand.cluster,
+        open: demand.open,
+        wanted: demand.open.saturating_sub(demand.idle).saturating_add(demand.waiting),
+        acknowledged: demand.acknowledged,
+    };
+    let report = records::RouterReport {
+        demands: report.clusters.iter().map(demand).collect(),
+        name: router.to_string(),
+        applied_version: report.applied_version,
+        detail,
+    };
     routers::report(&control, &caller, report).await?;
     Ok(StatusCode::NO_CONTENT)
 }

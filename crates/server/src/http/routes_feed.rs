@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use tenantry_api::Route;
-use tenantry_api::feed::{FEED_MEDIA_TYPE, FeedEvent, FeedQuery};
+use tenantry_api::feed::{ConnectionLease, FEED_MEDIA_TYPE, FeedEvent, FeedQuery};
 use tenantry_control::records::RouteChange;
 use tenantry_control::routes::{FeedItem, Follow, Packing};
 use tenantry_control::{Caller, ControlError};
@@ -26,7 +26,8 @@ use super::streams;
 ///
 /// Changes in commit order after the version that is named, one event a line (`FeedEvent`); a snapshot comes first
 /// when none is named or it is too old. Endless: a heartbeat every five seconds says that everything up to its version
-/// has been told. With passwords where the token has `routes:secrets`. Whoever is cut off, as a reader that is too slow
+/// has been told. A router that gives its name and reports is told what it may hold of clusters' connections, too. With
+/// passwords where the token has `routes:secrets`. Whoever is cut off, as a reader that is too slow
 /// is, comes back with the last version that was applied.
 ///
 /// With `Accept-Encoding: gzip` the answer is a gzip stream that whole lines can be read of as they come.
@@ -91,6 +92,11 @@ fn event(item: FeedItem) -> FeedEvent {
     match item {
         FeedItem::SnapshotBegin { version, routes } => FeedEvent::SnapshotBegin { version, routes: Some(routes) },
         FeedItem::SnapshotEnd(version) => FeedEvent::SnapshotEnd { version },
+        FeedItem::Lease(lease) => FeedEvent::Lease(ConnectionLease {
+            cluster: lease.cluster,
+            connections: lease.connections,
+            serial: lease.serial,
+        }),
         FeedItem::Heartbeat(version) => FeedEvent::Heartbeat { version },
         FeedItem::Change(RouteChange::Route(route)) => FeedEvent::Route(Box::new(Route::from(*route))),
         FeedItem::Change(RouteChange::Removed { tenant, version }) => FeedEvent::Removed { tenant, version },

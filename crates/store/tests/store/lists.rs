@@ -120,6 +120,7 @@ async fn plans_and_routers_are_listed_by_name_and_a_strange_cursor_is_refused() 
             name: name.to_owned(),
             applied_version: FeedVersion(version),
             detail: json!({ "pools": 1 }),
+            demands: Vec::new(),
         };
         catalog.store.report_routers(&[report]).await.unwrap();
     }
@@ -159,6 +160,7 @@ async fn a_router_is_connected_as_long_as_its_newest_connection_and_its_replica_
         name: "r1".to_owned(),
         applied_version: FeedVersion(version),
         detail: json!({ "pools": version }),
+        demands: Vec::new(),
     };
     store.report_routers(&[report(4), report(5)]).await.unwrap();
     store.record_router_connections(replica, &[begun("r1", old)], &[new]).await.unwrap();

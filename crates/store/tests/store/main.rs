@@ -6,6 +6,7 @@ mod audit_log;
 mod catalog;
 mod clusters;
 mod connection;
+mod connection_leases;
 mod drift;
 mod idempotency;
 mod lists;

@@ -159,6 +159,9 @@ struct LimitArguments {
     /// Most connections that the ceilings of its tenants may add up to; 0 for no limit
     #[arg(long, value_name = "NUMBER")]
     max_connections: Option<u32>,
+    /// Most connections that all routers together may hold; 0 for what the server has less a tenth
+    #[arg(long, value_name = "NUMBER")]
+    max_router_connections: Option<u32>,
     /// No new homes once those that are there take so much of the disk, such as 500GB; 0 for no limit
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_disk: Option<u64>,
@@ -184,7 +187,8 @@ pub(crate) struct ListArguments {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("change").required(true).multiple(true).args([
     "host", "port", "user", "password_file", "tls_mode", "tls_ca", "max_tenants", "max_databases",
-    "schemas_per_database", "concurrent_creations", "max_connections", "max_disk",
+    "schemas_per_database", "concurrent_creations", "max_connections", "max_router_connections",
+    "max_disk",
 ]))]
 pub(crate) struct UpdateArguments {
     /// Its name or id
@@ -324,12 +328,15 @@ async fn update(client: &Client, arguments: UpdateArguments) -> Result<Cluster, 
 
 impl LimitArguments {
     fn is_given(&self) -> bool {
-        let Self { max_tenants, max_databases, schemas_per_database, concurrent_creations, max_connections, max_disk } =
-            self;
-        [max_tenants, max_databases, schemas_per_database, concurrent_creations, max_connections]
-            .into_iter()
-            .any(Option::is_some)
-            || max_disk.is_some()
+        let numbers = [
+            self.max_tenants,
+            self.max_databases,
+            self.schemas_per_database,
+            self.concurrent_creations,
+            self.max_connections,
+            self.max_router_connections,
+        ];
+        numbers.iter().any(Option::is_some) || self.max_disk.is_some()
     }
 
     /// These limits over others; `None` where none is given.
@@ -340,6 +347,7 @@ impl LimitArguments {
             schemas_per_database: self.schemas_per_database.unwrap_or(others.schemas_per_database),
             concurrent_creations: self.concurrent_creations.unwrap_or(others.concurrent_creations),
             connections: self.max_connections.or(others.connections).filter(|limit| *limit > 0),
+            router_connections: self.max_router_connections.or(others.router_connections).filter(|limit| *limit > 0),
             disk_bytes: self.max_disk.or(others.disk_bytes).filter(|limit| *limit > 0),
         })
     }
@@ -539,6 +547,7 @@ mod tests {
             schemas_per_database: None,
             concurrent_creations: None,
             max_connections: None,
+            max_router_connections: None,
             max_disk: None,
         };
         assert_eq!(none.over(ClusterLimits::default()), None);
@@ -554,13 +563,19 @@ mod tests {
         for bad in ["", "GB", "5 stones", "-1GB", "99999999999TB"] {
             assert!(size(bad).is_err(), "{bad}");
         }
-        let limited = ClusterLimits { connections: Some(9), disk_bytes: Some(9), ..ClusterLimits::default() };
+        let limited = ClusterLimits {
+            connections: Some(9),
+            router_connections: Some(9),
+            disk_bytes: Some(9),
+            ..ClusterLimits::default()
+        };
         let none = LimitArguments {
             max_tenants: None,
             max_databases: None,
             schemas_per_database: None,
             concurrent_creations: None,
             max_connections: Some(0),
+            max_router_connections: Some(0),
             max_disk: Some(0),
         };
         assert_eq!(none.over(limited), Some(ClusterLimits::default()));

@@ -1,7 +1,7 @@
 //! `tenantry router`.
 
 use clap::{Args, Subcommand};
-use tenantry_api::{ListRouters, Router};
+use tenantry_api::{ListRouters, Router, RouterLease};
 
 use super::error::CliError;
 use super::paging::{self, ListOptions};
@@ -58,12 +58,18 @@ impl Tabular for Router {
     }
 
     fn fields(&self) -> Vec<(&'static str, Cell)> {
+        let lease = |lease: &RouterLease| {
+            let connections = lease.connections.map_or_else(|| "none".to_owned(), |it| it.to_string());
+            format!("{connections} on {} (holds {}, wants {})", lease.cluster, lease.held, lease.wanted)
+        };
+        let leases: Vec<String> = self.leases.iter().map(lease).collect();
         vec![
             ("router", Cell::new(&self.router)),
             ("connected since", Cell::optional_time(self.connected_since)),
             ("replica", Cell::optional(self.replica.as_ref())),
             ("applied", Cell::new(self.applied_version)),
             ("lag", Cell::new(self.lag)),
+            ("leases", Cell::new(leases.join(", "))),
             ("reported", Cell::time(self.reported_at)),
         ]
     }
