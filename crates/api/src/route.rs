@@ -72,11 +72,11 @@ pub struct Route {
     pub credential: Option<RouteCredential>,
     /// For reading only.
     pub read_only_credential: Option<RouteCredential>,
-    /// The login that tenants of the database share; null unless `pooling` is `shared`.
-    #[serde(default)]
+    /// The login that tenants of the database share; absent unless `pooling` is `shared`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shared_credential: Option<RouteCredential>,
-    /// What `shared_credential` becomes for this tenant, to read and write; null where that is.
-    #[serde(default)]
+    /// What `shared_credential` becomes for this tenant, to read and write; absent where that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub app_role: Option<RoleName>,
     /// Effective limits.
