@@ -1,6 +1,6 @@
 //! Leaving a server that does not answer alone for a while, so that nobody waits for it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// So many failures in a row, and the server is left alone.
@@ -19,9 +19,20 @@ pub(crate) struct Breaker {
 #[derive(Default)]
 struct State {
     failures: u32,
+    /// What was wrong the last time.
+    why: Option<Arc<str>>,
     /// Nobody asks before.
     until: Option<Instant>,
     is_tried: bool,
+}
+
+/// Nobody asks the server for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LeftAlone {
+    /// How long.
+    pub(crate) retry_after: Duration,
+    /// What was wrong the last time: those who come meanwhile are to be told, too.
+    pub(crate) why: Arc<str>,
 }
 
 /// Leave to ask the server once. What came of it is to be said; dropped without, nothing is learnt.
@@ -48,12 +59,13 @@ impl Breaker {
         state.until.map(|until| !state.is_tried && until <= now)
     }
 
-    /// Leave to ask, or how long the server is left alone.
-    pub(crate) fn ask(&self, now: Instant) -> Result<Attempt<'_>, Duration> {
+    /// Leave to ask, or how long the server is left alone and why.
+    pub(crate) fn ask(&self, now: Instant) -> Result<Attempt<'_>, LeftAlone> {
         let mut state = self.state();
         let Some(until) = state.until else { return Ok(Attempt { breaker: self, is_trial: false }) };
         if state.is_tried || now < until {
-            return Err(until.saturating_duration_since(now).max(Duration::from_millis(10)));
+            let retry_after = until.saturating_duration_since(now).max(Duration::from_millis(10));
+            return Err(LeftAlone { retry_after, why: state.why.clone().unwrap_or_default() });
         }
         state.is_tried = true;
         Ok(Attempt { breaker: self, is_trial: true })
@@ -70,13 +82,15 @@ impl Attempt<'_> {
     pub(crate) fn answered(self) {
         let mut state = self.breaker.state();
         state.failures = 0;
+        state.why = None;
         state.until = None;
     }
 
-    /// It did not.
-    pub(crate) fn failed(self, now: Instant) {
+    /// It did not, or in a way that nobody can use.
+    pub(crate) fn failed(self, now: Instant, why: impl Into<Arc<str>>) {
         let mut state = self.breaker.state();
         state.failures = state.failures.saturating_add(1);
+        state.why = Some(why.into());
         if state.failures >= self.breaker.failures_max {
             let doublings = (state.failures - self.breaker.failures_max).min(16);
             let pause = PAUSE_FIRST.saturating_mul(1 << doublings).min(PAUSE_MAX);
@@ -99,7 +113,7 @@ mod tests {
 
     fn fail(breaker: &Breaker, times: u32, now: Instant) {
         for _ in 0..times {
-            breaker.ask(now).expect("leave").failed(now);
+            breaker.ask(now).expect("leave").failed(now, "silence");
         }
     }
 
@@ -109,13 +123,15 @@ mod tests {
         fail(&breaker, FAILURES_MAX - 1, start);
         breaker.ask(start).expect("one success forgets").answered();
         fail(&breaker, FAILURES_MAX, start);
-        assert!(breaker.ask(start).err().expect("left alone") <= PAUSE_FIRST);
+        let left_alone = breaker.ask(start).err().expect("left alone");
+        assert!(left_alone.retry_after <= PAUSE_FIRST);
+        assert_eq!(&*left_alone.why, "silence");
         let later = start + PAUSE_FIRST;
         let trial = breaker.ask(later).expect("a trial");
         assert!(breaker.ask(later).is_err());
         drop(trial);
-        breaker.ask(later).expect("a trial that was given up is another's").failed(later);
-        assert!(breaker.ask(later).is_err());
+        breaker.ask(later).expect("a trial that was given up is another's").failed(later, "no TLS");
+        assert_eq!(&*breaker.ask(later).err().expect("left alone").why, "no TLS");
         let much_later = later + PAUSE_FIRST * 2;
         breaker.ask(much_later).expect("a trial").answered();
         assert!(breaker.ask(much_later).is_ok() && breaker.ask(much_later).is_ok());
@@ -143,6 +159,6 @@ mod tests {
             now += PAUSE_MAX;
             fail(&breaker, 1, now);
         }
-        assert!(breaker.ask(now).err().expect("left alone") <= PAUSE_MAX);
+        assert!(breaker.ask(now).err().expect("left alone").retry_after <= PAUSE_MAX);
     }
 }

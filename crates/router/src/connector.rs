@@ -1,8 +1,8 @@
 //! Opening one connection: a socket, TLS, logging in, and the check that the tenant lives there.
 
-use std::io;
+use std::error::Error as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::{io, iter};
 
 use deadpool_postgres::ClientWrapper;
 use tenantry_domain::{Endpoint, Generation, TenantId};
@@ -12,6 +12,7 @@ use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{CancelToken, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::breaker::LeftAlone;
 use crate::budget::Permit;
 use crate::dial::{Socket, dial, is_socket};
 use crate::error::RouterError;
@@ -20,6 +21,9 @@ use crate::session::driver::Driver;
 use crate::session::stream::{Watched, WatchedTls};
 use crate::table::ServerEntry;
 use crate::tls::{SystemRoots, client_config};
+
+/// What tokio-postgres says where the server speaks no TLS, and where the handshake fails.
+const TLS_FAILED: &str = "error performing TLS handshake";
 
 /// How connections to one cluster are protected.
 #[derive(Clone)]
@@ -45,26 +49,40 @@ pub(crate) enum ConnectError {
     /// The router has as many connections to the server as it may have.
     #[error("all connections that this router may have to the server are in use")]
     Full,
-    /// The server did not answer lately; nobody asks it for a while.
-    #[error("the server did not answer lately and is left alone for {} ms", retry_after.as_millis())]
-    LeftAlone {
-        /// How long.
-        retry_after: Duration,
+    /// The server cannot be spoken to in private. Nobody speaks to it in the clear instead.
+    #[error(
+        "the server at {endpoint} has no TLS, or none that is believed; see to `ssl` and the certificate there, or to \
+         `tls_mode` and `tls_ca` of its cluster"
+    )]
+    Tls {
+        /// Which server.
+        endpoint: Endpoint,
+        /// What is wrong: the certificate, for example.
+        source: tokio_postgres::Error,
     },
+    /// The server could not be asked lately; nobody asks it for a while.
+    #[error("the server is left alone for {} ms, because lately this was wrong: {}", .0.retry_after.as_millis(), .0.why)]
+    LeftAlone(LeftAlone),
 }
 
 impl ConnectError {
     /// Whether the server did not answer, or only to say that it cannot serve anybody now.
     pub(crate) fn is_silence(&self) -> bool {
         match self {
-            Self::Socket(_) | Self::Late => true,
+            Self::Socket(_) | Self::Late | Self::Tls { .. } => true,
             Self::Postgres(error) => match error.code() {
                 Some(code) => *code == SqlState::CANNOT_CONNECT_NOW,
-                // The connection was lost, or TLS failed.
+                // The connection was lost.
                 None => true,
             },
-            Self::Full | Self::LeftAlone { .. } => false,
+            Self::Full | Self::LeftAlone(_) => false,
         }
+    }
+
+    /// All that it says, causes included, for those who see it from afar.
+    pub(crate) fn told(&self) -> String {
+        let causes = iter::successors(self.source(), |&error| error.source());
+        causes.fold(self.to_string(), |told, cause| format!("{told}: {cause}"))
     }
 }
 
@@ -121,7 +139,8 @@ impl Connector {
             }
             Tls::Rustls(tls) => {
                 let tls = WatchedTls { tls: for_host(tls, &self.endpoint), session: Arc::clone(&session) };
-                let (client, connection) = self.config.connect_raw(socket, tls).await?;
+                let connecting = self.config.connect_raw(socket, tls).await;
+                let (client, connection) = connecting.map_err(|error| self.tls_error(error))?;
                 (client, tokio::spawn(Driver::new(connection, Arc::clone(&session), permit)))
             }
         };
@@ -131,6 +150,15 @@ impl Connector {
         session.renew();
         metrics::counter!("tenantry_router_connections_opened_total").increment(1);
         Ok((client, session))
+    }
+
+    /// Tells failures of TLS apart, which tokio-postgres does in words alone.
+    fn tls_error(&self, error: tokio_postgres::Error) -> ConnectError {
+        if error.to_string() == TLS_FAILED {
+            ConnectError::Tls { endpoint: self.endpoint.clone(), source: error }
+        } else {
+            error.into()
+        }
     }
 
     /// Asks the server to end what a backend is doing. A failure is no news: the backend may be gone.

@@ -100,12 +100,11 @@ impl managed::Manager for Opener {
     async fn create(&self) -> Result<HomeConnection, ConnectError> {
         let granted = self.granted().take();
         let permit = granted.or_else(|| self.share.permit()).ok_or(ConnectError::Full)?;
-        let attempt =
-            self.server.breaker.ask(Instant::now()).map_err(|retry_after| ConnectError::LeftAlone { retry_after })?;
+        let attempt = self.server.breaker.ask(Instant::now()).map_err(ConnectError::LeftAlone)?;
         let opened = tokio::time::timeout(self.time_limit, self.connector.open(permit)).await;
         let outcome = opened.unwrap_or(Err(ConnectError::Late));
         match &outcome {
-            Err(error) if error.is_silence() => attempt.failed(Instant::now()),
+            Err(error) if error.is_silence() => attempt.failed(Instant::now(), error.told()),
             Ok(_) | Err(_) => attempt.answered(),
         }
         let (client, session) = outcome?;

@@ -300,7 +300,7 @@ pub(crate) fn checkout_error(tenant: TenantId, error: CheckoutError) -> Option<R
 /// else that the cluster cannot take the connection now.
 fn connect_error(tenant: TenantId, error: ConnectError) -> RouterError {
     let retry_after = match &error {
-        ConnectError::LeftAlone { retry_after } => *retry_after,
+        ConnectError::LeftAlone(left_alone) => left_alone.retry_after,
         _ => UNAVAILABLE_RETRY,
     };
     match error {

@@ -64,7 +64,7 @@ fn read(file: &SnapshotFile, opened: File, cluster_connections_max: u32) -> Resu
     if title.plane != file.plane {
         return Err(LoadError::OtherPlane { plane: title.plane });
     }
-    let age = age_of(UNIX_EPOCH + Duration::from_millis(title.heard_at_ms));
+    let age = age_of(UNIX_EPOCH + Duration::from_millis(title.heard_at_ms), SystemTime::now());
     if let Some(age_max) = file.age_max
         && age > age_max
     {
@@ -90,9 +90,10 @@ fn read(file: &SnapshotFile, opened: File, cluster_connections_max: u32) -> Resu
     Ok(Loaded { table, version: title.version, age })
 }
 
-/// Wall clocks are set; one that was behind when the file was written, or is now, does not make it unusable.
-fn age_of(heard_at: SystemTime) -> Duration {
-    SystemTime::now().duration_since(heard_at).unwrap_or_else(|ahead| {
+/// Wall clocks are set; one that was behind when the file was written, or is now, does not make it unusable. Only the time
+/// between two processes is measured so; from here on the age counts on the clock that nobody sets.
+fn age_of(heard_at: SystemTime, now: SystemTime) -> Duration {
+    now.duration_since(heard_at).unwrap_or_else(|ahead| {
         let ahead_s = ahead.duration().as_secs();
         tracing::warn!(ahead_s, "the snapshot is from the future; check the clock of this machine");
         Duration::ZERO
@@ -104,8 +105,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_from_the_future_is_new() {
-        assert_eq!(age_of(SystemTime::now() + Duration::from_hours(1)), Duration::ZERO);
-        assert!(age_of(SystemTime::now() - Duration::from_hours(1)) >= Duration::from_hours(1));
+    fn a_file_from_the_future_is_new_and_a_clock_that_was_set_ahead_makes_it_older() {
+        let (heard_at, hour) = (SystemTime::now(), Duration::from_hours(1));
+        assert_eq!(age_of(heard_at, heard_at - hour), Duration::ZERO);
+        assert_eq!(age_of(heard_at, UNIX_EPOCH), Duration::ZERO);
+        assert_eq!(age_of(heard_at, heard_at + hour), hour);
+        assert_eq!(age_of(UNIX_EPOCH, UNIX_EPOCH + hour * 500_000), hour * 500_000);
     }
 }

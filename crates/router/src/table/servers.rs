@@ -37,7 +37,7 @@ impl ServerEntry {
     pub(crate) fn silent(&self) {
         let now = Instant::now();
         if let Ok(attempt) = self.breaker.ask(now) {
-            attempt.failed(now);
+            attempt.failed(now, "it did not answer on a connection that was open");
         }
     }
 

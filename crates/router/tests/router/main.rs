@@ -3,9 +3,11 @@
 
 mod budget;
 mod checkout;
+mod clocks;
 mod dropped;
 #[cfg(feature = "axum")]
 mod extract;
+mod failures;
 mod feed;
 mod feed_server;
 mod for_each;

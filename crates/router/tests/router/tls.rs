@@ -4,34 +4,42 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use tenantry_domain::TlsMode;
-use tenantry_router::Router;
+use tenantry_router::{Router, RouterError};
 use tenantry_testkit::{Server, eventually};
 
+use crate::failures::told;
 use crate::home::{Home, impatient};
 
 /// An authority, and what it issued.
-struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // No two have the same name.
+        params.distinguished_name.push(DnType::CommonName, format!("authority {:x}", rand::random::<u64>()));
         let key = KeyPair::generate().expect("a key");
         Self { issuer: CertifiedIssuer::self_signed(params, key).expect("a certificate") }
     }
 
-    fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         self.issuer.pem()
     }
 
     /// Certificate and key of a server with this name.
     fn issue(&self, name: &str) -> (String, String) {
+        self.issue_with(name, |_| ())
+    }
+
+    fn issue_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new([name.to_owned()]).expect("a name");
+        let mut params = CertificateParams::new([name.to_owned()]).expect("a name");
+        change(&mut params);
         (params.signed_by(&key, &self.issuer).expect("a certificate").pem(), key.serialize_pem())
     }
 }
@@ -91,6 +99,43 @@ async fn each_mode_believes_as_much_as_it_says() {
             let query = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
             assert!(client.query_one(query, &[]).await.expect("run").get::<_, bool>(0));
         }
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_believed_is_named_with_what_is_wrong_until_it_is_right() {
+    let server = Server::own().await;
+    let (ours, another) = (Authority::new(), Authority::new());
+    let home = Home::on(&server, "acme").await;
+    let mut cluster = home.feed_cluster();
+    (cluster.tls_mode, cluster.tls_ca) = (TlsMode::VerifyFull, Some(ours.pem()));
+    let host = "127.0.0.1";
+    let over = |params: &mut CertificateParams| params.not_after = date_time_ymd(2001, 1, 1);
+    let to_come = |params: &mut CertificateParams| {
+        (params.not_before, params.not_after) = (date_time_ymd(3001, 1, 1), date_time_ymd(3002, 1, 1));
+    };
+    for (certificate, wrong) in [
+        (another.issue(host), "UnknownIssuer"),
+        (ours.issue_with(host, over), "expired"),
+        (ours.issue_with(host, to_come), "not valid yet"),
+        (ours.issue("elsewhere.example.com"), "elsewhere.example.com"),
+    ] {
+        speaks_tls(&server, &certificate).await;
+        let builder = Router::builder().fixed(vec![home.route()], vec![cluster.clone()]).config(impatient());
+        let router = builder.build().await.expect("a router");
+        let tenant = router.tenant("acme").await.expect("known");
+        // The first ones are told by the server, the others without asking it.
+        for _ in 0..5 {
+            let error = tenant.client().await.expect_err(wrong);
+            assert!(matches!(error, RouterError::Unavailable { .. }) && error.is_retryable(), "{error:?}");
+            let text = told(&error);
+            assert!(text.contains(wrong) && text.contains("tls_ca"), "{text}");
+        }
+        assert_eq!(home.sessions().await, 0, "{wrong}");
+        speaks_tls(&server, &ours.issue(host)).await;
+        eventually("a right certificate is believed", async || tenant.client().await.is_ok()).await;
+        router.close();
+        eventually("its session ends", async || home.sessions().await == 0).await;
     }
 }
 

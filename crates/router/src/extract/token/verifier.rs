@@ -189,3 +189,26 @@ impl Rules {
 fn decode(part: &str) -> Result<Vec<u8>, TokenError> {
     BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_judged_by_the_clock_as_it_is_now_wherever_that_was_set() {
+        let rules = TokenVerifier::new("issuer", ["flights"]).leeway(Duration::from_secs(30)).rules;
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let claims = json!({ "iss": "issuer", "aud": "flights", "nbf": 1_000_000, "exp": 1_000_600 });
+        let judged = |now| rules.check(&claims, now);
+        assert!(judged(at(1_000_300)).is_ok());
+        // Set ahead, set back, and right again: nothing is remembered.
+        assert!(matches!(judged(at(4_000_000_000)), Err(TokenError::Expired)));
+        assert!(matches!(judged(at(500_000)), Err(TokenError::NotYetValid)));
+        assert!(judged(at(1_000_300)).is_ok());
+        assert!(judged(at(999_970)).is_ok() && judged(at(1_000_629)).is_ok(), "the clocks differ a little");
+        let before_1970 = UNIX_EPOCH - Duration::from_hours(1);
+        assert!(matches!(judged(before_1970), Err(TokenError::NotYetValid)));
+    }
+}
