@@ -118,7 +118,7 @@ macro_rules! limits_patch {
             #[serde(skip_serializing_if = "Patch::is_keep")]
             #[schema(value_type = Option<u32>, minimum = 1)]
             pub pool_size: Patch<u32>,
-            /// Connections that one router opens for the tenant in a second.
+            /// Connections that one router opens for the tenant in a second; callers wait in order for later ones.
             #[serde(skip_serializing_if = "Patch::is_keep")]
             #[schema(value_type = Option<u32>, minimum = 1)]
             pub connections_per_second: Patch<u32>,

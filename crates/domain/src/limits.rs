@@ -125,7 +125,7 @@ limits! {
     connections: u32, 1 to 10_000;
     /// Connections that one router keeps for the tenant.
     pool_size: u32, 1 to 1_000;
-    /// Connections that one router opens for the tenant in a second.
+    /// Connections that one router opens for the tenant in a second; callers wait in order for later ones.
     connections_per_second: u32, 1 to 100_000;
     /// Requests that one router lets through in a second.
     requests_per_second: u32, 1 to 1_000_000;

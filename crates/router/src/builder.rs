@@ -31,7 +31,8 @@ pub struct RouterConfig {
     /// Most connections to one cluster, over all tenants, even where the control plane leases more; and to each replica, of
     /// whose connections none are leased. When all are in use, each tenant comes to a share in proportion to its pool size.
     pub cluster_connections_max: u32,
-    /// How long a caller waits for one of the tenant's connections to be given back.
+    /// How long a caller waits for one of the tenant's connections to be given back, or for the next that its
+    /// `connections_per_second` allows.
     pub wait_timeout: Duration,
     /// How long a caller waits for a connection that was given back and is being cleaned, before another is opened. Well
     /// above a round trip: it keeps a caller that asks again at once from needing two connections.

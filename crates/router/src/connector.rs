@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::sync::Arc;
+use std::time::Duration;
 use std::{io, iter};
 
 use deadpool_postgres::ClientWrapper;
@@ -49,6 +50,12 @@ pub(crate) enum ConnectError {
     /// The router has as many connections to the server as it may have.
     #[error("all connections that this router may have to the server are in use")]
     Full,
+    /// As many connections were opened for the tenant lately as its limit allows.
+    #[error("the tenant's limit `connections_per_second` allows the next connection in {} ms", retry_after.as_millis())]
+    TooFast {
+        /// When the next one may be opened.
+        retry_after: Duration,
+    },
     /// The server cannot be spoken to in private. Nobody speaks to it in the clear instead.
     #[error(
         "the server at {endpoint} has no TLS, or none that is believed; see to `ssl` and the certificate there, or to \
@@ -75,7 +82,7 @@ impl ConnectError {
                 // The connection was lost.
                 None => true,
             },
-            Self::Full | Self::LeftAlone(_) => false,
+            Self::Full | Self::TooFast { .. } | Self::LeftAlone(_) => false,
         }
     }
 

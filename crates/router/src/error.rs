@@ -104,7 +104,7 @@ pub enum RouterError {
         /// What is wrong with them; of several, with the one that comes closest.
         fault: ReplicaFault,
     },
-    /// It has more requests than its limits allow.
+    /// It has more requests, or needs more connections at once, than its limits allow.
     #[error("tenant {tenant} is past its limit `{limit}`; try again in {} s", whole_seconds(*retry_after))]
     LimitExceeded {
         /// Who.

@@ -15,6 +15,7 @@ pub(crate) async fn sweep(inner: Arc<Inner>) {
     while shutdown.run_until_cancelled(tokio::time::sleep(interval)).await.is_some() {
         inner.pools.evict(sweeps_per_idle_time);
         inner.admissions.sweep();
+        inner.pools.openings.sweep();
         if let Some(age) = inner.freshness.age() {
             metrics::gauge!("tenantry_router_staleness_seconds").set(age.as_secs_f64());
         }

@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use deadpool::managed::{self, Metrics, PoolError, RecycleError, RecycleResult, Timeouts};
+use deadpool::managed::{self, Metrics, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts};
 use deadpool_postgres::ClientWrapper;
 use tenantry_domain::{
     ClusterId, ClusterReplicaId, Credential, DatabaseName, FeedVersion, Generation, RouteTarget, TenantId,
@@ -15,6 +15,7 @@ use crate::budget::{Holder, Permit, Share};
 use crate::builder::RouterConfig;
 use crate::connector::{ConnectError, Connector};
 use crate::home_check::HomeCheck;
+use crate::limits::Opening;
 use crate::queue::{Queue, is_full};
 use crate::returning::Returning;
 use crate::session::Session;
@@ -77,6 +78,8 @@ pub(crate) struct Opener {
     pub(crate) time_limit: Duration,
     /// The pool's part of the server's connections.
     pub(crate) share: Arc<Share>,
+    /// How fast connections are opened.
+    pub(crate) opening: Opening,
     /// For the next connection, where one was waited for.
     pub(crate) granted: Mutex<Option<Permit>>,
 }
@@ -98,9 +101,12 @@ impl managed::Manager for Opener {
     type Error = ConnectError;
 
     async fn create(&self) -> Result<HomeConnection, ConnectError> {
+        // First: nobody takes a permit away from others who cannot use it yet.
+        self.opening.wait().map_or(Ok(()), too_fast)?;
         let granted = self.granted().take();
         let permit = granted.or_else(|| self.share.permit()).ok_or(ConnectError::Full)?;
         let attempt = self.server.breaker.ask(Instant::now()).map_err(ConnectError::LeftAlone)?;
+        self.opening.begin().or_else(too_fast)?;
         let opened = tokio::time::timeout(self.time_limit, self.connector.open(permit)).await;
         let outcome = opened.unwrap_or(Err(ConnectError::Late));
         match &outcome {
@@ -118,6 +124,10 @@ impl managed::Manager for Opener {
         }
         Ok(())
     }
+}
+
+fn too_fast(retry_after: Duration) -> Result<(), ConnectError> {
+    Err(ConnectError::TooFast { retry_after })
 }
 
 /// The connections of one tenant with one access, to one server.
@@ -171,8 +181,19 @@ impl TenantPool {
                 outcome => return outcome.map(|object| self.ready(object)),
             }
         }
-        let object = self.queue.wait(&self.pool, &self.returning, &self.share, full_until).await?;
-        Ok(self.ready(object))
+        let waited = self.queue.wait(&self.pool, &self.returning, &self.share, full_until).await;
+        waited.map(|object| self.ready(object)).map_err(|error| self.blame(error))
+    }
+
+    /// Names the tenant's limit where that kept a pool that has room from opening one more connection.
+    fn blame(&self, error: CheckoutError) -> CheckoutError {
+        let status = self.pool.status();
+        match (error, self.pool.manager().opening.wait()) {
+            (PoolError::Timeout(TimeoutType::Wait), Some(retry_after)) if status.size < status.max_size => {
+                PoolError::Backend(ConnectError::TooFast { retry_after })
+            }
+            (error, _) => error,
+        }
     }
 
     /// Forgets statements that were prepared against another schema: "cached plan must not change result type" is what

@@ -15,6 +15,7 @@ use crate::builder::RouterConfig;
 use crate::connector::{ConnectError, Connector, Tls, attach_statement};
 use crate::error::{Phase, RouterError};
 use crate::home_check::HomeCheck;
+use crate::limits::{Openings, RequestLimit};
 use crate::pool::{CheckoutError, Identity, Opener, Pool, PoolKey, TenantPool};
 use crate::queue::Queue;
 use crate::reset::reset_statements;
@@ -38,6 +39,8 @@ pub(crate) struct Pools {
     changing: Mutex<OnReplicas>,
     /// Sweeps so far: a clock that costs nothing to read.
     sweeps: AtomicU64,
+    /// How fast they open connections.
+    pub(crate) openings: Arc<Openings>,
     config: Arc<RouterConfig>,
     /// What servers see of every connection.
     application_name: String,
@@ -58,8 +61,15 @@ pub(crate) struct Place<'a> {
 
 impl Pools {
     pub(crate) fn new(config: Arc<RouterConfig>, application_name: String, runtime: Handle) -> Self {
-        let (by_key, changing, sweeps) = (HashMap::default(), Mutex::default(), AtomicU64::new(0));
-        Self { by_key, changing, sweeps, config, application_name, runtime }
+        Self {
+            by_key: HashMap::default(),
+            changing: Mutex::default(),
+            sweeps: AtomicU64::new(0),
+            openings: Arc::new(Openings::new()),
+            config,
+            application_name,
+            runtime,
+        }
     }
 
     /// The pool that serves a route as it is now, if it is there and has seen this change of the route.
@@ -82,6 +92,7 @@ impl Pools {
     /// against.
     fn follow(&self, pool: &TenantPool, route: &Route) {
         pool.schema_version.store(route.schema_version.0.cast_unsigned(), Ordering::Relaxed);
+        pool.pool.manager().opening.follow(&route.limits);
         let size = self.config.size_of(&route.limits, pool.key.access);
         if pool.size.swap(size, Ordering::Relaxed) != size {
             pool.pool.resize(size);
@@ -132,6 +143,7 @@ impl Pools {
             server: Arc::clone(server),
             time_limit: if replica.is_some() { self.config.replica_time_limit() } else { self.config.connect_timeout },
             share: Arc::clone(&share),
+            opening: self.openings.of(key.tenant, &route.limits),
             granted: Mutex::new(None),
         };
         let pool = Pool::builder(opener)
@@ -176,12 +188,17 @@ impl Pools {
     /// Retires a tenant's pools that `keep` does not want: idle connections end now, borrowed ones when they are given
     /// back.
     pub(crate) fn retire(&self, tenant: TenantId, keep: impl Fn(&TenantPool) -> bool) {
-        let replicas = self.changing().get(&tenant).cloned().unwrap_or_default();
-        let on_replicas =
-            replicas.into_iter().map(|id| PoolKey { tenant, access: Access::ReadOnly, replica: Some(id) });
-        for key in on_primary(tenant).into_iter().chain(on_replicas) {
+        for key in self.keys_of(tenant) {
             self.retire_one(key, &keep);
         }
+    }
+
+    /// The keys of all pools that a tenant may have.
+    fn keys_of(&self, tenant: TenantId) -> impl Iterator<Item = PoolKey> {
+        let replicas = self.changing().get(&tenant).cloned().unwrap_or_default();
+        let on_replicas =
+            replicas.into_iter().map(move |id| PoolKey { tenant, access: Access::ReadOnly, replica: Some(id) });
+        on_primary(tenant).into_iter().chain(on_replicas)
     }
 
     fn retire_one(&self, key: PoolKey, keep: impl Fn(&TenantPool) -> bool) {
@@ -196,7 +213,8 @@ impl Pools {
         }
     }
 
-    /// Retires the pools that a changed route no longer matches.
+    /// Retires the pools that a changed route no longer matches. The others take over what those who wait already are to see;
+    /// the rest comes with the next caller, see [`Self::make`].
     pub(crate) fn follow_route(&self, route: &Route, cluster: Option<&Arc<ClusterEntry>>) {
         self.retire(route.tenant, |pool| match (&route.target, cluster) {
             (Some(target), Some(cluster)) if route.state == RouteState::Active => {
@@ -205,6 +223,10 @@ impl Pools {
             }
             _ => false,
         });
+        let pools = self.by_key.pin();
+        for pool in self.keys_of(route.tenant).filter_map(|key| pools.get(&key)) {
+            pool.pool.manager().opening.follow(&route.limits);
+        }
     }
 
     /// Retires the pools of a cluster that is elsewhere now, and of its replicas that are elsewhere or gone.
@@ -289,6 +311,9 @@ pub(crate) fn checkout_error(tenant: TenantId, error: CheckoutError) -> Option<R
             Some(RouterError::Timeout { tenant, phase: Phase::Connect })
         }
         PoolError::Backend(ConnectError::Full) => Some(RouterError::Timeout { tenant, phase: Phase::Budget }),
+        PoolError::Backend(ConnectError::TooFast { retry_after }) => {
+            Some(RouterError::LimitExceeded { tenant, limit: RequestLimit::Openings, retry_after })
+        }
         PoolError::Backend(source) => Some(connect_error(tenant, source)),
         error @ (PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_)) => {
             Some(RouterError::refused("a pool is set up wrongly", error))

@@ -1,7 +1,7 @@
 //! Callers of a pool whose role may open no further connection.
 //!
-//! A tenant's connections are limited over all routers, and while its credentials are rotated over both of its roles. So a
-//! pool may have room of its own and still get no more connections. Its callers share those that it has, first come, first
+//! A tenant's connections are limited over all routers, and while its credentials are rotated over both of its roles, and
+//! they may be opened no faster than its limits allow. So a pool may have room of its own and still get no more connections. Its callers share those that it has, first come, first
 //! served: whoever only tried again from time to time would be overtaken by everybody who comes at the right moment.
 
 use std::time::Duration;
@@ -78,9 +78,14 @@ impl Queue {
                         refusal = None;
                     }
                     Err(error) if is_full(&error) => {
-                        let pause = if status.size == 0 { TRY_AGAIN_EMPTY } else { TRY_AGAIN };
+                        let pause = match (leave_in(&error), status.size) {
+                            (Some(pause), _) => pause,
+                            (None, 0) => TRY_AGAIN_EMPTY,
+                            (None, _) => TRY_AGAIN,
+                        };
                         *ask_again_at = Instant::now() + pause;
-                        if *ask_again_at >= until {
+                        // One that was opened meanwhile may still be given back.
+                        if *ask_again_at >= until && leave_in(&error).is_none() {
                             return Err(error);
                         }
                         refusal = Some(error);
@@ -134,11 +139,20 @@ impl Drop for Handed<'_> {
     }
 }
 
-/// Whether the tenant, or its cluster, holds as many connections as it may. One may be given back in a moment.
+/// When the next connection may be opened, where that is what is waited for.
+fn leave_in(error: &CheckoutError) -> Option<Duration> {
+    match error {
+        PoolError::Backend(ConnectError::TooFast { retry_after }) => Some(*retry_after),
+        _ => None,
+    }
+}
+
+/// Whether the tenant, or its cluster, holds as many connections as it may, or was given as many lately. One may be given
+/// back in a moment.
 pub(crate) fn is_full(error: &CheckoutError) -> bool {
     match error {
         PoolError::Backend(ConnectError::Postgres(source)) => source.code() == Some(&SqlState::TOO_MANY_CONNECTIONS),
-        PoolError::Backend(ConnectError::Full) => true,
+        PoolError::Backend(ConnectError::Full | ConnectError::TooFast { .. }) => true,
         _ => false,
     }
 }

@@ -11,7 +11,7 @@ use crate::inner::Inner;
 use crate::table::Found;
 use crate::tenant::Tenant;
 
-/// A limit on a tenant's requests.
+/// A limit on a tenant's requests, or on the connections for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RequestLimit {
     /// `requests_per_second`.
@@ -22,6 +22,8 @@ pub enum RequestLimit {
     Concurrent,
     /// `queued_requests`: as many wait already as may.
     Queued,
+    /// `connections_per_second`: a connection was needed that may be opened only later, and none was given back in time.
+    Openings,
 }
 
 impl RequestLimit {
@@ -32,6 +34,7 @@ impl RequestLimit {
             Self::PerMinute => "requests_per_minute",
             Self::Concurrent => "concurrent_requests",
             Self::Queued => "queued_requests",
+            Self::Openings => "connections_per_second",
         }
     }
 }

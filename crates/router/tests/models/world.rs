@@ -20,6 +20,8 @@ pub(crate) mod connector {
         Postgres(#[from] tokio_postgres::Error),
         #[error("full")]
         Full,
+        #[error("too fast")]
+        TooFast { retry_after: std::time::Duration },
     }
 }
 

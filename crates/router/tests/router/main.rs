@@ -17,6 +17,7 @@ mod leaks;
 mod limit_layer;
 mod limits;
 mod metrics;
+mod openings;
 mod replicas;
 mod snapshot;
 mod staleness;
