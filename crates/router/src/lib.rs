@@ -11,8 +11,7 @@
 //! let token = Secret::new(std::env::var("TENANTRY_TOKEN")?);
 //! let router = Router::builder().control_plane("https://tenantry.example.com", token).build().await?;
 //! let acme = router.tenant("acme").await?;
-//! let mut client = acme.client().await?;
-//! let transaction = client.transaction().await?;
+//! let transaction = acme.transaction().await?;
 //! transaction.execute("update flights set status = 'landed' where id = $1", &[&7_i64]).await?;
 //! transaction.commit().await?;
 //! # Ok(())
@@ -77,6 +76,7 @@ mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod tls;
+mod transaction;
 mod versions;
 
 pub use builder::{RouterBuilder, RouterConfig};
@@ -100,4 +100,6 @@ pub use snapshot::{InvalidSnapshotKey, SnapshotKey};
 pub use tenant::{Access, Tenant};
 pub use tenantry_domain::{ClusterId, ClusterReplicaId, Generation, Limits, RouteState, Secret, TenantId, TlsMode};
 pub use tokio_postgres;
+pub use tokio_postgres::IsolationLevel;
+pub use transaction::{TenantTransaction, TenantTransactionBuilder};
 pub use versions::SchemaVersions;

@@ -27,4 +27,5 @@ mod tls;
 #[cfg(feature = "jwt")]
 mod tokens;
 mod traces;
+mod transactions;
 mod versions;

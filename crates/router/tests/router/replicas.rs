@@ -27,16 +27,16 @@ fn replica(port: u16) -> FeedReplica {
     }
 }
 
-fn of(standby: &Server) -> FeedReplica {
+pub(crate) fn of(standby: &Server) -> FeedReplica {
     replica(standby.address().port())
 }
 
 /// A router that waits for replicas as long as for all else, on a machine that is busy with other things.
-fn steady() -> RouterConfig {
+pub(crate) fn steady() -> RouterConfig {
     RouterConfig { replica_timeout: Duration::from_mins(1), ..patient() }
 }
 
-async fn router(home: &Home<'_>, replicas: &[&FeedReplica], config: RouterConfig) -> Router {
+pub(crate) async fn router(home: &Home<'_>, replicas: &[&FeedReplica], config: RouterConfig) -> Router {
     let mut cluster = home.feed_cluster();
     cluster.replicas = replicas.iter().copied().cloned().collect();
     let route = Route { limits: Limits { pool_size: Some(4), ..Limits::default() }, ..home.route() };
@@ -44,7 +44,7 @@ async fn router(home: &Home<'_>, replicas: &[&FeedReplica], config: RouterConfig
     builder.build().await.expect("a router")
 }
 
-async fn reader(router: &Router, read_from: ReadFrom) -> Tenant {
+pub(crate) async fn reader(router: &Router, read_from: ReadFrom) -> Tenant {
     router.tenant("acme").await.expect("found").read_only_from(read_from)
 }
 
