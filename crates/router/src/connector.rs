@@ -86,6 +86,27 @@ impl ConnectError {
         }
     }
 
+    /// What PostgreSQL answered, if it did.
+    pub(crate) fn sqlstate(&self) -> Option<&SqlState> {
+        match self {
+            Self::Postgres(error) => error.code(),
+            _ => None,
+        }
+    }
+
+    /// One word, for spans.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Socket(_) => "unreachable",
+            Self::Postgres(_) => "refused",
+            Self::Late => "late",
+            Self::Full => "full",
+            Self::TooFast { .. } => "too_fast",
+            Self::Tls { .. } => "tls",
+            Self::LeftAlone(_) => "left_alone",
+        }
+    }
+
     /// All that it says, causes included, for those who see it from afar.
     pub(crate) fn told(&self) -> String {
         let causes = iter::successors(self.source(), |&error| error.source());

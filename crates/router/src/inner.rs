@@ -8,6 +8,7 @@ use tenantry_api::ClientError;
 use tenantry_domain::{FeedVersion, RouteState, TenantId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span};
 
 use crate::builder::RouterConfig;
 use crate::connection::Connection;
@@ -19,6 +20,7 @@ use crate::name::TenantName;
 use crate::pool::{PoolKey, TenantPool};
 use crate::pools::{Place, Pools, checkout_error};
 use crate::router::RouteSource;
+use crate::spans;
 use crate::table::{ClusterEntry, Found, Table};
 use crate::tls::SystemRoots;
 use crate::versions::SchemaVersions;
@@ -190,17 +192,19 @@ impl Inner {
         found: &Found,
         versions: SchemaVersions,
     ) -> Result<Connection, RouterError> {
-        let began = Instant::now();
-        let outcome = self.checkout_unmeasured(key, found, versions).await;
-        self.measure(began, outcome)
+        let (began, span) = (Instant::now(), spans::checkout(found, key.access));
+        let outcome = self.checkout_unmeasured(key, found, versions).instrument(span.clone()).await;
+        self.measure(began, &span, outcome)
     }
 
     /// Counts and times a checkout that has ended.
     pub(crate) fn measure(
         &self,
         began: Instant,
+        span: &Span,
         outcome: Result<Connection, RouterError>,
     ) -> Result<Connection, RouterError> {
+        spans::checked_out(span, &outcome);
         self.meters.checkouts.increment(1);
         self.meters.wait.record(began.elapsed());
         outcome.inspect_err(count)

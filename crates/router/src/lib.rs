@@ -24,6 +24,13 @@
 //!
 #![doc = include_str!("../docs/metrics.md")]
 //!
+//! # Spans
+//!
+//! With the crate `tracing` a checkout that finds no connection ready is a span `tenantry.checkout` (fields `tenant_id`,
+//! `generation`, `access`, `replica_id`, `outcome`), and opening a connection a span `tenantry.connect` within it (`server`,
+//! `sqlstate`, `outcome`), both at level INFO; cleaning one that was given back is a span `tenantry.reset` (`tenant_id`,
+//! `outcome`) at level DEBUG. Handing out a connection that is there is none.
+//!
 //! # Without the control plane
 //!
 //! Routes that are known go on serving however long the control plane is away; [`RouterConfig::staleness_max`] ends that
@@ -70,6 +77,7 @@ mod router;
 mod session;
 mod sight;
 mod snapshot;
+mod spans;
 mod sync;
 mod table;
 mod tenant;

@@ -10,6 +10,7 @@ use tenantry_domain::{
     ClusterId, ClusterReplicaId, Credential, DatabaseName, FeedVersion, Generation, RouteTarget, TenantId,
 };
 use tokio::runtime::Handle;
+use tracing::Instrument;
 
 use crate::budget::{Holder, Permit, Share};
 use crate::builder::RouterConfig;
@@ -20,6 +21,7 @@ use crate::queue::{Queue, is_full};
 use crate::returning::Returning;
 use crate::session::Session;
 use crate::sight::Sight;
+use crate::spans;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::table::ServerEntry;
 use crate::tenant::Access;
@@ -107,8 +109,10 @@ impl managed::Manager for Opener {
         let permit = granted.or_else(|| self.share.permit()).ok_or(ConnectError::Full)?;
         let attempt = self.server.breaker.ask(Instant::now()).map_err(ConnectError::LeftAlone)?;
         self.opening.begin().or_else(too_fast)?;
-        let opened = tokio::time::timeout(self.time_limit, self.connector.open(permit)).await;
+        let span = spans::connect(&self.server);
+        let opened = tokio::time::timeout(self.time_limit, self.connector.open(permit)).instrument(span.clone()).await;
         let outcome = opened.unwrap_or(Err(ConnectError::Late));
+        spans::connected(&span, &outcome);
         match &outcome {
             Err(error) if error.is_silence() => attempt.failed(Instant::now(), error.told()),
             Ok(_) | Err(_) => attempt.answered(),

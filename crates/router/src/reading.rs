@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tenantry_domain::TenantId;
+use tracing::Instrument;
 
 use crate::connection::Connection;
 use crate::error::{Phase, RouterError};
@@ -11,6 +12,7 @@ use crate::inner::Inner;
 use crate::pool::PoolKey;
 use crate::read_from::{ReadFrom, ReplicaFault};
 use crate::sight::Verdict;
+use crate::spans;
 use crate::table::{ClusterEntry, Found, ReplicaEntry};
 use crate::tenant::Access;
 use crate::versions::SchemaVersions;
@@ -64,9 +66,9 @@ impl Inner {
         found: &Found,
         versions: SchemaVersions,
     ) -> Result<Connection, RouterError> {
-        let began = Instant::now();
-        let outcome = self.read_unmeasured(Reading { read_from, found, versions }).await;
-        self.measure(began, outcome)
+        let (began, span) = (Instant::now(), spans::checkout(found, Access::ReadOnly));
+        let outcome = self.read_unmeasured(Reading { read_from, found, versions }).instrument(span.clone()).await;
+        self.measure(began, &span, outcome)
     }
 
     async fn read_unmeasured(self: &Arc<Self>, reading: Reading<'_>) -> Result<Connection, RouterError> {

@@ -9,10 +9,12 @@ use std::time::Instant;
 use deadpool_postgres::ClientWrapper;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
+use tracing::Instrument;
 
 use crate::pool::{HomeConnection, TenantPool};
 use crate::returning::Used;
 use crate::sight::Sight;
+use crate::spans;
 use crate::sync::Ordering;
 
 /// The batch that resets a session; in one round trip.
@@ -38,30 +40,36 @@ pub(crate) fn reset_statements(attach: &str) -> String {
 
 /// Cleans a connection and gives it back, or closes it.
 pub(crate) async fn clean(used: Used) {
-    let Some(connection) = used.object.as_ref() else { return };
+    let span = spans::reset(&used.pool);
+    let outcome = cleaned(used).instrument(span.clone()).await;
+    span.record("outcome", outcome);
+}
+
+/// Answers what became of it, in one word.
+async fn cleaned(used: Used) -> &'static str {
+    let Some(connection) = used.object.as_ref().filter(|connection| !connection.is_closed()) else { return "ended" };
     let pool = &used.pool;
-    if connection.is_closed() {
-        return;
-    }
     if pool.pool.is_closed() {
         // Retired: nobody will borrow it again. A query that nobody waits for should not go on either, but one that
         // has ended needs no cancelling, so this asks only when the connection does not answer.
         let _ = settle(connection, "", pool).await;
-        return;
+        return "retired";
     }
     match settle(connection, &pool.reset, pool).await {
         Outcome::Clean => {
             connection.session.renew();
             look_at_home(connection, pool).await;
             if !look_at_replica(connection, pool).await {
-                return;
+                return "silent_replica";
             }
             metrics::counter!("tenantry_router_connections_reset_total").increment(1);
             used.give_back();
+            "clean"
         }
         Outcome::Spoilt(reason) => {
             metrics::counter!("tenantry_router_connections_discarded_total", "reason" => reason).increment(1);
             tracing::debug!(tenant_id = %pool.key.tenant, reason, "a connection is closed instead of reused");
+            reason
         }
     }
 }

@@ -25,6 +25,14 @@ pub enum Access {
 }
 
 impl Access {
+    /// Its name in spans.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadWrite => "read_write",
+            Self::ReadOnly => "read_only",
+        }
+    }
+
     pub(crate) const fn credential(self, target: &RouteTarget) -> &Credential {
         match self {
             Self::ReadWrite => &target.credential,

@@ -20,6 +20,7 @@ mod metrics;
 mod openings;
 mod replicas;
 mod snapshot;
+mod spans;
 mod staleness;
 #[cfg(feature = "testing")]
 mod testing;
