@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use tenantry_api::{Client, ClientConfig, FeedCluster, FeedEvent, ListRouters, Route};
 use tenantry_domain::{ClusterId, FeedVersion, Scope, Secret, TenantId};
-use tenantry_router::Router;
+use tenantry_router::{RouteSource, Router, RouterConfig, SnapshotKey};
 use tenantry_store::Store;
 use tenantry_testkit::eventually;
 use tenantry_tests::routes::{clock, publish, remove, touch};
@@ -76,10 +76,8 @@ impl Picture {
                     self.removed.insert(tenant, version);
                 }
             }
-            FeedEvent::Heartbeat { version } => {
-                assert!(self.snapshot.is_some() || self.applied.is_some_and(|applied| version <= applied));
-                return;
-            }
+            // Changes up to its version that were not told were replaced by newer ones; none of them may come any more.
+            FeedEvent::Heartbeat { .. } => {}
             FeedEvent::Lease(_) => return,
         }
         if self.snapshot.is_none() {
@@ -282,6 +280,62 @@ async fn who_was_away_while_removals_were_forgotten_gets_a_snapshot() {
         assert_eq!(picture.snapshots, snapshots);
         picture.must_equal(world.store()).await;
     }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_resumes_and_has_everything_is_told_so_at_once() {
+    let world = World::builder().without_migrations().start().await;
+    let client = client_at(&world.url(), world.token());
+    publish(world.store(), &["a".to_owned()], Duration::ZERO).await;
+    let now = clock(world.store()).await;
+    // One after the other, so waiting for the next regular heartbeat each time would take minutes.
+    let resumed = async {
+        for _ in 0..40 {
+            match client.feed(Some(now)).await.unwrap().next().await.unwrap().unwrap() {
+                FeedEvent::Heartbeat { version } => assert_eq!(version, now),
+                other => panic!("{other:?}"),
+            }
+        }
+        // What is newer comes first.
+        let begin = now;
+        for round in 0..40 {
+            publish(world.store(), &[format!("b{round}")], Duration::ZERO).await;
+            let end = clock(world.store()).await;
+            // Once another has read it, it is there for all.
+            assert!(Picture { applied: Some(begin), ..Picture::default() }.read_to(&client, end).await);
+            let mut picture = Picture { applied: Some(begin), ..Picture::default() };
+            let mut feed = client.feed(Some(begin)).await.unwrap();
+            loop {
+                match feed.next().await.unwrap().unwrap() {
+                    FeedEvent::Heartbeat { version } => {
+                        assert_eq!((picture.applied, version), (Some(end), end), "all of it was told before");
+                        break;
+                    }
+                    event => picture.take(event),
+                }
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(1), resumed).await.expect("nobody waits for a regular heartbeat");
+
+    // A router that starts from its snapshot knows at once that nothing has changed.
+    let folder = tempfile::tempdir().unwrap();
+    let key = Secret::new("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned());
+    let key = SnapshotKey::parse(&key).unwrap();
+    let router = || {
+        let builder = Router::builder().control_plane(world.url(), world.token().clone()).name("restarts");
+        builder.snapshot_file(folder.path().join("routes"), key.clone())
+    };
+    router().build().await.unwrap().closed().await;
+    // No shorter than others wait for their first routes: a router that starts has nothing else to wait for.
+    let patient = RouterConfig { snapshot_patience: Duration::from_mins(1), ..RouterConfig::default() };
+    let started = router().config(patient).build().await.unwrap();
+    assert_eq!(
+        (started.status().source, started.status().applied_version),
+        (RouteSource::Feed, clock(world.store()).await)
+    );
+    started.closed().await;
     world.end().await;
 }
 

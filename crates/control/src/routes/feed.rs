@@ -67,10 +67,19 @@ pub(super) struct Heard {
     answered: u64,
     /// Whether the last of them failed.
     is_failing: bool,
+    /// When one last succeeded.
+    looked_at: Option<Instant>,
     /// Rises with each heartbeat.
     pub(super) beat: u64,
     /// The last heartbeat, packed once for all.
     pub(super) heartbeat: Bytes,
+}
+
+impl Heard {
+    /// Whether what was read is as new as a heartbeat says that it is.
+    pub(super) fn is_current(&self, now: Instant) -> bool {
+        !self.is_failing && self.looked_at.is_some_and(|at| now.duration_since(at) < HEARTBEAT * 2)
+    }
 }
 
 /// How somebody follows.
@@ -205,6 +214,9 @@ impl Inner {
         self.heard.send_modify(|heard| {
             heard.answered = asked;
             heard.is_failing = outcome.is_err();
+            if outcome.is_ok() {
+                heard.looked_at = Some(Instant::now());
+            }
             if let Some(heartbeat) = heartbeat {
                 heard.beat += 1;
                 heard.heartbeat = heartbeat;
@@ -286,5 +298,21 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.form().leave();
         metrics::gauge!("tenantry_feed_followers").decrement(1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_is_current_while_looks_succeed() {
+        let (mut heard, now) = (Heard::default(), Instant::now());
+        assert!(!heard.is_current(now), "nothing was read yet");
+        heard.looked_at = Some(now);
+        assert!(heard.is_current(now + HEARTBEAT), "the next look is under way");
+        assert!(!heard.is_current(now + HEARTBEAT * 2), "it does not come back");
+        heard.is_failing = true;
+        assert!(!heard.is_current(now), "nobody knows what is new");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tenantry_domain::FeedVersion;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::FeedItem;
 use super::feed::{HEARTBEAT, Heard, Place};
@@ -32,13 +32,16 @@ pub(super) struct Follower {
     beat: u64,
     /// Where a router finds what it may hold of clusters' connections.
     inbox: Option<Inbox>,
+    /// Who resumes is to be told that it has everything, as soon as it has, and not with the next heartbeat only.
+    is_to_be_assured: bool,
 }
 
 impl Follower {
     pub(super) fn new(place: Place, after: Option<FeedVersion>, packing: Packing, inbox: Option<Inbox>) -> Self {
         let heard = place.feed.heard();
         let beat = heard.borrow().beat;
-        Self { place, packing, version: after, snapshot: None, heard, beat, inbox }
+        let is_to_be_assured = after.is_some();
+        Self { place, packing, version: after, snapshot: None, heard, beat, inbox, is_to_be_assured }
     }
 
     /// Sees that changes are read for this form, at least as far as the follower is.
@@ -110,6 +113,13 @@ impl Follower {
 
     /// Waits for whatever comes; a heartbeat is an answer, anything else is looked for.
     async fn wait(&mut self, version: FeedVersion) -> Result<Bytes, ControlError> {
+        // With its own version, which is all that was read: the last heartbeat may be of one that it has long had. While the
+        // catalog is not heard, nobody knows.
+        if std::mem::take(&mut self.is_to_be_assured) && self.heard.borrow().is_current(Instant::now()) {
+            let mut text = Vec::new();
+            (self.place.feed.write)(&mut text, FeedItem::Heartbeat(version));
+            return self.packing.of_text(text);
+        }
         let is_told = self.heard.borrow().beat == self.beat;
         let more_leases = async {
             match &mut self.inbox {

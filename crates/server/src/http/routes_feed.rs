@@ -26,9 +26,9 @@ use super::streams;
 ///
 /// Changes in commit order after the version that is named, one event a line (`FeedEvent`); a snapshot comes first
 /// when none is named or it is too old. Endless: a heartbeat every five seconds says that everything up to its version
-/// has been told. A router that gives its name and reports is told what it may hold of clusters' connections, too. With
-/// passwords where the token has `routes:secrets`. Whoever is cut off, as a reader that is too slow
-/// is, comes back with the last version that was applied.
+/// has been told; whoever names a version hears the first one as soon as that is so. A router that gives its name and
+/// reports is told what it may hold of clusters' connections, too. With passwords where the token has `routes:secrets`.
+/// Whoever is cut off, as a reader that is too slow is, comes back with the last version that was applied.
 ///
 /// With `Accept-Encoding: gzip` the answer is a gzip stream that whole lines can be read of as they come.
 #[utoipa::path(
