@@ -17,7 +17,8 @@ use crate::pool::{CheckoutError, Object, Opener, Pool};
 use crate::returning::{Count, Returning};
 use crate::sync::{AtomicUsize, Ordering, timeout_at};
 
-/// How soon a pool tries again to open a connection: one without any, whose callers wait for nothing else, and others.
+/// How soon a pool tries again to open a connection: one without any, whose callers wait for nothing else, soon at first and
+/// then less and less often, because a server without room starts a process for each attempt; others now and then.
 const TRY_AGAIN_EMPTY: Duration = Duration::from_millis(20);
 const TRY_AGAIN: Duration = Duration::from_millis(200);
 
@@ -63,7 +64,7 @@ impl Queue {
         // A place among those who wait for the budget, where that is what is missing.
         let mut place: Option<Wait<'_>> = None;
         // Why there was no connection when one was last asked for.
-        let mut refusal = None;
+        let (mut refusal, mut refusals) = (None, 0);
         let mut handed: Option<Handed<'_>> = None;
         loop {
             // Before looking: a return in between ends the wait.
@@ -78,14 +79,12 @@ impl Queue {
                         refusal = None;
                     }
                     Err(error) if is_full(&error) => {
-                        let pause = match (leave_in(&error), status.size) {
-                            (Some(pause), _) => pause,
-                            (None, 0) => TRY_AGAIN_EMPTY,
-                            (None, _) => TRY_AGAIN,
-                        };
+                        let pause = leave_in(&error).unwrap_or_else(|| pause(status.size, refusals));
+                        refusals += 1;
                         *ask_again_at = Instant::now() + pause;
-                        // One that was opened meanwhile may still be given back.
-                        if *ask_again_at >= until && leave_in(&error).is_none() {
+                        // Whoever has none waits for nothing else than to be let in; where connections are only opened
+                        // too fast, some may be on their way.
+                        if *ask_again_at >= until && status.size == 0 && leave_in(&error).is_none() {
                             return Err(error);
                         }
                         refusal = Some(error);
@@ -114,7 +113,6 @@ impl Queue {
                 Ok(None) => {}
                 Err(_) if Instant::now() < until => {}
                 Err(_) if waits_for_budget => return Err(PoolError::Backend(ConnectError::Full)),
-                // Whoever has none waits for nothing else than to be let in.
                 Err(_) if status.size == 0 => return Err(refusal.unwrap_or_else(out_of_time)),
                 Err(_) => return Err(out_of_time()),
             }
@@ -139,6 +137,14 @@ impl Drop for Handed<'_> {
     }
 }
 
+/// How long a pool of so many connections leaves a server alone that has refused it so often in a row.
+fn pause(size: usize, refusals: u32) -> Duration {
+    if size > 0 {
+        return TRY_AGAIN;
+    }
+    TRY_AGAIN_EMPTY.saturating_mul(1 << refusals.min(8)).min(TRY_AGAIN)
+}
+
 /// When the next connection may be opened, where that is what is waited for.
 fn leave_in(error: &CheckoutError) -> Option<Duration> {
     match error {
@@ -154,5 +160,17 @@ pub(crate) fn is_full(error: &CheckoutError) -> bool {
         PoolError::Backend(ConnectError::Postgres(source)) => source.code() == Some(&SqlState::TOO_MANY_CONNECTIONS),
         PoolError::Backend(ConnectError::Full | ConnectError::TooFast { .. }) => true,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_without_room_is_asked_less_and_less_often() {
+        let pauses: Vec<u128> = (0..6).map(|refusals| pause(0, refusals).as_millis()).collect();
+        assert_eq!(pauses, [20, 40, 80, 160, 200, 200]);
+        assert_eq!((pause(0, u32::MAX), pause(1, 0)), (TRY_AGAIN, TRY_AGAIN));
     }
 }
