@@ -31,7 +31,9 @@ impl Traces {
                    WHERE cluster = $1 AND state = 'ready'
                    UNION ALL SELECT 'database ' || name FROM shared_database WHERE cluster = $1 AND state = 'ready'
                    UNION ALL SELECT 'role ' || name || suffix
-                   FROM shared_database, unnest(ARRAY['_homes', '_temp', '_m']) AS suffix WHERE cluster = $1 AND state = 'ready'";
+                   FROM shared_database, unnest(ARRAY['_homes', '_temp', '_m']) AS suffix WHERE cluster = $1 AND state = 'ready'
+                   UNION ALL SELECT 'role ' || name || '_pool' FROM shared_database s
+                   WHERE cluster = $1 AND EXISTS (SELECT FROM home WHERE home.shared_database = s.id AND home.pool_member)";
         Self::of(catalog, sql, cluster).await
     }
 
@@ -45,7 +47,9 @@ impl Traces {
                    FROM template, unnest(ARRAY['_owner', '_m']) AS suffix WHERE cluster = $1 AND state <> 'ready'
                    UNION ALL SELECT 'database ' || name FROM shared_database WHERE cluster = $1 AND state = 'planned'
                    UNION ALL SELECT 'role ' || name || suffix
-                   FROM shared_database, unnest(ARRAY['_homes', '_temp', '_m']) AS suffix WHERE cluster = $1 AND state = 'planned'";
+                   FROM shared_database, unnest(ARRAY['_homes', '_temp', '_m']) AS suffix WHERE cluster = $1 AND state = 'planned'
+                   UNION ALL SELECT 'role ' || name || '_pool' FROM shared_database
+                   WHERE cluster = $1 AND pool_secret IS NOT NULL";
         Self::of(catalog, sql, cluster).await
     }
 

@@ -154,6 +154,10 @@ macro_rules! limits_patch {
             #[serde(skip_serializing_if = "Patch::is_keep")]
             #[schema(value_type = Option<bool>)]
             pub temporary_tables: Patch<bool>,
+            /// Whether routers may pool the tenant's connections with those of others in its database.
+            #[serde(skip_serializing_if = "Patch::is_keep")]
+            #[schema(value_type = Option<bool>)]
+            pub shared_pooling: Patch<bool>,
             $($(#[$extra_meta])* pub $extra: $extra_type,)*
         }
 
@@ -175,6 +179,7 @@ macro_rules! limits_patch {
                         .apply(current.idle_in_transaction_timeout_ms),
                     transaction_timeout_ms: self.transaction_timeout_ms.apply(current.transaction_timeout_ms),
                     temporary_tables: self.temporary_tables.apply(current.temporary_tables),
+                    shared_pooling: self.shared_pooling.apply(current.shared_pooling),
                 }
             }
         }
@@ -271,10 +276,12 @@ mod tests {
 
     #[test]
     fn every_limit_can_be_changed() {
-        let all: serde_json::Map<String, serde_json::Value> = Limits::NAMES
-            .iter()
-            .map(|name| ((*name).to_owned(), if *name == "temporary_tables" { true.into() } else { 7.into() }))
-            .collect();
+        let value = |name: &str| match name {
+            "temporary_tables" | "shared_pooling" => true.into(),
+            _ => 7.into(),
+        };
+        let all: serde_json::Map<String, serde_json::Value> =
+            Limits::NAMES.iter().map(|name| ((*name).to_owned(), value(name))).collect();
         let patch: LimitsPatch = serde_json::from_value(all.clone().into()).expect("every limit is known");
         let changed = serde_json::to_value(patch.apply(Limits::default())).expect("serialises");
         assert_eq!(changed, serde_json::Value::Object(all));

@@ -102,7 +102,7 @@ fn with_limits() -> ObjectBuilder {
     Limits::NAMES.iter().fold(ObjectBuilder::new(), |limits, name| {
         let number = || ObjectBuilder::new().schema_type(Type::Integer);
         let value = match *name {
-            "temporary_tables" => ObjectBuilder::new().schema_type(Type::Boolean),
+            "temporary_tables" | "shared_pooling" => ObjectBuilder::new().schema_type(Type::Boolean),
             "queued_requests" => number().minimum(Some(0)),
             _ => number().minimum(Some(1)),
         };

@@ -143,6 +143,11 @@ impl RoleName {
         Self(format!("{}_m", database.as_str()))
     }
 
+    /// The role that routers log in as for tenants of a shared database whose connections are pooled together.
+    pub fn shared_pool(database: &DatabaseName) -> Self {
+        Self(format!("{}_pool", database.as_str()))
+    }
+
     /// The group that homes with temporary tables join in a shared database.
     pub fn shared_temporary(database: &DatabaseName) -> Self {
         Self(format!("{}_temp", database.as_str()))

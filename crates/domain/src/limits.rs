@@ -143,6 +143,9 @@ limits! {
     transaction_timeout_ms: u32, 1 to MILLISECONDS_MAX;
     /// Whether the tenant may create temporary tables; absent means no.
     temporary_tables: bool;
+    /// Whether routers may pool the tenant's connections with those of others in its database; absent means no. It says
+    /// something for tenants with isolation `schema` only, and is no boundary against SQL that a tenant writes itself.
+    shared_pooling: bool;
 }
 
 /// What a tenant has in place of its plan's values. In JSON the limits stand beside `quotas` and `features`.

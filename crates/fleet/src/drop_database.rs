@@ -173,7 +173,7 @@ fn roles_of(database: &DatabaseName) -> Vec<RoleName> {
     let is_ours =
         database.as_str().get(2..).is_some_and(|id| id.len() == 32 && id.bytes().all(|it| it.is_ascii_hexdigit()));
     match database.as_str().get(..2).filter(|_| is_ours) {
-        Some("s_") => shared_database_roles(database).to_vec(),
+        Some("s_") => shared_database_roles(database).into_iter().chain([RoleName::shared_pool(database)]).collect(),
         Some("t_") => template_roles(database).to_vec(),
         _ => Vec::new(),
     }

@@ -129,7 +129,7 @@ impl Fleet {
         }
         for object in objects.iter().filter(|object| object.kind == OrphanKind::Schema) {
             let place = home_at(home, target.id, Isolation::Schema, &object.parent)?;
-            self.disable_logins(target, &fence, &place).await?;
+            self.disable_logins(target, &fence, &place, false).await?;
             self.drop_schema(target, &place).await?;
         }
         if objects.iter().any(|object| object.kind == OrphanKind::Database) {

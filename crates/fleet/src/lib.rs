@@ -40,6 +40,7 @@ mod rotation;
 mod schema;
 mod session;
 mod shared_database;
+mod shared_pool;
 mod sizes;
 mod sqlstate;
 mod stamp;

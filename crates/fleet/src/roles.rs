@@ -11,6 +11,7 @@ use crate::fleet::Fleet;
 use crate::password::{Reader, verifiers};
 use crate::quote::{do_block, ident, idents, literal, literals};
 use crate::session::Session;
+use crate::shared_pool::{let_pool, shut_out_pool};
 use crate::target::ClusterTarget;
 use crate::version::{grant_to_admin, grant_to_migrator};
 
@@ -102,26 +103,43 @@ impl Fleet {
     }
 
     /// Takes `LOGIN` from the home's login and read-only roles, ends their sessions and waits until none is left. The
-    /// migrator stays: a suspended home is still migrated.
-    pub async fn disable_logins(&self, target: &ClusterTarget, fence: &Fence, home: &Home) -> Result<(), FleetError> {
+    /// migrator stays: a suspended home is still migrated. In a shared database its roles are taken from the pool's role,
+    /// too, which ends all connections of the pool where it had them, or where the catalog says so (`pool_member`).
+    pub async fn disable_logins(
+        &self,
+        target: &ClusterTarget,
+        fence: &Fence,
+        home: &Home,
+        pool_member: bool,
+    ) -> Result<(), FleetError> {
         let names = home.names();
         let roles = [&names.login_a, &names.login_b, &names.read_only];
         let mut admin = self.admin(target).await?;
-        shut_out(&mut admin, target, *fence, &roles).await
+        shut_out(&mut admin, target, *fence, &roles).await?;
+        if home.isolation == Isolation::Schema && !home.is_adopted() {
+            shut_out_pool(&mut admin, target, *fence, home, pool_member).await?;
+        }
+        Ok(())
     }
 
-    /// Gives `LOGIN` back to the login role in use and the read-only role.
+    /// Gives `LOGIN` back to the login role in use and the read-only role, and the home's roles to the pool's role where
+    /// the catalog says that it had them.
     pub async fn enable_logins(
         &self,
         target: &ClusterTarget,
         fence: &Fence,
         home: &Home,
         slot: LoginSlot,
+        pool_member: bool,
     ) -> Result<(), FleetError> {
         let names = home.names();
-        let sql =
+        let mut sql =
             format!("ALTER ROLE {} LOGIN;\nALTER ROLE {} LOGIN;\n", name(names.login(slot)), name(&names.read_only));
-        self.admin(target).await?.batch("give LOGIN back to the home's roles", &fence.guard(&sql)).await
+        let mut admin = self.admin(target).await?;
+        if pool_member {
+            sql.push_str(&let_pool(&admin, home));
+        }
+        admin.batch("give LOGIN back to the home's roles", &fence.guard(&sql)).await
     }
 
     /// Ends what the home's roles still run, drops what they still own in any database, then the roles. The home's

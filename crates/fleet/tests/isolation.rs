@@ -303,7 +303,7 @@ async fn whoever_comes_with_an_older_epoch_changes_nothing() {
             );
         };
         is_stale(fleet.ensure_roles(target, &old, home, &tenant.secrets, &tenant.limits).await);
-        is_stale(fleet.disable_logins(target, &old, home).await);
+        is_stale(fleet.disable_logins(target, &old, home, false).await);
         is_stale(fleet.drop_roles(target, &old, home).await);
         is_stale(fleet.write_stamp(target, home, &old, &tenant.stamp()).await);
         arena.app(&tenant).await;

@@ -47,7 +47,7 @@ async fn a_database_home_is_cloned_used_and_dropped_clean() {
         assert_eq!(observed.roles.len(), 6);
 
         for _ in 0..2 {
-            fleet.disable_logins(target, &tenant.fence, home).await.unwrap();
+            fleet.disable_logins(target, &tenant.fence, home, false).await.unwrap();
             fleet.drop_database(target, &home.database).await.unwrap();
             fleet.drop_roles(target, &tenant.fence, home).await.unwrap();
             fleet.drop_database(target, &template).await.unwrap();
@@ -88,7 +88,7 @@ async fn a_schema_home_is_made_migrated_used_and_dropped_clean() {
         assert_eq!(fleet.schemas(target, &database).await.unwrap(), std::slice::from_ref(&home.schema));
 
         for _ in 0..2 {
-            fleet.disable_logins(target, &tenant.fence, home).await.unwrap();
+            fleet.disable_logins(target, &tenant.fence, home, false).await.unwrap();
             fleet.drop_schema(target, home).await.unwrap();
             fleet.drop_roles(target, &tenant.fence, home).await.unwrap();
         }
@@ -211,7 +211,7 @@ async fn disabled_logins_end_and_come_back() {
         arena.provision(&one, None, Some(&airline())).await;
         arena.provision(&other, None, Some(&airline())).await;
         let (session, neighbour) = (arena.app(&one).await, arena.app(&other).await);
-        fleet.disable_logins(target, &one.fence, &one.home).await.unwrap();
+        fleet.disable_logins(target, &one.fence, &one.home, false).await.unwrap();
         assert!(session.simple_query("SELECT 1").await.is_err());
         neighbour.simple_query("SELECT 1").await.unwrap();
         let names = one.home.names();
@@ -221,7 +221,7 @@ async fn disabled_logins_end_and_come_back() {
         let more = set(&[("V9__later.sql", "CREATE TABLE later (a int);")]);
         let error = fleet.apply(target, &one.home, &one.secrets.migrator, &more, &ApplyOptions::default()).await;
         assert!(matches!(error, Err(FleetError::Diverged { .. })), "the migrator got in");
-        fleet.enable_logins(target, &one.fence, &one.home, LoginSlot::A).await.unwrap();
+        fleet.enable_logins(target, &one.fence, &one.home, LoginSlot::A, false).await.unwrap();
         arena.app(&one).await;
         assert!(arena.log_in(&names.login_b, &one.secrets.login, &shared).await.is_err());
     })

@@ -153,9 +153,9 @@ async fn whoever_was_overtaken_ends_no_session_of_a_tenant_that_is_let_in_again(
             &arena,
             &tenant,
             &socket,
-            Box::pin(slow.disable_logins(&target, &tenant.fence, &tenant.home)),
+            Box::pin(slow.disable_logins(&target, &tenant.fence, &tenant.home, false)),
             async |later| {
-                arena.fleet.enable_logins(&arena.target, &later, &tenant.home, LoginSlot::A).await.unwrap();
+                arena.fleet.enable_logins(&arena.target, &later, &tenant.home, LoginSlot::A, false).await.unwrap();
                 session = Some(arena.app(&tenant).await);
             },
         )

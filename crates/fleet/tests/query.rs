@@ -193,6 +193,6 @@ async fn only_the_home_of_the_tenant_is_read_and_only_while_it_is_open() {
     }
     let sql = format!("SELECT id FROM \"{}\".flights", other.home.schema);
     assert_eq!(site.refusal(one, &sql).await.sqlstate.as_deref(), Some("42501"));
-    fleet.disable_logins(target, &one.fence, &one.home).await.unwrap();
+    fleet.disable_logins(target, &one.fence, &one.home, false).await.unwrap();
     assert!(matches!(site.read(one, "SELECT 1").await, Err(ReadingError::Fleet(FleetError::Refused { .. }))));
 }

@@ -374,8 +374,10 @@ impl Tx {
         execute(client, "DELETE FROM connection_lease WHERE cluster = $1", &[&id.as_uuid()]).await?;
         execute(
             client,
-            "DELETE FROM shared_database s WHERE cluster = $1
-               AND NOT EXISTS (SELECT 1 FROM home WHERE home.shared_database = s.id)",
+            "WITH old AS (DELETE FROM shared_database s WHERE cluster = $1
+                             AND NOT EXISTS (SELECT 1 FROM home WHERE home.shared_database = s.id)
+                          RETURNING pool_secret)
+             DELETE FROM secret USING old WHERE secret.id = old.pool_secret",
             &[&id.as_uuid()],
         )
         .await?;

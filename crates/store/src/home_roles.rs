@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use tenantry_domain::{ClusterId, Home, HomeId, Limits, LoginSlot, Overrides, TenantId, TenantStatus};
+use tenantry_domain::{ClusterId, Home, HomeId, Isolation, Limits, LoginSlot, Overrides, TenantId, TenantStatus};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -32,12 +32,27 @@ pub struct HomeRoles {
     pub limits: Limits,
     /// When the roles last got their passwords.
     pub passwords_set_at: Timestamp,
+    /// For `schema` homes: the shared database.
+    pub shared_database: Option<Uuid>,
+    /// Whether the pool's role of its database may become its roles.
+    pub pool_member: bool,
+    /// Whether its route says so.
+    pub is_pooled: bool,
+}
+
+impl HomeRoles {
+    /// Whether its connections are to be pooled with those of others in its database.
+    pub fn wants_pooling(&self) -> bool {
+        let is_in_ours = self.home.isolation == Isolation::Schema && !self.home.is_adopted();
+        is_in_ours && self.shared_database.is_some() && self.limits.shared_pooling == Some(true)
+    }
 }
 
 /// Homes whose tenant is served or suspended, while no operation works on it: that one decides what its roles are.
 fn select(condition: &str) -> String {
     format!(
         "SELECT h.id, h.cluster, h.isolation, h.database_name, h.schema_name, h.login_slot, h.passwords_set_at,
+                h.shared_database, h.pool_member, h.is_pooled,
                 t.id AS tenant, t.status, t.overrides, p.limits, {}, {}, {}
            FROM home h
            JOIN placement l ON l.home = h.id AND l.until IS NULL
@@ -101,6 +116,9 @@ impl Store {
             },
             limits: json::<Limits>(row, "limits")?.overridden_by(json::<Overrides>(row, "overrides")?.limits),
             passwords_set_at: get(row, "passwords_set_at")?,
+            shared_database: get(row, "shared_database")?,
+            pool_member: get(row, "pool_member")?,
+            is_pooled: get(row, "is_pooled")?,
         })
     }
 

@@ -61,6 +61,8 @@ pub struct HomeRecord {
     pub schema_version: SchemaVersion,
     /// Whose it is, once claimed.
     pub tenant: Option<TenantId>,
+    /// Whether the pool's role of its database may become its roles.
+    pub pool_member: bool,
     /// Where it stands.
     pub state: HomeState,
 }
@@ -149,6 +151,7 @@ fn read_record(row: &Row, keys: &OpenKeys<'_>) -> Read {
             .transpose()?,
         schema_version: SchemaVersion(get(row, "schema_version")?),
         tenant: get::<Option<Uuid>>(row, "tenant")?.map(TenantId::new),
+        pool_member: get(row, "pool_member")?,
         state: match get::<&str>(row, "state")? {
             "planned" => HomeState::Planned,
             "warm" => HomeState::Warm,
@@ -234,7 +237,8 @@ impl Tx {
                   released AS (UPDATE home SET state = 'released', released_at = coalesce(released_at, now()),
                                                login_secret = NULL, read_only_secret = NULL,
                                                migrator_secret = NULL, next_login_secret = NULL,
-                                               next_read_only_secret = NULL, roles_due = false
+                                               next_read_only_secret = NULL, roles_due = false,
+                                               pool_member = false, is_pooled = false
                                WHERE id = $1),
                   shredded AS (DELETE FROM data_key WHERE home = $1 RETURNING id)
              DELETE FROM secret

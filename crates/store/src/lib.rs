@@ -59,6 +59,7 @@ mod row;
 mod runtime_role;
 mod secrets;
 mod seeds;
+mod shared_pools;
 mod store;
 mod stragglers;
 mod tenant_states;

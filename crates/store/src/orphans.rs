@@ -139,7 +139,9 @@ impl Store {
              UNION ALL SELECT 'role', name || '_owner', '', name FROM template WHERE cluster = $1 AND state = 'ready'
              UNION ALL SELECT 'database', name, '', name FROM shared_database WHERE cluster = $1 AND state = 'ready'
              UNION ALL SELECT 'role', name || suffix, '', name
-               FROM shared_database, unnest(ARRAY['_homes', '_temp', '_m']) AS suffix WHERE cluster = $1 AND state = 'ready'";
+               FROM shared_database, unnest(ARRAY['_homes', '_temp', '_m']) AS suffix WHERE cluster = $1 AND state = 'ready'
+             UNION ALL SELECT 'role', name || '_pool', '', name FROM shared_database s
+              WHERE cluster = $1 AND EXISTS (SELECT FROM home WHERE home.shared_database = s.id AND home.pool_member)";
         for row in query(client, made, &[&cluster.as_uuid()]).await? {
             let standing = inventory.standings.get(get::<&str>(&row, "stem")?);
             inventory.made.push(MadeObject {

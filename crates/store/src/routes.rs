@@ -5,8 +5,8 @@
 //! has seen, or can read, every change below it.
 
 use tenantry_domain::{
-    ClusterId, Credential, Endpoint, FeedVersion, Generation, HomeId, HomeNames, HostName, Limits, Overrides, Route,
-    RouteTarget, SchemaVersion, Slug, TenantId, TlsMode,
+    ClusterId, Credential, DatabaseName, Endpoint, FeedVersion, Generation, HomeId, HomeNames, HostName, Limits,
+    Overrides, RoleName, Route, RouteTarget, SchemaVersion, SharedAccess, Slug, TenantId, TlsMode,
 };
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -220,7 +220,7 @@ impl Store {
         if !with_secrets {
             return Ok(None);
         }
-        OpenKeys::of(self.keyring(), rows, &["login", "read_only"]).await.map(Some)
+        OpenKeys::of(self.keyring(), rows, &["login", "read_only", "pool"]).await.map(Some)
     }
 }
 
@@ -246,9 +246,11 @@ fn select_routes(whose: Whose, with_secrets: bool, condition: &str) -> String {
     };
     let (secrets, join) = if with_secrets {
         (
-            format!(", {}, {}", columns("login"), columns("read_only")),
+            format!(", {}, {}, {}", columns("login"), columns("read_only"), columns("pool")),
             "LEFT JOIN sealed_secret login ON login.id = h.login_secret
-             LEFT JOIN sealed_secret read_only ON read_only.id = h.read_only_secret",
+             LEFT JOIN sealed_secret read_only ON read_only.id = h.read_only_secret
+             LEFT JOIN shared_database s ON s.id = h.shared_database AND h.is_pooled
+             LEFT JOIN sealed_secret pool ON pool.id = s.pool_secret",
         )
     } else {
         (String::new(), "")
@@ -256,7 +258,7 @@ fn select_routes(whose: Whose, with_secrets: bool, condition: &str) -> String {
     format!(
         "SELECT r.tenant, r.version, r.state, r.generation, t.slug, t.overrides, t.schema_version, p.limits,
                 ARRAY(SELECT name FROM host WHERE host.tenant = r.tenant ORDER BY name) AS hosts,
-                h.id AS home, h.cluster, h.database_name, h.schema_name, h.login_slot {secrets}
+                h.id AS home, h.cluster, h.database_name, h.schema_name, h.login_slot, h.is_pooled {secrets}
            FROM route r
            {tenants} t ON t.id = r.tenant LEFT JOIN plan p ON p.name = t.plan
            LEFT JOIN home h ON h.id = r.home {join}
@@ -305,12 +307,19 @@ fn read_target(keys: Option<&OpenKeys<'_>>, row: &Row) -> Result<Option<RouteTar
     let names = HomeNames::of(home);
     let slot = parse_slot(get(row, "login_slot")?)?;
     let password = |alias| keys.map_or(Ok(None), |keys| open_secret(keys, row, alias));
+    let database: DatabaseName = get::<String>(row, "database_name")?.try_into().map_err(StoreError::internal)?;
+    let shared = if get(row, "is_pooled")? {
+        let credential = Credential { role: RoleName::shared_pool(&database), password: password("pool")? };
+        Some(SharedAccess { credential, app: names.app.clone() })
+    } else {
+        None
+    };
     Ok(Some(RouteTarget {
         cluster: ClusterId::new(get(row, "cluster")?),
-        database: get::<String>(row, "database_name")?.try_into().map_err(StoreError::internal)?,
+        database,
         schema: get::<String>(row, "schema_name")?.try_into().map_err(StoreError::internal)?,
         credential: Credential { role: names.login(slot).clone(), password: password("login")? },
         read_only_credential: Credential { role: names.read_only, password: password("read_only")? },
-        shared: None,
+        shared,
     }))
 }

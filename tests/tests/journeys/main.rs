@@ -39,6 +39,7 @@ mod routes;
 mod secrets;
 mod secrets_nowhere;
 mod seeds;
+mod shared_pooling;
 mod suspensions;
 mod warm_pool;
 mod webhooks;

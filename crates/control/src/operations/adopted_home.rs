@@ -68,7 +68,7 @@ pub(crate) async fn give_back(work: &Work<'_>, forgets_history: bool) -> Result<
     let (home, fleet) = (&site.home.home, work.control.fleet());
     if let Some(before) = site.before()? {
         let fence = work.fence(home.id);
-        fleet.disable_logins(&site.target, &fence, home).await?;
+        fleet.disable_logins(&site.target, &fence, home, false).await?;
         let stamp = Stamp { state: RouteState::Suspended, ..site.stamp() };
         fleet.give_back(&site.target, home, &fence, &before, forgets_history, &stamp).await?;
     }

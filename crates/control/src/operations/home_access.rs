@@ -35,13 +35,15 @@ impl Place {
 
     /// Nobody logs in as the tenant any more, and its sessions are ended.
     pub(crate) async fn close(&self, work: &Work<'_>) -> Result<(), StepError> {
-        Ok(work.control.fleet().disable_logins(&self.target, &work.fence(self.id()), &self.home.home).await?)
+        let (fence, home) = (work.fence(self.id()), &self.home);
+        Ok(work.control.fleet().disable_logins(&self.target, &fence, &home.home, home.pool_member).await?)
     }
 
     /// The tenant's login role in use and its read-only role log in again.
     pub(crate) async fn open(&self, work: &Work<'_>) -> Result<(), StepError> {
-        let fence = work.fence(self.id());
-        Ok(work.control.fleet().enable_logins(&self.target, &fence, &self.home.home, self.home.login).await?)
+        let (fence, home) = (work.fence(self.id()), &self.home);
+        let fleet = work.control.fleet();
+        Ok(fleet.enable_logins(&self.target, &fence, &home.home, home.login, home.pool_member).await?)
     }
 
     /// The home itself says whether it serves its tenant.

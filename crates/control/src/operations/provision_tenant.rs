@@ -19,6 +19,7 @@ use crate::engine::step::{Effect, step};
 use crate::engine::{Kind, Step, StepError, StepResult, Work};
 use crate::migration_sets;
 use crate::provider::{AcquiredCluster, ClusterRequest};
+use crate::reconcilers::ROLE_CHANGES;
 use crate::seeds;
 use crate::warm_pool;
 
@@ -192,6 +193,7 @@ async fn ensure_home(work: &Work<'_>, progress: &mut ProvisionProgress) -> StepR
     };
     let spec = HomeSpec { template: template.as_ref().map(|template| &template.name), ..spec };
     fleet.ensure_home(&site.target, &spec).await?;
+    progress.is_to_be_pooled = home.isolation == Isolation::Schema && site.limits.shared_pooling == Some(true);
     // A template of the home's own set is at the end of that.
     progress.is_migrated = template.is_some();
     progress.schema_version = template.map_or(SchemaVersion::default(), |template| template.schema_version);
@@ -282,7 +284,13 @@ async fn record_publish_route(work: &Work<'_>, progress: &ProvisionProgress, tx:
     let tenant = tenant_of(work)?;
     let home = progress.home.ok_or_else(|| StepError::Failed { reason: "no home is reserved".to_owned() })?;
     let event = NewEvent::of_tenant(EventKind::TenantActivated, tenant).by(work.operation.id);
-    let poked = async { if progress.is_warm { tx.poke_reconciler(warm_pool::NAME).await } else { Ok(()) } };
+    let poked = async {
+        match (progress.is_warm, progress.is_to_be_pooled) {
+            (true, _) => tx.poke_reconciler(warm_pool::NAME).await,
+            (false, true) => tx.poke_reconciler(ROLE_CHANGES).await,
+            (false, false) => Ok(()),
+        }
+    };
     // Sent together, and in this order: the event tells of the tenant as it is then.
     let (ready, placed, active, told, poked) = futures::join!(
         tx.home_ready(home, progress.schema_version),

@@ -16,7 +16,8 @@ pub(crate) async fn shut_out(work: &Work<'_>, tenant: TenantId) -> Result<(), St
     for home in homes_of(&resources) {
         let record = work.control.store().home(home).await?;
         if let Some(target) = reach(work, record.home.cluster).await? {
-            work.control.fleet().disable_logins(&target, &work.fence(home), &record.home).await?;
+            let fence = work.fence(home);
+            work.control.fleet().disable_logins(&target, &fence, &record.home, record.pool_member).await?;
         }
     }
     Ok(())
@@ -75,7 +76,7 @@ async fn drop_objects(work: &Work<'_>, record: &HomeRecord, resources: &[&Resour
     let Some(target) = reach(work, record.home.cluster).await? else { return Ok(()) };
     let fleet = work.control.fleet();
     let home = &record.home;
-    fleet.disable_logins(&target, &work.fence(home.id), home).await?;
+    fleet.disable_logins(&target, &work.fence(home.id), home, record.pool_member).await?;
     let has = |kind| resources.iter().any(|it| it.kind == kind);
     if has(ResourceKind::Schema) {
         fleet.drop_schema(&target, home).await?;

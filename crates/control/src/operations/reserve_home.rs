@@ -27,6 +27,9 @@ pub(crate) struct ProvisionProgress {
     /// Whether the home's schema is that of its set already, because it is a clone.
     #[serde(default)]
     pub(crate) is_migrated: bool,
+    /// Whether the tenant's connections are to be pooled with those of others.
+    #[serde(default)]
+    pub(crate) is_to_be_pooled: bool,
     /// Why the home is where it is, in the planner's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) placed: Option<String>,
@@ -42,6 +45,7 @@ impl ProvisionProgress {
             own_cluster: None,
             schema_version: SchemaVersion::default(),
             is_warm: false,
+            is_to_be_pooled: false,
             is_migrated: false,
             placed: None,
             site: None,
@@ -163,6 +167,7 @@ async fn reserve_cluster(
         own_cluster,
         schema_version: SchemaVersion::default(),
         is_warm: false,
+        is_to_be_pooled: false,
         is_migrated: false,
         placed: None,
         site: None,
@@ -185,6 +190,7 @@ async fn claim_warm_home(
     Ok(claimed.map(|claimed| ProvisionProgress {
         schema_version: claimed.schema_version,
         is_warm: true,
+        is_to_be_pooled: false,
         is_migrated: true,
         ..ProvisionProgress::at(claimed.home)
     }))

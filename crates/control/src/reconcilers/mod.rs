@@ -11,6 +11,7 @@ mod lifecycle;
 pub(crate) mod master_keys;
 mod orphans;
 mod plan_changes;
+mod pooling;
 mod reaper;
 mod removed_routes;
 mod role_changes;

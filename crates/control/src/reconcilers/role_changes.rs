@@ -1,4 +1,5 @@
-//! Sets roles right whose intended state changed: other limits, another plan.
+//! Sets roles right whose intended state changed: other limits, another plan; and pools the connections of tenants together
+//! whose limits say so.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use tenantry_domain::{ClusterId, HomeId};
 use tenantry_store::HomeRoles;
 use tracing::warn;
 
+use super::pooling;
 use super::roles::{Outcome, PAGE, look_after};
 use super::{ROLE_CHANGES, Reconciler};
 use crate::control::Control;
@@ -45,9 +47,11 @@ pub(super) const RECONCILER: Reconciler = Reconciler {
             }
             // In the end, or they would be taken again at once.
             put_back(control, &unreachable).await?;
-            Ok(
-                json!({ "seen": total.seen, "repaired": total.repaired, "failed": total.failed, "put_back": unreachable.len() }),
-            )
+            let (pooled, not_pooled) = pooling::settle_all(control).await?;
+            Ok(json!({
+                "seen": total.seen, "repaired": total.repaired, "failed": total.failed, "put_back": unreachable.len(),
+                "pooled": pooled, "not_pooled": not_pooled,
+            }))
         })
     },
 };

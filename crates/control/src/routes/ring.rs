@@ -83,6 +83,9 @@ pub(super) fn told(change: &RouteChange, with_secrets: bool) -> RouteChange {
     {
         target.credential.password = None;
         target.read_only_credential.password = None;
+        if let Some(shared) = &mut target.shared {
+            shared.credential.password = None;
+        }
     }
     change
 }

@@ -25,7 +25,7 @@ pub(crate) enum PlanCommand {
         "",
         "Limits: connections, pool_size, connections_per_second, requests_per_second, requests_per_minute,",
         "concurrent_requests, queued_requests, statement_timeout_ms, idle_in_transaction_timeout_ms,",
-        "transaction_timeout_ms, temporary_tables.",
+        "transaction_timeout_ms, temporary_tables, shared_pooling.",
     ))]
     Create(Box<CreateArguments>),
     /// List plans
@@ -261,6 +261,7 @@ impl Tabular for Plan {
             ("idle in transaction, ms", Cell::optional(limits.idle_in_transaction_timeout_ms)),
             ("transaction timeout, ms", Cell::optional(limits.transaction_timeout_ms)),
             ("temporary tables", Cell::optional(limits.temporary_tables)),
+            ("shared pooling", Cell::optional(limits.shared_pooling)),
             ("quotas", Cell::joined(self.quotas.iter().map(|(name, value)| format!("{name}={value}")))),
             ("features", Cell::joined(&self.features)),
             ("seed", Cell::optional(self.seed.as_ref())),

@@ -1,0 +1,97 @@
+//! The role that routers log in as for `schema` tenants whose connections are pooled together.
+//!
+//! By itself it may do nothing but connect to its database and become the roles of those tenants. Whoever writes SQL on
+//! such a connection may become them, too: no boundary against a tenant's own SQL.
+
+use tenantry_domain::{DatabaseName, Home, RoleName, Secret};
+
+use crate::error::FleetError;
+use crate::fence::Fence;
+use crate::fleet::Fleet;
+use crate::password::{Reader, verifiers};
+use crate::quote::{do_block, ident, idents, literal};
+use crate::roles::{end_sessions_in, ensure_role, join, password_role};
+use crate::session::Session;
+use crate::target::ClusterTarget;
+use crate::version::membership_options;
+
+impl Fleet {
+    /// Makes the pool's role of a shared database, or sets it right. Repeatable.
+    pub async fn ensure_shared_pool(
+        &self,
+        target: &ClusterTarget,
+        database: &DatabaseName,
+        password: &Secret,
+    ) -> Result<(), FleetError> {
+        let pool = RoleName::shared_pool(database);
+        let [verifier] = verifiers([(password, Reader::Anyone)]).await?;
+        let mut sql = do_block(&ensure_role(&pool, &password_role("LOGIN NOINHERIT", &verifier, None)));
+        sql.push_str(&format!("GRANT CONNECT ON DATABASE {} TO {};\n", ident(database.as_str()), ident(pool.as_str())));
+        let mut admin = self.admin(target).await?;
+        admin.batch("set up the pool's role of a shared database", &format!("BEGIN;\n{sql}COMMIT;\n")).await
+    }
+
+    /// Lets the pool's role become the home's app and read-only roles.
+    pub async fn join_shared_pool(&self, target: &ClusterTarget, fence: &Fence, home: &Home) -> Result<(), FleetError> {
+        let mut admin = self.admin(target).await?;
+        let sql = let_pool(&admin, home);
+        admin.batch("let the pool into the home", &fence.guard(&sql)).await
+    }
+
+    /// Takes that away again. Connections that became one of the roles before stay so until they are given back; all of
+    /// the pool's are ended, because nobody can tell which those are.
+    pub async fn leave_shared_pool(
+        &self,
+        target: &ClusterTarget,
+        fence: &Fence,
+        home: &Home,
+    ) -> Result<(), FleetError> {
+        let mut admin = self.admin(target).await?;
+        shut_out_pool(&mut admin, target, *fence, home, true).await
+    }
+}
+
+/// The statement that lets the pool's role become the home's.
+pub(crate) fn let_pool(session: &Session, home: &Home) -> String {
+    let names = home.names();
+    format!(
+        "GRANT {} TO {}{};\n",
+        idents([names.app.as_str(), names.read_only.as_str()]),
+        ident(RoleName::shared_pool(&home.database).as_str()),
+        membership_options(session.server_version())
+    )
+}
+
+/// Takes the home's roles from the pool's, and ends all connections of that, where it had them or `was_member` says that it
+/// had: that may have been taken a moment ago by somebody who did not get further.
+pub(crate) async fn shut_out_pool(
+    admin: &mut Session,
+    target: &ClusterTarget,
+    fence: Fence,
+    home: &Home,
+    was_member: bool,
+) -> Result<(), FleetError> {
+    let (names, pool) = (home.names(), RoleName::shared_pool(&home.database));
+    // Whoever has an older lease grants nothing after this.
+    let look = fence.guard(&format!(
+        "SELECT 'member' FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member JOIN pg_roles g ON g.oid = a.roleid
+          WHERE m.rolname = {} AND g.rolname IN ({}, {});\n",
+        literal(pool.as_str()),
+        literal(names.app.as_str()),
+        literal(names.read_only.as_str()),
+    ));
+    let rows = admin.rows("look whether the pool may become the home's roles", &look).await?;
+    let is_member = rows.iter().any(|row| row.get(0) == Some("member"));
+    if !is_member && !was_member {
+        return Ok(());
+    }
+    let roles = idents([names.app.as_str(), names.read_only.as_str()]);
+    let revoke = format!(
+        "IF pg_catalog.to_regrole({0}) IS NOT NULL THEN REVOKE {roles} FROM {1}; END IF;",
+        literal(&ident(pool.as_str())),
+        ident(pool.as_str())
+    );
+    let sql = fence.guard(&do_block(&[join(admin, target, &[&pool]), revoke].concat()));
+    admin.batch("take the home's roles from the pool", &sql).await?;
+    end_sessions_in(admin, fence, &home.database, &[&pool]).await
+}
