@@ -6,7 +6,7 @@ use tenantry_testkit::eventually;
 use tenantry_tests::{Admin, HomeSession, World};
 use tokio_postgres::Config;
 
-fn pooled() -> Limits {
+fn with_shared_pooling() -> Limits {
     Limits { shared_pooling: Some(true), ..Limits::default() }
 }
 
@@ -46,10 +46,10 @@ fn wait() -> Option<WaitSeconds> {
 async fn a_pooled_tenant_is_reached_by_the_shared_login_and_others_are_not() {
     for admin in Admin::ALL {
         let world = World::builder().admin(admin).start().await;
-        let pooled = tenant(&world, "pooled", Isolation::Schema, pooled()).await;
-        let too = tenant(&world, "too", Isolation::Schema, pooled()).await;
+        let pooled = tenant(&world, "pooled", Isolation::Schema, with_shared_pooling()).await;
+        let too = tenant(&world, "too", Isolation::Schema, with_shared_pooling()).await;
         let alone = tenant(&world, "alone", Isolation::Schema, Limits::default()).await;
-        let apart = tenant(&world, "apart", Isolation::Database, pooled()).await;
+        let apart = tenant(&world, "apart", Isolation::Database, with_shared_pooling()).await;
         let route = becomes(&world, &pooled, Pooling::Shared).await;
         let others = becomes(&world, &too, Pooling::Shared).await;
         assert_eq!(route.shared_credential, others.shared_credential, "one login for both");
@@ -86,8 +86,8 @@ async fn a_pooled_tenant_is_reached_by_the_shared_login_and_others_are_not() {
 async fn shutting_a_pooled_tenant_out_recycles_the_pool_and_lets_it_in_again() {
     for admin in Admin::ALL {
         let world = World::builder().admin(admin).start().await;
-        let one = tenant(&world, "one", Isolation::Schema, pooled()).await;
-        let other = tenant(&world, "other", Isolation::Schema, pooled()).await;
+        let one = tenant(&world, "one", Isolation::Schema, with_shared_pooling()).await;
+        let other = tenant(&world, "other", Isolation::Schema, with_shared_pooling()).await;
         let route = becomes(&world, &one, Pooling::Shared).await;
         let others = becomes(&world, &other, Pooling::Shared).await;
         let login = login(&world, &one, &route).await;
