@@ -295,6 +295,20 @@ pub(crate) async fn end_sessions_in(
     end_sessions_where(session, Some(fence), roles, &format!("datname = {}", literal(database.as_str()))).await
 }
 
+/// The same, of sessions in one database that began up to a moment of the server's clock. Those that begin meanwhile are
+/// left alone, and not waited for: whoever keeps coming back would be ended without end.
+pub(crate) async fn end_older_sessions_in(
+    session: &mut Session,
+    fence: Fence,
+    database: &DatabaseName,
+    roles: &[&RoleName],
+    moment: &str,
+) -> Result<(), FleetError> {
+    let condition =
+        format!("datname = {} AND backend_start <= {}::timestamptz", literal(database.as_str()), literal(moment));
+    end_sessions_where(session, Some(fence), roles, &condition).await
+}
+
 async fn end_sessions_where(
     session: &mut Session,
     fence: Option<Fence>,

@@ -10,7 +10,7 @@ use crate::fence::Fence;
 use crate::fleet::Fleet;
 use crate::password::{Reader, verifiers};
 use crate::quote::{do_block, ident, idents, literal};
-use crate::roles::{end_sessions_in, ensure_role, join, password_role};
+use crate::roles::{end_older_sessions_in, ensure_role, join, password_role};
 use crate::session::Session;
 use crate::target::ClusterTarget;
 use crate::version::membership_options;
@@ -62,8 +62,8 @@ pub(crate) fn let_pool(session: &Session, home: &Home) -> String {
     )
 }
 
-/// Takes the home's roles from the pool's, and ends all connections of that, where it had them or `was_member` says that it
-/// had: that may have been taken a moment ago by somebody who did not get further.
+/// Takes the home's roles from the pool's, and ends all connections that it had until then, if the roles were its or
+/// `was_member` says that they were: they may have been taken a moment ago by somebody who did not get further.
 pub(crate) async fn shut_out_pool(
     admin: &mut Session,
     target: &ClusterTarget,
@@ -93,5 +93,8 @@ pub(crate) async fn shut_out_pool(
     );
     let sql = fence.guard(&do_block(&[join(admin, target, &[&pool]), revoke].concat()));
     admin.batch("take the home's roles from the pool", &sql).await?;
-    end_sessions_in(admin, fence, &home.database, &[&pool]).await
+    // Routers connect again at once for the others: whoever begins from now on cannot become the home's roles.
+    let rows = admin.rows("see when the pool lost the home's roles", "SELECT clock_timestamp();\n").await?;
+    let revoked_at = rows.first().and_then(|row| row.get(0)).unwrap_or("infinity").to_owned();
+    end_older_sessions_in(admin, fence, &home.database, &[&pool], &revoked_at).await
 }
