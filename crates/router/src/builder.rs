@@ -31,8 +31,11 @@ pub struct RouterConfig {
     /// Most connections to one cluster, over all tenants, even where the control plane leases more; and to each replica, of
     /// whose connections none are leased. When all are in use, each tenant comes to a share in proportion to its pool size.
     pub cluster_connections_max: u32,
-    /// How long a caller waits for one of the tenant's connections to be given back, or for the next that its
-    /// `connections_per_second` allows.
+    /// Connections to one database, on each server, that those of its tenants share whose pooling is `shared`; one at least.
+    /// A tenant has no more of them at a time than its pool size. They count among `cluster_connections_max`.
+    pub shared_pool_size: u32,
+    /// How long a caller waits for one of the tenant's connections to be given back, for one that tenants share, or for the
+    /// next that its `connections_per_second` allows.
     pub wait_timeout: Duration,
     /// How long a caller waits for a connection that was given back and is being cleaned, before another is opened. Well
     /// above a round trip: it keeps a caller that asks again at once from needing two connections.
@@ -85,6 +88,7 @@ impl Default for RouterConfig {
             pool_size: 8,
             pool_size_max: 100,
             cluster_connections_max: 100,
+            shared_pool_size: 20,
             wait_timeout: Duration::from_secs(5),
             return_patience: Duration::from_millis(100),
             connect_timeout: Duration::from_secs(5),

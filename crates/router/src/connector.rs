@@ -1,25 +1,30 @@
-//! Opening one connection: a socket, TLS, logging in, and the check that the tenant lives there.
+//! Opening one connection: a socket, TLS, logging in, and what is run first.
 
 use std::error::Error as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{io, iter};
 
 use deadpool_postgres::ClientWrapper;
-use tenantry_domain::{Endpoint, Generation, TenantId};
+use tenantry_domain::{Credential, Endpoint, Generation, TenantId};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{CancelToken, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use tracing::Instrument;
 
 use crate::breaker::LeftAlone;
 use crate::budget::Permit;
+use crate::builder::RouterConfig;
 use crate::dial::{Socket, dial, is_socket};
 use crate::error::RouterError;
+use crate::limits::Opening;
+use crate::pools::Place;
 use crate::session::Session;
 use crate::session::driver::Driver;
 use crate::session::stream::{Watched, WatchedTls};
+use crate::spans;
 use crate::table::ServerEntry;
 use crate::tls::{SystemRoots, client_config};
 
@@ -56,6 +61,15 @@ pub(crate) enum ConnectError {
         /// When the next one may be opened.
         retry_after: Duration,
     },
+    /// The tenants of the database have as many connections as they may share.
+    #[error("all connections that the tenants of the database share are in use")]
+    Busy,
+    /// The login that they share may not become the tenant.
+    #[error(transparent)]
+    Role(tokio_postgres::Error),
+    /// It did not say so, and yet is not the tenant.
+    #[error("the connection did not become the tenant's role")]
+    NotAssumed,
     /// The server cannot be spoken to in private. Nobody speaks to it in the clear instead.
     #[error(
         "the server at {endpoint} has no TLS, or none that is believed; see to `ssl` and the certificate there, or to \
@@ -82,14 +96,16 @@ impl ConnectError {
                 // The connection was lost.
                 None => true,
             },
-            Self::Full | Self::TooFast { .. } | Self::LeftAlone(_) => false,
+            Self::Full | Self::TooFast { .. } | Self::Busy | Self::Role(_) | Self::NotAssumed | Self::LeftAlone(_) => {
+                false
+            }
         }
     }
 
     /// What PostgreSQL answered, if it did.
     pub(crate) fn sqlstate(&self) -> Option<&SqlState> {
         match self {
-            Self::Postgres(error) => error.code(),
+            Self::Postgres(error) | Self::Role(error) => error.code(),
             _ => None,
         }
     }
@@ -98,10 +114,11 @@ impl ConnectError {
     pub(crate) const fn kind(&self) -> &'static str {
         match self {
             Self::Socket(_) => "unreachable",
-            Self::Postgres(_) => "refused",
+            Self::Postgres(_) | Self::Role(_) | Self::NotAssumed => "refused",
             Self::Late => "late",
             Self::Full => "full",
             Self::TooFast { .. } => "too_fast",
+            Self::Busy => "busy",
             Self::Tls { .. } => "tls",
             Self::LeftAlone(_) => "left_alone",
         }
@@ -135,29 +152,65 @@ impl Tls {
     }
 }
 
-/// How connections of one tenant with one access are opened.
+/// How connections of one role to one database of a server are opened.
 pub(crate) struct Connector {
-    pub(crate) endpoint: Endpoint,
-    pub(crate) tls: Tls,
-    pub(crate) config: Config,
-    /// Run first: raises unless this tenant lives there, and sets the session up.
-    pub(crate) attach: String,
+    pub(crate) server: Arc<ServerEntry>,
+    tls: Tls,
+    config: Config,
+    /// How long opening may take.
+    pub(crate) time_limit: Duration,
 }
 
 impl Connector {
-    /// The settings of a connection, without its credential.
-    pub(crate) fn config(tls: &Tls, application_name: &str) -> Config {
+    /// For a login role at a place.
+    pub(crate) fn to(
+        place: &Place<'_>,
+        credential: &Credential,
+        limits: &RouterConfig,
+        application_name: &str,
+    ) -> Result<Self, RouterError> {
+        let password = credential.password.as_ref().ok_or_else(|| RouterError::Refused {
+            reason: "the feed bears no passwords; give the router a token with the scope `routes:secrets`".to_owned(),
+            source: None,
+        })?;
         let mut config = Config::new();
-        config.application_name(application_name).ssl_mode(match tls {
-            Tls::Plain => SslMode::Disable,
-            Tls::Rustls(_) => SslMode::Require,
-        });
         config
+            .application_name(application_name)
+            .ssl_mode(match place.tls {
+                Tls::Plain => SslMode::Disable,
+                Tls::Rustls(_) => SslMode::Require,
+            })
+            .user(credential.role.as_str())
+            .password(password.expose())
+            .dbname(place.target.database.as_str());
+        let time_limit = if place.replica.is_some() { limits.replica_time_limit() } else { limits.connect_timeout };
+        Ok(Self { server: Arc::clone(place.server), tls: place.tls.clone(), config, time_limit })
     }
 
-    /// Opens a connection and attaches it to the tenant's home. The permit is given back when it has ended.
-    pub(crate) async fn open(&self, permit: Permit) -> Result<(ClientWrapper, Arc<Session>), ConnectError> {
-        let socket = dial(&self.endpoint).await?;
+    /// Opens a connection, unless the server is left alone or connections are opened too fast, and runs a statement first.
+    /// The permit is given back when the connection has ended.
+    pub(crate) async fn open(
+        &self,
+        permit: Permit,
+        first: Option<&str>,
+        opening: Option<&Opening>,
+    ) -> Result<(ClientWrapper, Arc<Session>), ConnectError> {
+        let attempt = self.server.breaker.ask(Instant::now()).map_err(ConnectError::LeftAlone)?;
+        opening.map_or(Ok(()), |opening| opening.begin().or_else(too_fast))?;
+        let span = spans::connect(&self.server);
+        let opened = tokio::time::timeout(self.time_limit, self.log_in(permit, first)).instrument(span.clone()).await;
+        let outcome = opened.unwrap_or(Err(ConnectError::Late));
+        spans::connected(&span, &outcome);
+        match &outcome {
+            Err(error) if error.is_silence() => attempt.failed(Instant::now(), error.told()),
+            Ok(_) | Err(_) => attempt.answered(),
+        }
+        outcome
+    }
+
+    async fn log_in(&self, permit: Permit, first: Option<&str>) -> Result<(ClientWrapper, Arc<Session>), ConnectError> {
+        let endpoint = &self.server.endpoint;
+        let socket = dial(endpoint).await?;
         let session = Arc::new(Session::default());
         let (client, driver) = match &self.tls {
             Tls::Plain => {
@@ -166,7 +219,7 @@ impl Connector {
                 (client, tokio::spawn(Driver::new(connection, Arc::clone(&session), permit)))
             }
             Tls::Rustls(tls) => {
-                let tls = WatchedTls { tls: for_host(tls, &self.endpoint), session: Arc::clone(&session) };
+                let tls = WatchedTls { tls: for_host(tls, endpoint), session: Arc::clone(&session) };
                 let connecting = self.config.connect_raw(socket, tls).await;
                 let (client, connection) = connecting.map_err(|error| self.tls_error(error))?;
                 (client, tokio::spawn(Driver::new(connection, Arc::clone(&session), permit)))
@@ -174,7 +227,9 @@ impl Connector {
         };
         // Dropped on failure, and with it the connection ends.
         let client = ClientWrapper::new(client, driver);
-        client.batch_execute(&self.attach).await?;
+        if let Some(first) = first {
+            client.batch_execute(first).await?;
+        }
         session.renew();
         metrics::counter!("tenantry_router_connections_opened_total").increment(1);
         Ok((client, session))
@@ -183,7 +238,7 @@ impl Connector {
     /// Tells failures of TLS apart, which tokio-postgres does in words alone.
     fn tls_error(&self, error: tokio_postgres::Error) -> ConnectError {
         if error.to_string() == TLS_FAILED {
-            ConnectError::Tls { endpoint: self.endpoint.clone(), source: error }
+            ConnectError::Tls { endpoint: self.server.endpoint.clone(), source: error }
         } else {
             error.into()
         }
@@ -192,10 +247,10 @@ impl Connector {
     /// Asks the server to end what a backend is doing. A failure is no news: the backend may be gone.
     pub(crate) async fn cancel(&self, token: CancelToken) {
         let outcome = async {
-            let socket = dial(&self.endpoint).await?;
+            let socket = dial(&self.server.endpoint).await?;
             match &self.tls {
                 Tls::Plain => token.cancel_query_raw(socket, NoTls).await?,
-                Tls::Rustls(tls) => token.cancel_query_raw(socket, for_host(tls, &self.endpoint)).await?,
+                Tls::Rustls(tls) => token.cancel_query_raw(socket, for_host(tls, &self.server.endpoint)).await?,
             }
             Ok::<_, ConnectError>(())
         };
@@ -203,6 +258,10 @@ impl Connector {
             tracing::debug!(%error, "a cancel request was not delivered");
         }
     }
+}
+
+pub(crate) fn too_fast(retry_after: Duration) -> Result<(), ConnectError> {
+    Err(ConnectError::TooFast { retry_after })
 }
 
 fn for_host(tls: &MakeRustlsConnect, endpoint: &Endpoint) -> <MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect {

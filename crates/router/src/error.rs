@@ -19,6 +19,8 @@ pub enum Phase {
     Wait,
     /// For one of the connections that this router may have to the tenant's cluster, or a replica, over all tenants.
     Budget,
+    /// For one of the connections that the tenants of its database share.
+    Shared,
     /// For a new connection: reaching the server, TLS, logging in, and the check of the placement.
     Connect,
 }
@@ -28,6 +30,9 @@ impl fmt::Display for Phase {
         formatter.write_str(match self {
             Self::Wait => "all its connections are in use; give them back sooner or raise its pool size",
             Self::Budget => "all connections that this router may have to its cluster are in use by others",
+            Self::Shared => {
+                "all connections that the tenants of its database share are in use; give them back sooner or raise `shared_pool_size`"
+            }
             Self::Connect => "a new connection took too long",
         })
     }
@@ -205,6 +210,7 @@ impl RouterError {
             Self::LimitExceeded { .. } => "limit_exceeded",
             Self::Timeout { phase: Phase::Wait, .. } => "timeout_wait",
             Self::Timeout { phase: Phase::Budget, .. } => "timeout_budget",
+            Self::Timeout { phase: Phase::Shared, .. } => "timeout_shared",
             Self::Timeout { phase: Phase::Connect, .. } => "timeout_connect",
             Self::Refused { .. } => "refused",
             Self::TooStale { .. } => "too_stale",

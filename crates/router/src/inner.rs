@@ -262,7 +262,7 @@ impl Inner {
         if self.table.clusters.get(target.cluster).is_some_and(|now| is_there(&now)) {
             return Ok(Some(pool));
         }
-        self.pools.retire(key.tenant, |other| !Arc::ptr_eq(&other.returning, &pool.returning));
+        self.pools.retire(key.tenant, |other| !std::ptr::eq(other, &raw const *pool));
         Ok(None)
     }
 

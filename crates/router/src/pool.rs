@@ -7,21 +7,20 @@ use std::time::{Duration, Instant};
 use deadpool::managed::{self, Metrics, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts};
 use deadpool_postgres::ClientWrapper;
 use tenantry_domain::{
-    ClusterId, ClusterReplicaId, Credential, DatabaseName, FeedVersion, Generation, RouteTarget, TenantId,
+    ClusterId, ClusterReplicaId, Credential, DatabaseName, FeedVersion, Generation, RoleName, RouteTarget, TenantId,
 };
 use tokio::runtime::Handle;
-use tracing::Instrument;
 
 use crate::budget::{Holder, Permit, Share};
 use crate::builder::RouterConfig;
-use crate::connector::{ConnectError, Connector};
+use crate::connector::{ConnectError, Connector, too_fast};
 use crate::home_check::HomeCheck;
 use crate::limits::Opening;
 use crate::queue::{Queue, is_full};
 use crate::returning::Returning;
 use crate::session::Session;
+use crate::shared::{Borrower, Lent};
 use crate::sight::Sight;
-use crate::spans;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::table::ServerEntry;
 use crate::tenant::Access;
@@ -48,6 +47,8 @@ pub(crate) struct Identity {
     pub(crate) server: Arc<ServerEntry>,
     pub(crate) database: DatabaseName,
     pub(crate) credential: Credential,
+    /// What they become, where the login is one that tenants share.
+    pub(crate) role: Option<RoleName>,
 }
 
 /// One connection, and what is known of it.
@@ -56,6 +57,21 @@ pub(crate) struct HomeConnection {
     pub(crate) session: Arc<Session>,
     /// The schema that its statements were prepared against.
     schema_version: u64,
+    /// Where it is one that tenants share; on the heap, because most are not. Dropped after the client.
+    lent: Option<Box<Lent>>,
+}
+
+impl HomeConnection {
+    /// One that tenants share.
+    pub(crate) fn lent(client: ClientWrapper, session: Arc<Session>, lent: Lent) -> Self {
+        Self { client, session, schema_version: 0, lent: Some(Box::new(lent)) }
+    }
+
+    /// What such a one was made of.
+    pub(crate) fn into_lent(self) -> Option<(ClientWrapper, Arc<Session>, Lent)> {
+        let Self { client, session, lent, .. } = self;
+        lent.map(|lent| (client, session, *lent))
+    }
 }
 
 impl Deref for HomeConnection {
@@ -72,13 +88,24 @@ impl DerefMut for HomeConnection {
     }
 }
 
-/// How deadpool opens connections and looks at those it kept.
+/// Where a pool has its connections from.
+pub(crate) enum Source {
+    /// It opens them.
+    Own {
+        connector: Box<Connector>,
+        /// Run first: raises unless this tenant lives there, and sets the session up.
+        attach: String,
+        /// What makes a connection as good as new.
+        reset: String,
+    },
+    /// It borrows them from those that tenants share, and keeps none.
+    Shared(Borrower),
+}
+
+/// How deadpool gets connections and looks at those it kept.
 pub(crate) struct Opener {
-    pub(crate) connector: Connector,
-    pub(crate) server: Arc<ServerEntry>,
-    /// How long opening may take.
-    pub(crate) time_limit: Duration,
-    /// The pool's part of the server's connections.
+    pub(crate) source: Source,
+    /// The pool's part of the server's connections, or of those that tenants share.
     pub(crate) share: Arc<Share>,
     /// How fast connections are opened.
     pub(crate) opening: Opening,
@@ -103,22 +130,17 @@ impl managed::Manager for Opener {
     type Error = ConnectError;
 
     async fn create(&self) -> Result<HomeConnection, ConnectError> {
-        // First: nobody takes a permit away from others who cannot use it yet.
-        self.opening.wait().map_or(Ok(()), too_fast)?;
-        let granted = self.granted().take();
-        let permit = granted.or_else(|| self.share.permit()).ok_or(ConnectError::Full)?;
-        let attempt = self.server.breaker.ask(Instant::now()).map_err(ConnectError::LeftAlone)?;
-        self.opening.begin().or_else(too_fast)?;
-        let span = spans::connect(&self.server);
-        let opened = tokio::time::timeout(self.time_limit, self.connector.open(permit)).instrument(span.clone()).await;
-        let outcome = opened.unwrap_or(Err(ConnectError::Late));
-        spans::connected(&span, &outcome);
-        match &outcome {
-            Err(error) if error.is_silence() => attempt.failed(Instant::now(), error.told()),
-            Ok(_) | Err(_) => attempt.answered(),
+        match &self.source {
+            Source::Own { connector, attach, .. } => {
+                // First: nobody takes a permit away from others who cannot use it yet.
+                self.opening.wait().map_or(Ok(()), too_fast)?;
+                let granted = self.granted().take();
+                let permit = granted.or_else(|| self.share.permit()).ok_or(ConnectError::Full)?;
+                let (client, session) = connector.open(permit, Some(attach), Some(&self.opening)).await?;
+                Ok(HomeConnection { client, session, schema_version: 0, lent: None })
+            }
+            Source::Shared(borrower) => borrower.borrow(&self.share).await,
         }
-        let (client, session) = outcome?;
-        Ok(HomeConnection { client, session, schema_version: 0 })
     }
 
     /// Connections are cleaned when they are given back, so taking one costs no round trip.
@@ -130,10 +152,6 @@ impl managed::Manager for Opener {
     }
 }
 
-fn too_fast(retry_after: Duration) -> Result<(), ConnectError> {
-    Err(ConnectError::TooFast { retry_after })
-}
-
 /// The connections of one tenant with one access, to one server.
 pub(crate) struct TenantPool {
     pub(crate) key: PoolKey,
@@ -143,8 +161,6 @@ pub(crate) struct TenantPool {
     /// Until when a replica is not asked that did not know yet that the tenant lives there.
     pub(crate) away_until: Mutex<Option<Instant>>,
     pub(crate) pool: Pool,
-    /// What makes a connection as good as new.
-    pub(crate) reset: String,
     pub(crate) home: HomeCheck,
     /// Connections that were given back and are not idle yet.
     pub(crate) returning: Arc<Returning>,
@@ -178,8 +194,12 @@ impl TenantPool {
     /// Takes a connection: an idle one, or one that is about to be, or a new one, or the next that is given back.
     /// Callers are served in order. Where the role may open no more, one is waited for until `full_until`.
     pub(crate) async fn get(&self, full_until: tokio::time::Instant) -> Result<Object, CheckoutError> {
+        if let Source::Shared(borrower) = self.source() {
+            return borrower.get(&self.pool, full_until).await.map(|object| self.ready(object));
+        }
         if self.queue.is_empty() {
-            self.returning.wait_for_one(&self.pool, self.config.return_patience).await;
+            let has_one = || self.pool.status().available > 0 || self.pool.is_closed();
+            self.returning.wait_for_one(has_one, self.config.return_patience).await;
             match self.pool.get().await {
                 Err(error) if is_full(&error) => {}
                 outcome => return outcome.map(|object| self.ready(object)),
@@ -200,6 +220,19 @@ impl TenantPool {
         }
     }
 
+    /// Ends its idle connections now, and borrowed ones when they are given back. Those that tenants share stay with the
+    /// others.
+    pub(crate) fn close(&self) {
+        self.pool.close();
+        if let Source::Shared(borrower) = self.source() {
+            borrower.leave();
+        }
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.pool.manager().source
+    }
+
     /// Forgets statements that were prepared against another schema: "cached plan must not change result type" is what
     /// they would meet.
     fn ready(&self, mut object: Object) -> Object {
@@ -218,10 +251,12 @@ impl TenantPool {
 
     /// Whether this is the pool for a route that was not looked at yet.
     pub(crate) fn serves(&self, target: &RouteTarget, generation: Generation, server: &Arc<ServerEntry>) -> bool {
+        let login = self.key.access.login(target);
         self.identity.generation == generation
             && (Arc::ptr_eq(&self.identity.server, server) || self.identity.server.is_same_place(server))
             && self.identity.database == target.database
-            && self.identity.credential == *self.key.access.credential(target)
+            && self.identity.credential == *login.credential
+            && self.identity.role.as_ref() == login.role
     }
 
     /// Leaves the server alone for a moment, which refused the tenant.

@@ -16,9 +16,10 @@ use crate::connector::{ConnectError, Connector, Tls, attach_statement};
 use crate::error::{Phase, RouterError};
 use crate::home_check::HomeCheck;
 use crate::limits::{Openings, RequestLimit};
-use crate::pool::{CheckoutError, Identity, Opener, Pool, PoolKey, TenantPool};
+use crate::pool::{CheckoutError, Identity, Opener, Pool, PoolKey, Source, TenantPool};
 use crate::queue::Queue;
 use crate::reset::reset_statements;
+use crate::shared::{Borrower, Stashes};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::table::{ClusterEntry, Found, ReplicaEntry, ServerEntry};
 use crate::tenant::Access;
@@ -39,6 +40,8 @@ pub(crate) struct Pools {
     changing: Mutex<OnReplicas>,
     /// Sweeps so far: a clock that costs nothing to read.
     sweeps: AtomicU64,
+    /// Connections that tenants share.
+    pub(crate) stashes: Stashes,
     /// How fast they open connections.
     pub(crate) openings: Arc<Openings>,
     config: Arc<RouterConfig>,
@@ -65,6 +68,7 @@ impl Pools {
             by_key: HashMap::default(),
             changing: Mutex::default(),
             sweeps: AtomicU64::new(0),
+            stashes: Stashes::default(),
             openings: Arc::new(Openings::new()),
             config,
             application_name,
@@ -88,8 +92,8 @@ impl Pools {
         }
     }
 
-    /// Takes over what may change while connections stay: the pool's size, and the schema that statements are prepared
-    /// against.
+    /// Takes over what may change while connections stay: the pool's size, the schema that statements are prepared against,
+    /// and what sessions of a shared login are limited to.
     fn follow(&self, pool: &TenantPool, route: &Route) {
         pool.schema_version.store(route.schema_version.0.cast_unsigned(), Ordering::Relaxed);
         pool.pool.manager().opening.follow(&route.limits);
@@ -97,6 +101,9 @@ impl Pools {
         if pool.size.swap(size, Ordering::Relaxed) != size {
             pool.pool.resize(size);
             pool.share.weigh(size);
+        }
+        if let Source::Shared(borrower) = pool.source() {
+            borrower.follow(&route.limits);
         }
         pool.version.store(route.version.0.cast_unsigned(), Ordering::Release);
     }
@@ -115,10 +122,12 @@ impl Pools {
             return Ok(Arc::clone(pool));
         }
         let pool = Arc::new(self.build(key, route, place)?);
-        let holder: Weak<dyn Holder> = Arc::downgrade(&pool) as _;
-        pool.share.held_by(holder);
+        if let Source::Own { .. } = pool.source() {
+            let holder: Weak<dyn Holder> = Arc::downgrade(&pool) as _;
+            pool.share.held_by(holder);
+        }
         if let Some(old) = pools.insert(key, Arc::clone(&pool)) {
-            old.pool.close();
+            old.close();
         } else if let Some(replica) = key.replica {
             on_replicas.entry(key.tenant).or_default().push(replica);
         }
@@ -126,22 +135,28 @@ impl Pools {
     }
 
     fn build(&self, key: PoolKey, route: &Route, place: &Place<'_>) -> Result<TenantPool, RouterError> {
-        let Place { target, server, replica, tls } = *place;
-        let credential = key.access.credential(target);
-        let password = credential.password.as_ref().ok_or_else(|| RouterError::Refused {
-            reason: "the feed bears no passwords; give the router a token with the scope `routes:secrets`".to_owned(),
-            source: None,
-        })?;
-        let mut config = Connector::config(tls, &self.application_name);
-        config.user(credential.role.as_str()).password(password.expose()).dbname(target.database.as_str());
+        let Place { target, server, replica, .. } = *place;
+        let login = key.access.login(target);
         let attach = attach_statement(route.tenant, route.generation);
-        let reset = reset_statements(&attach);
         let size = self.config.size_of(&route.limits, key.access);
-        let share = Arc::new(server.budget.join(size));
+        let (source, share, create_timeout) = if let Some(role) = login.role {
+            let stash = self.stashes.at(place, login, &self.config, &self.application_name, &self.runtime)?;
+            let share = stash.turns.join(size);
+            // Each of its waits has a limit of its own.
+            (Source::Shared(Borrower::new(stash, role, attach, key.access, &route.limits)), share, None)
+        } else {
+            let connector = Box::new(Connector::to(place, login.credential, &self.config, &self.application_name)?);
+            let reset = reset_statements(&attach);
+            let create_timeout = self.config.connect_timeout.saturating_add(CREATE_GRACE);
+            (Source::Own { connector, attach, reset }, server.budget.join(size), Some(create_timeout))
+        };
+        let returning = match &source {
+            Source::Own { .. } => Arc::default(),
+            Source::Shared(borrower) => Arc::clone(&borrower.stash.returning),
+        };
+        let share = Arc::new(share);
         let opener = Opener {
-            connector: Connector { endpoint: server.endpoint.clone(), tls: tls.clone(), config, attach },
-            server: Arc::clone(server),
-            time_limit: if replica.is_some() { self.config.replica_time_limit() } else { self.config.connect_timeout },
+            source,
             share: Arc::clone(&share),
             opening: self.openings.of(key.tenant, &route.limits),
             granted: Mutex::new(None),
@@ -150,7 +165,7 @@ impl Pools {
             .max_size(size)
             .runtime(Runtime::Tokio1)
             .wait_timeout(Some(self.config.wait_timeout))
-            .create_timeout(Some(self.config.connect_timeout.saturating_add(CREATE_GRACE)))
+            .create_timeout(create_timeout)
             .build()
             .map_err(|source| RouterError::refused("a pool cannot be made", source))?;
         Ok(TenantPool {
@@ -159,9 +174,8 @@ impl Pools {
             sight: replica.map(|replica| Arc::clone(&replica.sight)),
             away_until: Mutex::default(),
             pool,
-            reset,
             home: HomeCheck::default(),
-            returning: Arc::default(),
+            returning,
             config: Arc::clone(&self.config),
             runtime: self.runtime.clone(),
             queue: Queue::new(),
@@ -170,7 +184,8 @@ impl Pools {
                 generation: route.generation,
                 server: Arc::clone(server),
                 database: target.database.clone(),
-                credential: credential.clone(),
+                credential: login.credential.clone(),
+                role: login.role.cloned(),
             },
             version: AtomicU64::new(route.version.0.cast_unsigned()),
             schema_version: AtomicU64::new(route.schema_version.0.cast_unsigned()),
@@ -209,7 +224,7 @@ impl Pools {
         let mut on_replicas = self.changing();
         if let Ok(Some((_, pool))) = pools.remove_if(&key, |_, pool| !keep(pool)) {
             forget(&mut on_replicas, key);
-            pool.pool.close();
+            pool.close();
         }
     }
 
@@ -241,6 +256,9 @@ impl Pools {
     /// in an idle time.
     pub(crate) fn evict(&self, sweeps_per_idle_time: u64) {
         let now = self.sweeps.fetch_add(1, Ordering::Relaxed) + 1;
+        for stash in self.stashes.all() {
+            stash.evict();
+        }
         for pool in self.all() {
             let kept = pool.pool.retain(|_, metrics| {
                 metrics.last_used() < self.config.idle_timeout && metrics.age() < self.config.connection_lifetime
@@ -258,7 +276,7 @@ impl Pools {
                 if let Ok(Some((key, pool))) = taken {
                     forget(&mut on_replicas, *key);
                     // Whoever found it a moment ago looks again.
-                    pool.pool.close();
+                    pool.close();
                 }
             }
         }
@@ -276,7 +294,7 @@ impl Pools {
     /// Retires everything.
     pub(crate) fn close(&self) {
         for pool in self.all() {
-            pool.pool.close();
+            pool.close();
         }
         let mut on_replicas = self.changing();
         self.by_key.pin().clear();
@@ -311,6 +329,7 @@ pub(crate) fn checkout_error(tenant: TenantId, error: CheckoutError) -> Option<R
             Some(RouterError::Timeout { tenant, phase: Phase::Connect })
         }
         PoolError::Backend(ConnectError::Full) => Some(RouterError::Timeout { tenant, phase: Phase::Budget }),
+        PoolError::Backend(ConnectError::Busy) => Some(RouterError::Timeout { tenant, phase: Phase::Shared }),
         PoolError::Backend(ConnectError::TooFast { retry_after }) => {
             Some(RouterError::LimitExceeded { tenant, limit: RequestLimit::Openings, retry_after })
         }
@@ -329,6 +348,7 @@ fn connect_error(tenant: TenantId, error: ConnectError) -> RouterError {
         _ => UNAVAILABLE_RETRY,
     };
     match error {
+        ConnectError::Role(source) => RouterError::Stale { tenant, source },
         ConnectError::Postgres(source) if is_stale(&source) => RouterError::Stale { tenant, source },
         error => RouterError::Unavailable { tenant, retry_after, source: Some(Box::new(error)) },
     }

@@ -53,6 +53,11 @@ fn current(inner: &Inner) -> RouterReport {
         demand.idle += saturating(status.available);
         demand.waiting += saturating(status.waiting + pool.queue.len());
     }
+    for stash in inner.pools.stashes.all().into_iter().filter(|stash| stash.replica.is_none()) {
+        if let Some(demand) = clusters.get_mut(&stash.cluster) {
+            demand.idle += saturating(stash.idle_len());
+        }
+    }
     RouterReport {
         applied_version: inner.feed.borrow().applied.unwrap_or_default(),
         routes: inner.table.len() as u64,

@@ -12,7 +12,7 @@ use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use crate::budget::Holder;
-use crate::pool::{HomeConnection, Object, Pool, TenantPool};
+use crate::pool::{HomeConnection, Object, TenantPool};
 use crate::reset::clean;
 use crate::session::Condition;
 use crate::sync::{AtomicUsize, Ordering, timeout_at};
@@ -127,9 +127,9 @@ impl Returning {
         self.one_less.notified()
     }
 
-    /// Waits until a connection is idle, none is on its way back that another caller does not wait for already, or
-    /// patience ends.
-    pub(crate) async fn wait_for_one(&self, pool: &Pool, patience: Duration) {
+    /// Waits until a connection is there, none is on its way back that another caller does not wait for already, or patience
+    /// ends.
+    pub(crate) async fn wait_for_one(&self, has_one: impl Fn() -> bool, patience: Duration) {
         if self.connections.load(Ordering::Acquire) == 0 {
             return;
         }
@@ -139,7 +139,7 @@ impl Returning {
             // Before looking: a return in between wakes the wait.
             let one_less = self.one_less();
             let is_for_others = self.waiting.load(Ordering::Acquire) > self.connections.load(Ordering::Acquire);
-            if is_for_others || pool.status().available > 0 || pool.is_closed() {
+            if is_for_others || has_one() {
                 return;
             }
             if timeout_at(deadline, one_less).await.is_err() {

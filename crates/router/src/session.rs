@@ -73,6 +73,11 @@ impl Session {
         self.state.fetch_and(!(TRACES | USED | IN_TRANSACTION | COPYING | UNANSWERED), Ordering::AcqRel);
     }
 
+    /// Counts as having left something behind until it is renewed, whatever passes.
+    pub(crate) fn leave_traces(&self) {
+        self.note(TRACES);
+    }
+
     /// Leaves a connection with the driver, which gives it back, or has it cleaned, once it rests. The connection comes
     /// back at once where the driver rests already.
     pub(crate) fn park(&self, used: Used) -> Option<Used> {

@@ -5,7 +5,7 @@ use std::ops::RangeBounds;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use tenantry_domain::{Credential, Generation, Limits, RouteTarget, SchemaVersion, TenantId};
+use tenantry_domain::{Credential, Generation, Limits, RoleName, RouteTarget, SchemaVersion, TenantId};
 
 use crate::connection::Connection;
 use crate::error::RouterError;
@@ -39,6 +39,27 @@ impl Access {
             Self::ReadOnly => &target.read_only_credential,
         }
     }
+
+    /// What the router's own connections log in with.
+    pub(crate) fn login(self, target: &RouteTarget) -> Login<'_> {
+        match &target.shared {
+            None => Login { credential: self.credential(target), role: None },
+            Some(shared) => {
+                let role = match self {
+                    Self::ReadWrite => &shared.app,
+                    Self::ReadOnly => &target.read_only_credential.role,
+                };
+                Login { credential: &shared.credential, role: Some(role) }
+            }
+        }
+    }
+}
+
+/// What a connection logs in with, and what it becomes then where tenants share that.
+#[derive(Clone, Copy)]
+pub(crate) struct Login<'t> {
+    pub(crate) credential: &'t Credential,
+    pub(crate) role: Option<&'t RoleName>,
 }
 
 /// One tenant as the router knows it. It may be kept: each checkout looks at the route anew, so it follows the tenant

@@ -241,7 +241,7 @@ impl TenantPool {
     pub(crate) async fn get(&self) -> Result<Object, CheckoutError> {
         let now = tokio::time::Instant::now();
         if self.queue.is_empty() {
-            self.returning.wait_for_one(&self.pool, std::time::Duration::ZERO).await;
+            self.returning.wait_for_one(|| self.pool.status().available > 0, std::time::Duration::ZERO).await;
             match self.pool.get().await {
                 Err(error) if is_full(&error) => {}
                 outcome => return outcome,

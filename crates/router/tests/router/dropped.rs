@@ -10,10 +10,10 @@ use tenantry_testkit::{Server, eventually};
 use crate::home::{Home, patient};
 
 /// More often than anything here is polled.
-const POLLS_MAX: usize = 200;
+pub(crate) const POLLS_MAX: usize = 200;
 
 /// Polls a future so many times, each when it was woken, and drops it then; `None` where it was not done.
-async fn cut<F: Future>(future: F, polls: usize) -> Option<F::Output> {
+pub(crate) async fn cut<F: Future>(future: F, polls: usize) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = polls;
     poll_fn(|context| {

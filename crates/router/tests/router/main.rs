@@ -19,6 +19,7 @@ mod limits;
 mod metrics;
 mod openings;
 mod replicas;
+mod shared;
 mod snapshot;
 mod spans;
 mod staleness;
