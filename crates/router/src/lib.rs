@@ -37,6 +37,13 @@
 //! where old routes are worse than none. With [`RouterBuilder::snapshot_file`] a router that starts meanwhile serves, too.
 //! [`Router::health`] says how old the routes are and where they came from.
 //!
+//! # Connections that tenants share
+//!
+//! Each tenant has connections of its own, logged in as the tenant, unless its route says that it shares those of its
+//! database: then a connection becomes the tenant's role when it is borrowed and is reset when it comes back, and there are
+//! at most [`RouterConfig::shared_pool_size`] for all of them. The module `guide` says what that is good for and what not;
+//! above all it is no boundary against SQL that a tenant may write.
+//!
 //! # Inside
 //!
 //! Start reading at [`Router`], then [`Tenant`] and [`Connection`]; inside, `table` (how a route is found) and `feed`

@@ -37,6 +37,8 @@ use crate::tenant::Tenant;
 /// connection.batch_execute(&options.attach).await?;
 /// ```
 ///
+/// It logs in as the tenant, also where the router's own connections are shared with other tenants.
+///
 /// What a pool of one's own does without, all of which [`Tenant::client`] does:
 ///
 /// - it does not follow the tenant: after a move, a suspension or a rotation its connections are cut, and new ones are
