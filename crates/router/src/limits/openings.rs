@@ -32,7 +32,10 @@ impl Openings {
 
     /// Forgets the rates of which nothing is used up.
     pub(crate) fn sweep(&self) {
-        let now_ns = self.now_ns();
+        self.sweep_at(self.now_ns());
+    }
+
+    fn sweep_at(&self, now_ns: u64) {
         self.rates().retain(|_, rate| !rate.is_settled(now_ns));
     }
 
@@ -62,17 +65,25 @@ impl Opening {
 
     /// How long until a connection may be opened, where it may not now.
     pub(crate) fn wait(&self) -> Option<Duration> {
+        self.wait_at(self.openings.now_ns())
+    }
+
+    fn wait_at(&self, now_ns: u64) -> Option<Duration> {
         let pace = self.pace()?;
         let rate = self.openings.rates().get(&self.tenant).copied().unwrap_or_default();
-        rate.after_one(pace, self.openings.now_ns()).err()
+        rate.after_one(pace, now_ns).err()
     }
 
     /// Counts one connection, or says how long until it may be opened.
     pub(crate) fn begin(&self) -> Result<(), Duration> {
+        self.begin_at(self.openings.now_ns())
+    }
+
+    fn begin_at(&self, now_ns: u64) -> Result<(), Duration> {
         let Some(pace) = self.pace() else { return Ok(()) };
         let mut rates = self.openings.rates();
         let rate = rates.entry(self.tenant).or_default();
-        *rate = rate.after_one(pace, self.openings.now_ns())?;
+        *rate = rate.after_one(pace, now_ns)?;
         Ok(())
     }
 
@@ -100,11 +111,12 @@ mod tests {
     fn the_pools_of_a_tenant_share_its_rate_and_others_have_their_own() {
         let openings = Arc::new(Openings::new());
         let (one, other) = (openings.of(tenant(1), &limits(Some(1))), openings.of(tenant(1), &limits(Some(1))));
-        assert_eq!((one.wait(), one.begin()), (None, Ok(())));
-        assert!(other.wait().is_some_and(|wait| wait <= SECOND) && other.begin().is_err());
-        assert!(openings.of(tenant(2), &limits(Some(1))).begin().is_ok());
+        assert_eq!((one.wait_at(0), one.begin_at(0)), (None, Ok(())));
+        assert_eq!((other.wait_at(0), other.begin_at(0)), (Some(SECOND), Err(SECOND)));
+        assert_eq!(other.begin_at(1_000_000_000), Ok(()));
+        assert!(openings.of(tenant(2), &limits(Some(1))).begin_at(0).is_ok());
         let free = openings.of(tenant(3), &limits(None));
-        assert!((0..1_000).all(|_| free.begin().is_ok()) && free.wait().is_none());
+        assert!((0..1_000).all(|_| free.begin_at(0).is_ok()) && free.wait_at(0).is_none());
         assert_eq!(openings.rates().len(), 2, "nothing is kept for who has no limit");
     }
 
@@ -112,21 +124,22 @@ mod tests {
     fn a_changed_limit_holds_from_the_next_connection_on() {
         let openings = Arc::new(Openings::new());
         let opening = openings.of(tenant(1), &limits(Some(1)));
-        assert!(opening.begin().is_ok() && opening.begin().is_err());
+        assert!(opening.begin_at(0).is_ok() && opening.begin_at(0).is_err());
         opening.follow(&limits(None));
-        assert!(opening.begin().is_ok(), "there is none any more");
+        assert!(opening.begin_at(0).is_ok(), "there is none any more");
         opening.follow(&limits(Some(1)));
-        assert!(opening.begin().is_err(), "what was used up is remembered");
+        assert!(opening.begin_at(0).is_err(), "what was used up is remembered");
     }
 
     #[test]
     fn what_is_used_up_is_remembered_until_it_is_earned() {
         let openings = Arc::new(Openings::new());
-        let (slow, quick) = (openings.of(tenant(1), &limits(Some(1))), openings.of(tenant(2), &limits(Some(100_000))));
-        assert!(slow.begin().is_ok() && quick.begin().is_ok());
-        std::thread::sleep(Duration::from_millis(1));
-        openings.sweep();
+        let (slow, quick) = (openings.of(tenant(1), &limits(Some(1))), openings.of(tenant(2), &limits(Some(1_000))));
+        assert!(slow.begin_at(0).is_ok() && quick.begin_at(0).is_ok());
+        openings.sweep_at(1_000_000);
         assert_eq!(openings.rates().keys().copied().collect::<Vec<_>>(), [tenant(1)]);
-        assert!(slow.begin().is_err());
+        assert!(slow.begin_at(1_000_000).is_err());
+        openings.sweep_at(1_000_000_000);
+        assert!(openings.rates().is_empty());
     }
 }
