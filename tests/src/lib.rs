@@ -14,6 +14,8 @@ mod admin;
 pub mod allocations;
 mod bare_home;
 pub mod crowd;
+mod door;
+mod failure;
 pub mod figures;
 pub mod files;
 mod program;
@@ -28,6 +30,8 @@ mod world;
 
 pub use admin::Admin;
 pub use bare_home::BareHome;
+pub use door::Door;
+pub use failure::Failure;
 pub use program::{Dev, Ended, Program, Serve, processes_of, tenantry};
 pub use receiver::{Behaviour, Received, Receiver};
 pub use replica::Replica;

@@ -196,8 +196,8 @@ impl RouterError {
         }
     }
 
-    /// One word, for metrics.
-    pub(crate) const fn kind(&self) -> &'static str {
+    /// One word, as the metrics have it: `unavailable`, `timeout_wait`, ….
+    pub const fn kind(&self) -> &'static str {
         match self {
             Self::Unknown { .. } => "unknown",
             Self::Provisioning { .. } => "provisioning",

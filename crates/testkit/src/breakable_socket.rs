@@ -27,6 +27,7 @@ pub struct BreakableSocket {
 
 #[derive(Debug)]
 struct Control {
+    target: Mutex<SocketAddr>,
     state: watch::Sender<State>,
     trap: Mutex<Option<Trap>>,
     sprung: watch::Sender<usize>,
@@ -65,19 +66,25 @@ impl BreakableSocket {
         let state =
             State { held: false, limit: usize::MAX, to_server: Duration::ZERO, to_client: Duration::ZERO, cuts: 0 };
         let control = Arc::new(Control {
+            target: Mutex::new(target),
             state: watch::Sender::new(state),
             trap: Mutex::new(None),
             sprung: watch::Sender::new(0),
             accepted: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
         });
-        let listening = tokio::spawn(accept(listener, target, Arc::clone(&control)));
+        let listening = tokio::spawn(accept(listener, Arc::clone(&control)));
         Self { address, control, listening }
     }
 
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Leads new connections to another server, such as one that was started again elsewhere.
+    pub fn lead_to(&self, target: SocketAddr) {
+        *self.control.target() = target;
     }
 
     /// Resets every open connection, on both sides. New ones pass.
@@ -172,6 +179,10 @@ impl Drop for BreakableSocket {
 }
 
 impl Control {
+    fn target(&self) -> std::sync::MutexGuard<'_, SocketAddr> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn trap(&self) -> std::sync::MutexGuard<'_, Option<Trap>> {
         self.trap.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -196,7 +207,7 @@ impl Control {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, control: Arc<Control>) {
+async fn accept(listener: TcpListener, control: Arc<Control>) {
     while let Ok((client, _)) = listener.accept().await {
         control.accepted.fetch_add(1, Ordering::SeqCst);
         let state = *control.state.borrow();
@@ -206,6 +217,7 @@ async fn accept(listener: TcpListener, target: SocketAddr, control: Arc<Control>
         }
         control.open.fetch_add(1, Ordering::SeqCst);
         let control = Arc::clone(&control);
+        let target = *control.target();
         tokio::spawn(async move {
             relay(client, target, &control, state.cuts).await;
             control.open.fetch_sub(1, Ordering::SeqCst);
