@@ -7,6 +7,9 @@
 //! asks what it may.
 //! `dead_cluster`: the same while fifty tenants ask for a cluster that takes connections and says nothing, as a ratio to
 //! when it answers.
+//! `outage`: what the tenants of three clusters notice, asked for by two services, while a cluster, the control plane and a
+//! service are killed. Prints who asked and what came of it, second by second, and fails where anybody sees an error whose
+//! cluster was there.
 //!
 //!     cargo bench -p tenantry-tests --bench router_scale [-- PART…]
 //!
@@ -21,6 +24,7 @@
 mod feeds;
 mod idle;
 mod load;
+mod outage;
 mod propagation;
 
 /// The log of a control plane that is measured: what an operator would keep.
@@ -30,6 +34,10 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let parts: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+        // A process that `outage` started.
+        if parts == [outage::SERVICE] {
+            return outage::service().await;
+        }
         let wanted = |part: &str| parts.is_empty() || parts.iter().any(|named| named == part);
         if wanted("feeds") {
             feeds::measure().await;
@@ -45,6 +53,9 @@ fn main() {
         }
         if wanted("dead_cluster") {
             load::dead_cluster().await;
+        }
+        if wanted("outage") {
+            outage::measure().await;
         }
     });
 }
