@@ -2,6 +2,7 @@
 
 use tenantry_api::{ResumeTenant, Route, SuspendTenant, Tenant, WaitSeconds};
 use tenantry_domain::{Isolation, Limits, Pooling};
+use tenantry_router::{Router, RouterError};
 use tenantry_testkit::eventually;
 use tenantry_tests::{Admin, HomeSession, World};
 use tokio_postgres::Config;
@@ -121,4 +122,39 @@ async fn shutting_a_pooled_tenant_out_recycles_the_pool_and_lets_it_in_again() {
         world.delete(&other).await;
         world.end().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_serves_tenants_of_one_database_over_few_connections() {
+    let world = World::start().await;
+    let mut tenants = Vec::new();
+    for number in 0..4 {
+        tenants.push(tenant(&world, &format!("pooled-{number}"), Isolation::Schema, with_shared_pooling()).await);
+    }
+    for tenant in &tenants {
+        becomes(&world, tenant, Pooling::Shared).await;
+    }
+    let router = Router::builder().control_plane(world.url(), world.token().clone()).name("few").build().await.unwrap();
+    let visit = async |tenant: &Tenant| -> Result<(String, i32), RouterError> {
+        let client = router.tenant(tenant.id).await?.client().await?;
+        let seen = client.query_one("SELECT current_schema()::text, pg_backend_pid()", &[]).await.unwrap();
+        client.batch_execute("SET search_path = pg_catalog; SET work_mem = '1MB'").await.unwrap();
+        Ok((seen.get(0), seen.get(1)))
+    };
+    let mut backends = std::collections::BTreeSet::new();
+    for round in 0..3 {
+        for tenant in &tenants {
+            let (schema, backend) = visit(tenant).await.unwrap();
+            assert_eq!(schema, world.route(tenant).await.schema.unwrap().to_string(), "round {round}");
+            backends.insert(backend);
+        }
+    }
+    assert_eq!(backends.len(), 1, "one connection went from one to the next");
+    let (gone, stays) = (&tenants[0], &tenants[1]);
+    world.client().suspend_tenant(&gone.id.into(), &SuspendTenant::default(), wait()).await.unwrap();
+    visit(stays).await.expect("the connection was ended, and the next one is opened without an error");
+    eventually("the router knows", async || matches!(visit(gone).await, Err(RouterError::Suspended { .. }))).await;
+    visit(stays).await.unwrap();
+    router.close();
+    world.end().await;
 }
