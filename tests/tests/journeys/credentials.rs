@@ -59,6 +59,10 @@ async fn no_client_of_a_router_sees_an_error_while_credentials_are_rotated() {
             world.tenant(&format!("in-a-{isolation}")).isolation(isolation).with(|it| it.overrides = limits.into());
         let tenant = tenant.await;
         let routers = [router(&world, "one").await, router(&world, "two").await];
+        // A router that starts has a picture of a while ago, and hears of what changed since a moment later.
+        for router in &routers {
+            eventually("the router knows the tenant", async || router.tenant(tenant.id).await.is_ok()).await;
+        }
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut load = JoinSet::new();
         for router in &routers {
