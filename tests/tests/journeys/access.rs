@@ -77,6 +77,8 @@ async fn a_token_bound_to_one_tenant_sees_that_one_only() {
     // The fleet is not its business.
     wire.get("/v1/clusters").await.problem(403, "forbidden");
     wire.post("/v1/tenants", &json!({ "slug": "third" })).await.problem(403, "forbidden");
+    let greedy = json!({ "applied_version": 0, "routes": 0, "pools": 0 });
+    wire.post("/v1/routers/mine/report", &greedy).await.problem(403, "forbidden");
     // Nor does it get out of its bounds by a token that it makes.
     let made = wire.post("/v1/tokens", &token_request(&["tenants:read"])).await.ok();
     assert_eq!(made.json["tenant"], mine.id.to_string());
