@@ -12,6 +12,21 @@ use tenantry_testkit::{Login, Namespace, Server};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
+/// A server of this machine, as the feed tells of it.
+pub(crate) fn plain_cluster(cluster: ClusterId, server: &Server) -> FeedCluster {
+    let address = server.address();
+    FeedCluster {
+        version: FeedVersion(1),
+        cluster,
+        host: address.ip().to_string(),
+        port: address.port(),
+        tls_mode: TlsMode::Disable,
+        tls_ca: None,
+        replicas: Vec::new(),
+        unleased_connections: None,
+    }
+}
+
 /// One tenant with a database, two login roles and a stamp.
 pub(crate) struct Home<'a> {
     pub(crate) tenant: TenantId,
@@ -109,17 +124,7 @@ impl<'a> Home<'a> {
     }
 
     pub(crate) fn feed_cluster(&self) -> FeedCluster {
-        let address = self.names.server().address();
-        FeedCluster {
-            version: FeedVersion(1),
-            cluster: self.cluster,
-            host: address.ip().to_string(),
-            port: address.port(),
-            tls_mode: TlsMode::Disable,
-            tls_ca: None,
-            replicas: Vec::new(),
-            unleased_connections: None,
-        }
+        plain_cluster(self.cluster, self.names.server())
     }
 
     /// A router that knows this home alone.

@@ -3,12 +3,14 @@
 use tenantry_api::FeedCluster;
 use tenantry_domain::{
     ClusterId, Credential, DatabaseName, FeedVersion, Generation, Limits, RoleName, Route, RouteState, RouteTarget,
-    SchemaName, SchemaVersion, Secret, SharedAccess, Slug, TenantId, TlsMode,
+    SchemaName, SchemaVersion, Secret, SharedAccess, Slug, TenantId,
 };
 use tenantry_router::{Connection, Router, RouterConfig, Tenant};
 use tenantry_testkit::{Login, Namespace, Server, eventually};
 use tokio_postgres::Client;
 use uuid::Uuid;
+
+use crate::home::plain_cluster;
 
 /// A database with homes of several tenants, and a login that may become their roles and nothing else.
 pub(super) struct SharedHomes<'a> {
@@ -142,17 +144,7 @@ impl<'a> SharedHomes<'a> {
     }
 
     pub(super) fn feed_cluster(&self) -> FeedCluster {
-        let address = self.names.server().address();
-        FeedCluster {
-            version: FeedVersion(1),
-            cluster: self.cluster,
-            host: address.ip().to_string(),
-            port: address.port(),
-            tls_mode: TlsMode::Disable,
-            tls_ca: None,
-            unleased_connections: None,
-            replicas: Vec::new(),
-        }
+        plain_cluster(self.cluster, self.names.server())
     }
 
     pub(super) async fn router(&self, config: RouterConfig) -> Router {
