@@ -18,6 +18,7 @@ mod region_groups;
 mod request_id;
 mod security_headers;
 mod streams;
+mod unread_body;
 mod wait;
 
 mod adoption;

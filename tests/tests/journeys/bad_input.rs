@@ -5,6 +5,8 @@ use tenantry_api::{CreateTenant, TenantRef};
 use tenantry_domain::{Access, ClusterLimits, Isolation, OperationState, Scope, Secret, Slug, TenantStatus};
 use tenantry_store::{Keyring, Store, StoreConfig};
 use tenantry_tests::{World, files};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// How many rows there are of everything that creating a tenant writes.
 async fn rows(world: &World<'_>) -> [i64; 5] {
@@ -141,6 +143,40 @@ async fn a_body_that_is_none_is_refused() {
     wire.get("/v1/nothing").await.problem(404, "not_found");
     wire.delete("/v1/tenants").await.problem(405, "invalid_request");
     assert_eq!(rows(&world).await, [0; 5]);
+    world.end().await;
+}
+
+/// Sends bytes over a connection of their own, and reads all that the control plane says until it closes it.
+async fn over_one_connection(world: &World<'_>, sent: &[u8]) -> String {
+    let url = world.url();
+    let mut connection = TcpStream::connect(url.trim_start_matches("http://")).await.unwrap();
+    connection.write_all(sent).await.unwrap();
+    let mut answers = Vec::new();
+    connection.read_to_end(&mut answers).await.unwrap();
+    String::from_utf8(answers).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_on_which_a_body_was_refused_serves_on_or_says_that_it_ends() {
+    let world = World::start().await;
+    let head = |bytes: usize| {
+        let token = world.token().expose();
+        format!(
+            "POST /v1/tenants HTTP/1.1\r\nhost: tenantry\r\nauthorization: Bearer {token}\r\n\
+             content-type: application/json\r\ncontent-length: {bytes}\r\n\r\n"
+        )
+    };
+    let last = "GET /healthz HTTP/1.1\r\nhost: tenantry\r\nconnection: close\r\n\r\n";
+    let large = 2 * 1024 * 1024;
+    let both = [head(large).as_bytes(), &vec![b'x'; large], last.as_bytes()].concat();
+    let answers = over_one_connection(&world, &both).await;
+    let (refused, served) = answers.split_at(answers.rfind("HTTP/1.1 ").unwrap());
+    assert!(refused.starts_with("HTTP/1.1 413 ") && !refused.contains("connection: close"), "{answers}");
+    assert!(served.starts_with("HTTP/1.1 204 "), "{answers}");
+    // The rest never comes.
+    let part = [head(1_000_000_000).as_bytes(), &vec![b'x'; large]].concat();
+    let answers = over_one_connection(&world, &part).await;
+    assert!(answers.starts_with("HTTP/1.1 413 ") && answers.contains("connection: close"), "{answers}");
     world.end().await;
 }
 

@@ -20,7 +20,7 @@ use super::{
     auth, idempotency, limits, route_resolve, routers, routes_feed, secrets, seeds, tenant_health, tenants, tokens,
     webhooks,
 };
-use super::{cluster_replicas, doctor, drift, orphans, tenant_hosts, tenant_lifecycle};
+use super::{cluster_replicas, doctor, drift, orphans, tenant_hosts, tenant_lifecycle, unread_body};
 
 /// Bytes of one bulk call: ten thousand rows of a kilobyte and a half.
 const BULK_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -168,6 +168,7 @@ pub(crate) fn router(shared: &Shared) -> Router {
         .merge(docs::router(&openapi_document()))
         .layer(from_fn(guard))
         .layer(from_fn(observe))
+        .layer(from_fn(unread_body::drain))
         .layer(CompressionLayer::new().gzip(true))
         .with_state(shared.clone())
 }
