@@ -6,6 +6,7 @@
 //! Packed with gzip, whole lines can be read as they come.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, MapAccess, Visitor};
@@ -17,6 +18,7 @@ use tenantry_domain::{
 use utoipa::{IntoParams, ToSchema};
 
 use crate::route::Route;
+use crate::route_line::Text;
 use crate::schema;
 
 /// The media type of the feed.
@@ -37,10 +39,10 @@ pub struct FeedQuery {
     pub router: Option<DisplayName>,
 }
 
-/// One line of the feed. Its first field is `type`.
+/// One line of the feed, with its route in a form of the reader's choice. Its first field is `type`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum FeedEvent {
+pub enum FeedEvent<R = Route> {
     /// A whole picture follows; what it does not name is gone.
     SnapshotBegin {
         /// The version of the picture.
@@ -53,7 +55,7 @@ pub enum FeedEvent {
     /// Where a cluster is.
     Cluster(FeedCluster),
     /// What a tenant's route is now.
-    Route(Box<Route>),
+    Route(Box<R>),
     /// A tenant has no route any more.
     Removed {
         /// Whose.
@@ -93,27 +95,42 @@ impl FeedEvent {
     }
 }
 
+impl<R> FeedEvent<R> {
+    /// The same event with its route, if it has one, in another form.
+    pub fn map_route<S>(self, map: impl FnOnce(R) -> S) -> FeedEvent<S> {
+        match self {
+            Self::SnapshotBegin { version, routes } => FeedEvent::SnapshotBegin { version, routes },
+            Self::Cluster(cluster) => FeedEvent::Cluster(cluster),
+            Self::Route(route) => FeedEvent::Route(Box::new(map(*route))),
+            Self::Removed { tenant, version } => FeedEvent::Removed { tenant, version },
+            Self::SnapshotEnd { version } => FeedEvent::SnapshotEnd { version },
+            Self::Lease(lease) => FeedEvent::Lease(lease),
+            Self::Heartbeat { version } => FeedEvent::Heartbeat { version },
+        }
+    }
+}
+
 /// What `type` may be, in the order of the variants.
 const KINDS: &[&str] = &["snapshot_begin", "cluster", "route", "removed", "snapshot_end", "lease", "heartbeat"];
 
 /// By hand, because it knows that `type` comes first: what follows is read straight into its place. A snapshot has a
 /// million of these.
-impl<'de> Deserialize<'de> for FeedEvent {
+impl<'de, R: Deserialize<'de>> Deserialize<'de> for FeedEvent<R> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(EventVisitor)
+        deserializer.deserialize_map(EventVisitor(PhantomData))
     }
 }
 
-struct EventVisitor;
+struct EventVisitor<R>(PhantomData<R>);
 
-impl<'de> Visitor<'de> for EventVisitor {
-    type Value = FeedEvent;
+impl<'de, R: Deserialize<'de>> Visitor<'de> for EventVisitor<R> {
+    type Value = FeedEvent<R>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("an event of the feed, with `type` first")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FeedEvent, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FeedEvent<R>, A::Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "snake_case")]
         enum First {
@@ -135,14 +152,14 @@ impl<'de> Visitor<'de> for EventVisitor {
             version: FeedVersion,
         }
         let Some(First::Type) = map.next_key()? else { return Err(A::Error::missing_field("type")) };
-        let kind: String = map.next_value()?;
+        let kind: Text<'_> = map.next_value()?;
         let rest = MapAccessDeserializer::new(map);
         match kind.as_str() {
             "snapshot_begin" => {
                 Begin::deserialize(rest).map(|Begin { version, routes }| FeedEvent::SnapshotBegin { version, routes })
             }
             "cluster" => FeedCluster::deserialize(rest).map(FeedEvent::Cluster),
-            "route" => Route::deserialize(rest).map(|route| FeedEvent::Route(Box::new(route))),
+            "route" => R::deserialize(rest).map(|route| FeedEvent::Route(Box::new(route))),
             "removed" => {
                 Removed::deserialize(rest).map(|Removed { tenant, version }| FeedEvent::Removed { tenant, version })
             }
@@ -239,7 +256,7 @@ mod tests {
 
     #[test]
     fn events_look_as_designed() {
-        let begin = FeedEvent::SnapshotBegin { version: FeedVersion(41), routes: None };
+        let begin: FeedEvent = FeedEvent::SnapshotBegin { version: FeedVersion(41), routes: None };
         assert_eq!(serde_json::to_string(&begin).expect("serialises"), r#"{"type":"snapshot_begin","version":41}"#);
         let begin = r#"{"type":"snapshot_begin","version":41,"routes":2}"#;
         let event = FeedEvent::SnapshotBegin { version: FeedVersion(41), routes: Some(2) };

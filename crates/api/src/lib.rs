@@ -36,6 +36,7 @@ pub mod resolved_route;
 pub mod rollout;
 pub mod rollout_plan;
 pub mod route;
+pub mod route_line;
 pub mod router;
 mod schema;
 pub mod secret;
@@ -91,6 +92,7 @@ pub use rollout_plan::{
     RolloutPlan, SampledTenant,
 };
 pub use route::{ResolveQuery, Route, RouteCredential};
+pub use route_line::RouteLine;
 pub use router::{ClusterDemand, ListRouters, Router, RouterLease, RouterReport};
 pub use secret::SecretText;
 pub use secrets::SecretsStatus;

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
 use tenantry_api::client::{Client, ClientConfig, ClientError};
-use tenantry_api::{Code, CreateTenant, FeedEvent, Problem, UpdateTenant};
+use tenantry_api::{Code, CreateTenant, FeedEvent, Problem, RouteLine, UpdateTenant};
 use tenantry_domain::{FeedVersion, Secret, Slug};
 
 /// One request as a server saw it.
@@ -219,9 +219,10 @@ async fn a_packed_feed_that_is_broken_endless_or_strange_is_an_error() {
 #[tokio::test]
 async fn a_router_says_its_name() {
     let server = Server::start(|_| "".into_response()).await;
-    drop(server.client().feed_as("flights 1", Some(FeedVersion(5))).await.expect("open"));
+    let is_alive = |event: FeedEvent<RouteLine<'_>>| matches!(event, FeedEvent::Heartbeat { .. });
+    drop(server.client().feed_as("flights 1", Some(FeedVersion(5)), is_alive).await.expect("open"));
     assert_eq!(server.seen()[0].uri.query(), Some("after=5&router=flights+1"));
-    assert!(matches!(server.client().feed_as("", None).await, Err(ClientError::Refused { .. })));
+    assert!(matches!(server.client().feed_as("", None, is_alive).await, Err(ClientError::Refused { .. })));
 }
 
 #[tokio::test]

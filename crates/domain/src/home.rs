@@ -45,8 +45,14 @@ macro_rules! physical_name {
             /// Accepts any PostgreSQL identifier of 1 to 63 bytes without control characters. Quoting is the duty of
             /// whoever writes SQL.
             pub fn parse(text: &str) -> Result<Self, InvalidName> {
+                Self::check(text)?;
+                Ok(Self(text.to_owned()))
+            }
+
+            /// Whether the text is such a name, without a copy of it.
+            pub fn check(text: &str) -> Result<(), InvalidName> {
                 if (1..=63).contains(&text.len()) && !text.chars().any(char::is_control) {
-                    Ok(Self(text.to_owned()))
+                    Ok(())
                 } else {
                     Err(InvalidName::new($kind, "use 1 to 63 bytes and no control characters", text))
                 }
@@ -68,7 +74,8 @@ macro_rules! physical_name {
             type Error = InvalidName;
 
             fn try_from(text: String) -> Result<Self, InvalidName> {
-                Self::parse(&text)
+                Self::check(&text)?;
+                Ok(Self(text))
             }
         }
 

@@ -43,8 +43,14 @@ macro_rules! name_type {
         impl $name {
             #[doc = concat!("The rule: ", $rule)]
             pub fn parse(text: &str) -> Result<Self, InvalidName> {
+                Self::check(text)?;
+                Ok(Self(text.to_owned()))
+            }
+
+            /// Whether the text is such a name, without a copy of it.
+            pub fn check(text: &str) -> Result<(), InvalidName> {
                 let valid: fn(&str) -> bool = $valid;
-                if valid(text) { Ok(Self(text.to_owned())) } else { Err(InvalidName::new($kind, $rule, text)) }
+                if valid(text) { Ok(()) } else { Err(InvalidName::new($kind, $rule, text)) }
             }
 
             /// The name as text.
@@ -71,7 +77,8 @@ macro_rules! name_type {
             type Error = InvalidName;
 
             fn try_from(text: String) -> Result<Self, InvalidName> {
-                Self::parse(&text)
+                Self::check(&text)?;
+                Ok(Self(text))
             }
         }
 

@@ -53,6 +53,12 @@ pub struct Slug(String);
 impl Slug {
     /// Parses a slug; the error says which rule was broken.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        Self::check(text)?;
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Whether the text is a slug, without a copy of it.
+    pub fn check(text: &str) -> Result<(), InvalidName> {
         let refuse = |rule| Err(InvalidName::new("slug", rule, text));
         if !is_dns_label(text) {
             return refuse("use 1 to 63 of a-z, 0-9 and hyphen, no hyphen at either end");
@@ -66,7 +72,7 @@ impl Slug {
         if uuid::Uuid::try_parse(text).is_ok() {
             return refuse("it has the shape of a UUID; choose another");
         }
-        Ok(Self(text.to_owned()))
+        Ok(())
     }
 
     /// Whether a new tenant may be called so: not by a word that stands beside tenants in URLs.
@@ -102,7 +108,8 @@ impl TryFrom<String> for Slug {
     type Error = InvalidName;
 
     fn try_from(text: String) -> Result<Self, InvalidName> {
-        Self::parse(&text)
+        Self::check(&text)?;
+        Ok(Self(text))
     }
 }
 

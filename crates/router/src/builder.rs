@@ -17,7 +17,7 @@ use crate::limits::Admissions;
 use crate::pools::Pools;
 use crate::router::{RouteSource, Router};
 use crate::snapshot::{Loaded, Mark, SnapshotFile, SnapshotKey};
-use crate::table::Table;
+use crate::table::{Prepared, Table};
 use crate::tenant::Access;
 use crate::{evict, feed, report, snapshot};
 
@@ -287,7 +287,7 @@ fn fill(inner: &Inner, routes: Vec<Route>, clusters: Vec<FeedCluster>) -> Result
     inner.table.reserve(routes.len());
     for route in routes {
         version = version.max(route.version);
-        inner.table.apply_route(&route);
+        inner.table.apply(Prepared::from(&route));
     }
     let source = RouteSource::Fixed;
     inner.feed.send_replace(FeedState { applied: Some(version), source, ..FeedState::default() });

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use tenantry_api::client::FeedStream;
-use tenantry_api::{Client, ClientError, FeedEvent};
-use tenantry_domain::{ClusterId, FeedVersion, Route, TenantId};
+use futures::stream::BoxStream;
+use tenantry_api::{Client, ClientError, FeedEvent, RouteLine};
+use tenantry_domain::{ClusterId, FeedVersion, TenantId};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::inner::Inner;
 use crate::router::RouteSource;
-use crate::table::{ClusterChange, Table};
+use crate::table::{ClusterChange, Prepared, Table, UnusableRoute};
 
 /// The first pause after a failure; it doubles up to [`PAUSE_MAX`], and each is drawn between half and all of it, so
 /// that a thousand routers do not come back at the same moment.
@@ -26,8 +26,23 @@ const EVENTS_MAX: usize = 256;
 /// How many times as many are parsed before they are taken.
 const AHEAD_MAX: usize = 4;
 
+/// An event with its route ready for the table.
+type Event = FeedEvent<Arrival>;
 /// Events that came together.
-type Events = Vec<Result<FeedEvent, ClientError>>;
+type Events = Vec<Result<Event, ClientError>>;
+
+/// A route that has come.
+enum Arrival {
+    Usable(Prepared),
+    Unusable { tenant: TenantId, version: FeedVersion, error: UnusableRoute },
+}
+
+impl From<RouteLine<'_>> for Arrival {
+    fn from(line: RouteLine<'_>) -> Self {
+        let (tenant, version) = (line.tenant, line.version);
+        Prepared::try_from(&line).map_or_else(|error| Self::Unusable { tenant, version, error }, Self::Usable)
+    }
+}
 
 /// Follows the feed until the router ends. Whatever happens to it, the table stays and goes on serving.
 pub(crate) async fn follow(inner: Arc<Inner>, client: Client, name: String) {
@@ -65,7 +80,8 @@ pub(crate) async fn follow(inner: Arc<Inner>, client: Client, name: String) {
 async fn read(inner: &Inner, client: &Client, name: &str, progress: &mut Progress) -> Result<(), ClientError> {
     // What an interrupted snapshot named is known, but the snapshot counts only as a whole.
     progress.snapshot = None;
-    let (mut events, _reading) = read_ahead(client.feed_as(name, progress.applied).await?);
+    let (mut events, _reading) =
+        read_ahead(client.feed_as(name, progress.applied, |event| event.map_route(Arrival::from)).await?);
     inner.feed.send_modify(|feed| {
         feed.is_connected = true;
         feed.failure = None;
@@ -81,7 +97,9 @@ async fn read(inner: &Inner, client: &Client, name: &str, progress: &mut Progres
 
 /// Takes what has come, and what comes next meanwhile: while the router applies some events, others are unpacked and
 /// parsed. The task ends with its handle.
-fn read_ahead(events: FeedStream) -> (mpsc::Receiver<Events>, AbortOnDropHandle<()>) {
+fn read_ahead(
+    events: BoxStream<'static, Result<Event, ClientError>>,
+) -> (mpsc::Receiver<Events>, AbortOnDropHandle<()>) {
     let (sender, receiver) = mpsc::channel(AHEAD_MAX);
     let mut events = events.ready_chunks(EVENTS_MAX);
     let reading = tokio::spawn(async move {
@@ -100,7 +118,7 @@ fn take(inner: &Inner, progress: &mut Progress, events: Events) -> Result<(), Cl
     let mut is_current = false;
     let outcome = events.into_iter().try_for_each(|event| {
         let changed = progress.apply(event?, &inner.table);
-        for tenant in changed.tenants {
+        for tenant in changed.tenant.into_iter().chain(changed.gone) {
             inner.follow(tenant);
         }
         if let Some(cluster) = changed.moved
@@ -144,7 +162,9 @@ struct Snapshot {
 /// Whose pools need a look.
 #[derive(Default)]
 struct Changed {
-    tenants: Vec<TenantId>,
+    tenant: Option<TenantId>,
+    /// Those that a snapshot does not name any more.
+    gone: Vec<TenantId>,
     moved: Option<ClusterId>,
     /// The feed says that it has told everything up to now.
     is_current: bool,
@@ -152,7 +172,7 @@ struct Changed {
 
 impl Progress {
     /// Applies one event. Changes that are known already, after a resume or by repetition, change nothing.
-    fn apply(&mut self, event: FeedEvent, table: &Table) -> Changed {
+    fn apply(&mut self, event: Event, table: &Table) -> Changed {
         self.events += 1;
         let mut changed = Changed::default();
         match event {
@@ -178,28 +198,30 @@ impl Progress {
                 }
                 self.reach(version);
             }
-            FeedEvent::Route(route) => {
-                let (tenant, version) = (route.tenant, route.version);
-                match Route::try_from(*route) {
-                    Ok(route) => {
-                        if table.apply_route(&route) {
-                            changed.tenants.push(tenant);
-                        }
+            FeedEvent::Route(arrival) => {
+                let version = match *arrival {
+                    Arrival::Usable(route) => {
+                        let (tenant, version) = (route.tenant, route.version);
+                        changed.tenant = table.apply(route).then_some(tenant);
+                        version
                     }
-                    Err(error) => tracing::error!(tenant_id = %tenant, %error, "a route of the feed cannot be used"),
-                }
+                    Arrival::Unusable { tenant, version, error } => {
+                        tracing::error!(tenant_id = %tenant, %error, "a route of the feed cannot be used");
+                        version
+                    }
+                };
                 self.reach(version);
             }
             FeedEvent::Removed { tenant, version } => {
                 if table.remove(tenant, version) {
-                    changed.tenants.push(tenant);
+                    changed.tenant = Some(tenant);
                 }
                 self.reach(version);
             }
             FeedEvent::SnapshotEnd { version } => {
                 if let Some(snapshot) = self.snapshot.take().filter(|snapshot| snapshot.version == version) {
                     table.clusters.keep_only(&snapshot.clusters, version);
-                    changed.tenants = table.end_snapshot(version);
+                    changed.gone = table.end_snapshot(version);
                     self.applied = Some(self.applied.map_or(version, |applied| applied.max(version)));
                     changed.is_current = true;
                 } else {

@@ -13,7 +13,7 @@ use crate::handle::Handles;
 use crate::health::RouterHealth;
 use crate::inner::{Inner, count, ready};
 use crate::name::TenantName;
-use crate::table::Found;
+use crate::table::{Found, Prepared};
 use crate::tenant::Tenant;
 
 /// Where a router has its routes from.
@@ -122,7 +122,7 @@ impl Router {
     /// Takes a changed route over, as the feed would bring it; for routers with fixed routes. Says whether it was news: a
     /// version orders all changes, and a generation never falls.
     pub fn apply(&self, route: &Route) -> bool {
-        let is_news = self.handles.table.apply_route(route);
+        let is_news = self.handles.table.apply(Prepared::from(route));
         if is_news {
             self.handles.follow(route.tenant);
             self.handles.feed.send_modify(|feed| feed.applied = feed.applied.max(Some(route.version)));

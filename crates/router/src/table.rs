@@ -7,6 +7,7 @@ mod clusters;
 mod index;
 mod names;
 mod packed;
+mod prepared;
 mod servers;
 mod slots;
 mod terms;
@@ -22,7 +23,7 @@ pub(crate) use self::clusters::{ClusterChange, ClusterEntry, Clusters};
 use self::index::Index;
 use self::names::{Fingerprints, NameKind};
 pub(crate) use self::packed::Packed;
-use self::packed::Unpacked;
+pub(crate) use self::prepared::{Prepared, UnusableRoute};
 pub(crate) use self::servers::{ReplicaEntry, ServerEntry};
 pub(crate) use self::slots::Found;
 use self::slots::{Kept, Slots};
@@ -225,7 +226,7 @@ impl Table {
     }
 
     /// Takes a route over, unless what is known is newer: a version orders all changes, and a generation never falls.
-    pub(crate) fn apply_route(&self, route: &Route) -> bool {
+    pub(crate) fn apply(&self, route: Prepared) -> bool {
         let mut writer = self.writer();
         let tenant = route.tenant;
         let known = self.by_id(tenant);
@@ -246,7 +247,6 @@ impl Table {
             tracing::error!(%tenant, most = Slots::MOST, "the routing table is full; this tenant cannot be reached");
             return false;
         };
-        let (packed, terms) = writer.pack(route);
         let found = Found {
             slot: number,
             tenant,
@@ -254,8 +254,9 @@ impl Table {
             generation: route.generation,
             schema_version: route.schema_version,
             state: route.state,
-            has_target: route.target.is_some(),
+            has_target: route.terms.cluster.is_some(),
         };
+        let (packed, terms) = (route.packed, writer.terms.of(route.terms));
         let before = known
             .map_or_else(Vec::new, |_| slot.packed.load().as_deref().map_or_else(Vec::new, |old| self.hashes(old)));
         let now = self.hashes(&packed);
@@ -349,24 +350,6 @@ pub(crate) fn route_of(found: &Found, packed: &Packed, terms: &Terms) -> Option<
         limits: terms.limits,
         schema_version: found.schema_version,
     })
-}
-
-impl Writer {
-    fn pack(&mut self, route: &Route) -> (Kept, Arc<Terms>) {
-        let target = route.target.as_ref();
-        // A database that is not named after the home is shared with others, or one of few.
-        let is_own = target.is_none_or(|target| {
-            target.credential.role.as_str().strip_suffix("_a").or(target.credential.role.as_str().strip_suffix("_b"))
-                == Some(target.database.as_str())
-        });
-        let texts = Unpacked { slug: &route.slug, hosts: &route.hosts, target };
-        let terms = self.terms.of(Terms {
-            cluster: target.map(|target| target.cluster),
-            database: target.filter(|_| !is_own).map(|target| target.database.clone()),
-            limits: route.limits,
-        });
-        (Kept::new(Packed::of(&texts, is_own)), terms)
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::SnapshotFile;
 use super::records::{Record, RecordReader};
 use super::save::clear_leftovers;
 use super::seal::{OpenError, Opener};
-use crate::table::Table;
+use crate::table::{Prepared, Table};
 
 /// What was read.
 pub(crate) struct Loaded {
@@ -81,7 +81,7 @@ fn read(file: &SnapshotFile, opened: File, cluster_connections_max: u32) -> Resu
             Record::Lease(lease) => table.clusters.lease(lease),
             // A route that was told again is newer than before.
             Record::Route(route) => {
-                table.apply_route(&route);
+                table.apply(Prepared::from(&*route));
             }
             Record::End => break,
         }

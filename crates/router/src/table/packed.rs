@@ -4,9 +4,7 @@
 //! long. Whatever does not fit such a form is kept as it is. The bytes are overwritten when they are dropped, because
 //! passwords are among them. They stand in snapshot files, too: another form of them is another format of those.
 
-use tenantry_domain::{
-    Credential, DatabaseName, HostName, InvalidName, RoleName, RouteTarget, SchemaName, Secret, SharedAccess, Slug,
-};
+use tenantry_domain::{Credential, DatabaseName, InvalidName, RoleName, RouteTarget, SchemaName, Secret, SharedAccess};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -29,43 +27,86 @@ const PASSWORD_BYTES: usize = 32;
 /// Slugs, hosts and hexadecimal values have their length in one byte.
 const SHORT_MAX: usize = u8::MAX as usize;
 
-/// The texts of a route before they are packed.
+/// The texts of a route before they are packed, wherever they are.
 pub(crate) struct Unpacked<'r> {
-    pub(crate) slug: &'r Slug,
-    pub(crate) hosts: &'r [HostName],
-    pub(crate) target: Option<&'r RouteTarget>,
+    pub(crate) slug: &'r str,
+    pub(crate) hosts: Vec<&'r str>,
+    pub(crate) target: Option<UnpackedTarget<'r>>,
+}
+
+/// Those of its target.
+pub(crate) struct UnpackedTarget<'r> {
+    pub(crate) database: &'r str,
+    pub(crate) schema: &'r str,
+    pub(crate) credential: UnpackedCredential<'r>,
+    pub(crate) read_only_credential: UnpackedCredential<'r>,
+    /// The login that is shared, and what it becomes.
+    pub(crate) shared: Option<(UnpackedCredential<'r>, &'r str)>,
+}
+
+/// Those of a login.
+pub(crate) struct UnpackedCredential<'r> {
+    pub(crate) role: &'r str,
+    pub(crate) password: Option<&'r str>,
+}
+
+impl<'r> From<&'r RouteTarget> for UnpackedTarget<'r> {
+    fn from(target: &'r RouteTarget) -> Self {
+        let shared = target.shared.as_ref();
+        Self {
+            database: target.database.as_str(),
+            schema: target.schema.as_str(),
+            credential: (&target.credential).into(),
+            read_only_credential: (&target.read_only_credential).into(),
+            shared: shared.map(|shared| ((&shared.credential).into(), shared.app.as_str())),
+        }
+    }
+}
+
+impl<'r> From<&'r Credential> for UnpackedCredential<'r> {
+    fn from(credential: &'r Credential) -> Self {
+        Self { role: credential.role.as_str(), password: credential.password.as_ref().map(Secret::expose) }
+    }
+}
+
+impl UnpackedTarget<'_> {
+    /// Whether the database is named after the home. Another is shared with others, or one of few.
+    pub(super) fn has_own_database(&self) -> bool {
+        let role = self.credential.role;
+        role.strip_suffix("_a").or_else(|| role.strip_suffix("_b")) == Some(self.database)
+    }
 }
 
 impl Packed {
     /// Packs them. `with_database`: whether the name of the database is kept here, and not in the [`Terms`].
     pub(crate) fn of(texts: &Unpacked<'_>, with_database: bool) -> Self {
-        let home = texts.target.and_then(|target| home_in(target.credential.role.as_str()));
+        let home = texts.target.as_ref().and_then(|target| home_in(target.credential.role));
         let mut bytes = Vec::with_capacity(128);
-        literal(&mut bytes, texts.slug.as_str());
-        for host in texts.hosts {
-            literal(&mut bytes, host.as_str());
+        literal(&mut bytes, texts.slug);
+        for host in &texts.hosts {
+            literal(&mut bytes, host);
         }
         // No host is empty.
         bytes.push(0);
-        if let Some(target) = texts.target {
+        if let Some(target) = &texts.target {
             bytes.push(u8::from(home.is_some()));
             bytes.extend(home.iter().flat_map(|(id, _)| id.as_bytes()));
             let home = home.map(|(_, digits)| digits);
             if with_database {
-                write(&mut bytes, home, target.database.as_str());
+                write(&mut bytes, home, target.database);
             }
-            write(&mut bytes, home, target.schema.as_str());
+            write(&mut bytes, home, target.schema);
             let shared = target.shared.as_ref();
             let credentials = [&target.credential, &target.read_only_credential];
-            for credential in credentials.into_iter().chain(shared.map(|shared| &shared.credential)) {
-                write(&mut bytes, home, credential.role.as_str());
-                match &credential.password {
-                    Some(password) => write(&mut bytes, home, password.expose()),
+            for credential in credentials.into_iter().chain(shared.map(|(credential, _)| credential)) {
+                write(&mut bytes, home, credential.role);
+                match credential.password {
+                    Some(password) => write(&mut bytes, home, password),
                     None => bytes.push(ABSENT),
                 }
             }
-            if let Some(shared) = shared {
-                write(&mut bytes, home, shared.app.as_str());
+            if let Some((_, app)) = shared {
+                write(&mut bytes, home, app);
             }
         }
         let packed = Self(Zeroizing::new(bytes.as_slice().into()));
@@ -234,9 +275,7 @@ mod tests {
 
     use super::*;
 
-    fn slug() -> Slug {
-        Slug::parse("airline-000017").expect("a slug")
-    }
+    const SLUG: &str = "airline-000017";
 
     fn target(names: &HomeNames, database: &str, password: &str) -> RouteTarget {
         RouteTarget {
@@ -250,11 +289,11 @@ mod tests {
     }
 
     fn there_and_back(target: &RouteTarget, with_database: bool) -> usize {
-        let hosts = [HostName::parse("fly.example.com").expect("a host")];
-        let packed = Packed::of(&Unpacked { slug: &slug(), hosts: &hosts, target: Some(target) }, with_database);
+        let texts = Unpacked { slug: SLUG, hosts: vec!["fly.example.com"], target: Some(target.into()) };
+        let packed = Packed::of(&texts, with_database);
         let database = (!with_database).then(|| target.database.clone());
         let terms = Terms { cluster: Some(target.cluster), database, limits: Limits::default() };
-        assert_eq!(packed.slug(), slug().as_str());
+        assert_eq!(packed.slug(), SLUG);
         assert_eq!(packed.hosts().collect::<Vec<_>>(), ["fly.example.com"]);
         assert_eq!(packed.target(&terms).as_ref(), Some(target));
         packed.0.len()
@@ -287,8 +326,8 @@ mod tests {
 
     #[test]
     fn a_route_without_a_target_has_its_names_only() {
-        let packed = Packed::of(&Unpacked { slug: &slug(), hosts: &[], target: None }, false);
-        assert_eq!((packed.slug(), packed.hosts().count()), (slug().as_str(), 0));
+        let packed = Packed::of(&Unpacked { slug: SLUG, hosts: Vec::new(), target: None }, false);
+        assert_eq!((packed.slug(), packed.hosts().count()), (SLUG, 0));
         assert!(packed.target(&Terms { cluster: None, database: None, limits: Limits::default() }).is_none());
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 use tenantry_domain::{ClusterId, DatabaseName, Limits};
 
@@ -20,7 +21,7 @@ pub(crate) struct Terms {
 /// Every combination in use, and some that were.
 #[derive(Default)]
 pub(super) struct AllTerms {
-    known: HashSet<Arc<Terms>>,
+    known: HashSet<Arc<Terms>, RandomState>,
     /// When there are so many, those out of use are taken out.
     sweep_at: usize,
 }

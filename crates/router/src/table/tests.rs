@@ -38,6 +38,10 @@ fn target(home: u128, is_shared: bool) -> RouteTarget {
     }
 }
 
+fn apply(table: &Table, route: &Route) -> bool {
+    table.apply(Prepared::from(route))
+}
+
 fn slug_of(table: &Table, found: Option<Found>) -> String {
     table.texts(&found.expect("found")).slug().to_owned()
 }
@@ -56,7 +60,7 @@ fn a_route_comes_out_as_it_went_in() {
         })
         .collect();
     for route in &routes {
-        assert!(table.apply_route(route));
+        assert!(apply(&table, route));
     }
     for route in &routes {
         let names =
@@ -76,7 +80,7 @@ fn room_that_was_made_is_used() {
     table.reserve(5_000);
     assert_eq!((table.ids.grow(5_000), table.names.grow(5_000)), (None, None));
     for number in 1..=5_000 {
-        table.apply_route(&route(number, &format!("acme-{number}"), 1, 1, &[]));
+        apply(&table, &route(number, &format!("acme-{number}"), 1, 1, &[]));
     }
     // What is there needs no more room.
     table.reserve(5_000);
@@ -86,10 +90,10 @@ fn room_that_was_made_is_used() {
 #[test]
 fn an_older_version_or_generation_never_overwrites_a_newer_one() {
     let table = Table::new(1);
-    assert!(table.apply_route(&route(1, "acme", 5, 2, &[])));
-    assert!(!table.apply_route(&route(1, "acme", 5, 2, &[])));
-    assert!(!table.apply_route(&route(1, "acme", 4, 3, &[])));
-    assert!(!table.apply_route(&route(1, "acme", 9, 1, &[])));
+    assert!(apply(&table, &route(1, "acme", 5, 2, &[])));
+    assert!(!apply(&table, &route(1, "acme", 5, 2, &[])));
+    assert!(!apply(&table, &route(1, "acme", 4, 3, &[])));
+    assert!(!apply(&table, &route(1, "acme", 9, 1, &[])));
     assert!(!table.remove(tenant(1), FeedVersion(5)));
     assert!(table.remove(tenant(1), FeedVersion(6)));
     assert!(table.by_slug("acme").is_none() && table.by_id(tenant(1)).is_none());
@@ -99,12 +103,12 @@ fn an_older_version_or_generation_never_overwrites_a_newer_one() {
 fn a_host_that_changes_hands_leads_to_its_new_tenant_in_either_order() {
     for lose_first in [true, false] {
         let table = Table::new(1);
-        table.apply_route(&route(1, "acme", 1, 1, &["fly.example.com"]));
-        table.apply_route(&route(2, "zenith", 2, 1, &[]));
+        apply(&table, &route(1, "acme", 1, 1, &["fly.example.com"]));
+        apply(&table, &route(2, "zenith", 2, 1, &[]));
         let (lose, win) = (route(1, "acme", 3, 1, &[]), route(2, "zenith", 4, 1, &["fly.example.com"]));
         let changes = if lose_first { [lose, win] } else { [win, lose] };
         for change in &changes {
-            assert!(table.apply_route(change));
+            assert!(apply(&table, change));
         }
         assert_eq!(table.by_host("fly.example.com").expect("found").tenant, tenant(2));
     }
@@ -113,8 +117,8 @@ fn a_host_that_changes_hands_leads_to_its_new_tenant_in_either_order() {
 #[test]
 fn a_changed_slug_is_found_under_its_new_name_only() {
     let table = Table::new(1);
-    table.apply_route(&route(1, "acme", 1, 1, &[]));
-    table.apply_route(&route(1, "acme-air", 2, 1, &[]));
+    apply(&table, &route(1, "acme", 1, 1, &[]));
+    apply(&table, &route(1, "acme-air", 2, 1, &[]));
     assert!(table.by_slug("acme").is_none());
     assert_eq!(table.by_slug("acme-air").expect("found").tenant, tenant(1));
 }
@@ -122,13 +126,13 @@ fn a_changed_slug_is_found_under_its_new_name_only() {
 #[test]
 fn what_was_found_is_found_again_wherever_it_is_kept_now() {
     let table = Table::new(1);
-    table.apply_route(&route(1, "acme", 1, 1, &[]));
+    apply(&table, &route(1, "acme", 1, 1, &[]));
     let found = table.by_slug("acme").expect("found");
     table.remove(tenant(1), FeedVersion(2));
     assert!(table.again(&found).is_none());
-    table.apply_route(&route(2, "zenith", 3, 1, &[]));
+    apply(&table, &route(2, "zenith", 3, 1, &[]));
     assert!(table.again(&found).is_none(), "its place is another tenant's");
-    table.apply_route(&route(1, "acme", 4, 2, &[]));
+    apply(&table, &route(1, "acme", 4, 2, &[]));
     assert_eq!(table.again(&found).expect("found").generation, Generation(2));
 }
 
@@ -136,10 +140,10 @@ fn what_was_found_is_found_again_wherever_it_is_kept_now() {
 fn a_snapshot_takes_out_what_it_does_not_name_but_nothing_newer() {
     let table = Table::new(1);
     for (number, slug, version) in [(1, "acme", 1), (2, "zenith", 2), (3, "later", 9)] {
-        table.apply_route(&route(number, slug, version, 1, &[]));
+        apply(&table, &route(number, slug, version, 1, &[]));
     }
     table.begin_snapshot();
-    assert!(!table.apply_route(&route(1, "acme", 1, 1, &[])), "nothing new, but named");
+    assert!(!apply(&table, &route(1, "acme", 1, 1, &[])), "nothing new, but named");
     assert_eq!(table.end_snapshot(FeedVersion(5)), [tenant(2)]);
     assert!(table.by_id(tenant(1)).is_some() && table.by_slug("later").is_some());
 }
@@ -147,16 +151,16 @@ fn a_snapshot_takes_out_what_it_does_not_name_but_nothing_newer() {
 #[test]
 fn readers_never_see_half_a_change() {
     let table = Arc::new(Table::new(1));
-    table.apply_route(&route(1, "a0", 1, 1, &["h0.example.com"]));
+    apply(&table, &route(1, "a0", 1, 1, &["h0.example.com"]));
     let writer = std::thread::spawn({
         let table = Arc::clone(&table);
         move || {
             for version in 2..20_000_i64 {
                 let (slug, host) = (format!("a{}", version % 7), format!("h{}.example.com", version % 7));
-                table.apply_route(&route(1, &slug, version, version, &[&host]));
+                apply(&table, &route(1, &slug, version, version, &[&host]));
                 // Others come and go, and make the indexes grow.
                 let other = u128::try_from(version).expect("positive");
-                table.apply_route(&route(other, &format!("b{version}"), version, 1, &[]));
+                apply(&table, &route(other, &format!("b{version}"), version, 1, &[]));
                 if version % 3 == 0 {
                     table.remove(tenant(other), FeedVersion(version + 1));
                 }

@@ -123,9 +123,9 @@ fn a_route_is_of_one_piece() {
         state: if number % 2 == 0 { RouteState::Active } else { RouteState::Moving },
         has_target: number % 2 == 0,
     };
-    let slug = |number: i64| Slug::parse(&format!("t{number}")).expect("a slug");
-    let packed =
-        move |number: i64| Kept::new(Packed::of(&Unpacked { slug: &slug(number), hosts: &[], target: None }, false));
+    let packed = move |number: i64| {
+        Kept::new(Packed::of(&Unpacked { slug: &format!("t{number}"), hosts: Vec::new(), target: None }, false))
+    };
     let terms = Arc::new(Terms { cluster: None, database: None, limits: Limits::default() });
     slots.make(0).expect("a slot").put(&route(1), 0, packed(1), Arc::clone(&terms));
     let shared = Arc::new((lock, slots));
