@@ -1,7 +1,8 @@
 //! The route feed: newline-delimited JSON, one event a line.
 //!
 //! A snapshot is `snapshot_begin`, the clusters, the routes, `snapshot_end`; both ends bear the version that the
-//! snapshot is of. Changes follow in commit order. A route never comes before the cluster that it names.
+//! snapshot is of. It may be some time old: the first `heartbeat` says that everything has been told. Changes follow in
+//! commit order. A route never comes before the cluster that it names.
 //!
 //! Packed with gzip, whole lines can be read as they come.
 

@@ -63,7 +63,8 @@ pub struct RouterConfig {
     pub admission_timeout: Duration,
     /// The most requests of a tenant that wait so, whatever its `queued_requests` say.
     pub queued_requests_max: u32,
-    /// How long [`RouterBuilder::build`] waits for the first routes.
+    /// How long [`RouterBuilder::build`] waits for the first routes, and for the control plane's word that it has told
+    /// everything.
     pub start_timeout: Duration,
     /// How long the feed may be silent before it is opened anew.
     pub feed_idle_timeout: Duration,
@@ -214,8 +215,10 @@ impl RouterBuilder {
         self
     }
 
-    /// Starts it. With a control plane it returns once the first routes are there, or fails after the start timeout,
-    /// or at once where the token is refused.
+    /// Starts it. With a control plane it returns once it knows every route that was there when it was called. Where the
+    /// control plane cannot say that it has told everything, because the catalog does not answer it, the router starts after
+    /// the start timeout with what it was told; where no routes came until then it fails, and at once where the token is
+    /// refused.
     pub async fn build(self) -> Result<Router, RouterError> {
         let source = self.source.ok_or_else(|| RouterError::Refused {
             reason: "a router needs routes: call `control_plane` or `fixed`".to_owned(),
@@ -323,22 +326,27 @@ async fn loaded(file: &Arc<SnapshotFile>, config: &Arc<RouterConfig>) -> Result<
     reading.await.map_err(|source| RouterError::refused("the snapshot cannot be read", source))
 }
 
-/// Waits for the first routes; for those that are newer than a snapshot's only shortly, and not where the control plane is
-/// away.
+/// Waits until all routes are there; for those that are newer than a snapshot file's only shortly, and not where the control
+/// plane is away.
 async fn started(inner: &Inner) -> Result<(), RouterError> {
     let mut changes = inner.feed.subscribe();
     let has_snapshot = changes.borrow().source == RouteSource::Snapshot;
     let patience = if has_snapshot { inner.config.snapshot_patience } else { inner.config.start_timeout };
     // A refusal does not mend itself by waiting.
     let is_refused = |feed: &FeedState| feed.failure.as_ref().is_some_and(|failure| !failure.is_retryable());
-    let is_there = |feed: &FeedState| feed.applied.is_some() && feed.source == RouteSource::Feed;
+    let is_there = |feed: &FeedState| feed.applied.is_some() && feed.is_current;
     let settled =
         changes.wait_for(|feed| is_there(feed) || is_refused(feed) || (has_snapshot && feed.failure.is_some()));
     let _ = tokio::time::timeout(patience.min(inner.config.start_timeout), settled).await;
     let feed = inner.feed.borrow();
-    if is_there(&feed) || (has_snapshot && !is_refused(&feed)) {
-        if feed.source == RouteSource::Snapshot {
+    if is_there(&feed) {
+        return Ok(());
+    }
+    if feed.applied.is_some() && !is_refused(&feed) {
+        if has_snapshot {
             tracing::warn!(failure = ?feed.failure, "the control plane is away or slow; tenants are served from the snapshot");
+        } else {
+            tracing::warn!(failure = ?feed.failure, "the control plane does not say that it told all; some routes may be old");
         }
         return Ok(());
     }

@@ -132,6 +132,7 @@ fn take(inner: &Inner, progress: &mut Progress, events: Events) -> Result<(), Cl
     inner.feed.send_modify(|feed| {
         feed.applied = progress.applied;
         if is_current {
+            feed.is_current = true;
             feed.source = RouteSource::Feed;
         }
     });
@@ -223,13 +224,13 @@ impl Progress {
                     table.clusters.keep_only(&snapshot.clusters, version);
                     changed.gone = table.end_snapshot(version);
                     self.applied = Some(self.applied.map_or(version, |applied| applied.max(version)));
-                    changed.is_current = true;
                 } else {
                     tracing::error!(%version, "a snapshot ends that did not begin; it is not used");
                 }
             }
             FeedEvent::Heartbeat { version } => {
                 self.reach(version);
+                // The end of a snapshot says nothing of what is newer.
                 changed.is_current = self.snapshot.is_none();
             }
             FeedEvent::Lease(lease) => table.clusters.lease(lease),

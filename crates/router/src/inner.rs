@@ -36,6 +36,8 @@ pub(crate) struct FeedState {
     /// The last version that was applied; absent before the first snapshot.
     pub(crate) applied: Option<FeedVersion>,
     pub(crate) is_connected: bool,
+    /// Whether the control plane said, in this process, that it has told everything.
+    pub(crate) is_current: bool,
     pub(crate) source: RouteSource,
     /// Why the last connection to the feed failed.
     pub(crate) failure: Option<Arc<ClientError>>,

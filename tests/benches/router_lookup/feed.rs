@@ -20,7 +20,7 @@ const VERSION: FeedVersion = FeedVersion(1);
 /// Routes of one piece.
 const TOGETHER: usize = 500;
 
-/// Serves the snapshot to the first who asks, and nothing more to anybody.
+/// Serves the snapshot to the first who asks, says that it is everything, and nothing more to anybody.
 pub(crate) async fn serve(crowd: &Crowd) -> SocketAddr {
     let pieces = Arc::new(Mutex::new(snapshot(crowd)));
     let feed = move || {
@@ -52,6 +52,7 @@ fn snapshot(crowd: &Crowd) -> Vec<Bytes> {
         pieces.push(lines.collect::<Vec<_>>().concat().into());
     }
     pieces.push(line(&FeedEvent::SnapshotEnd { version: VERSION }));
+    pieces.push(line(&FeedEvent::Heartbeat { version: VERSION }));
     pieces
 }
 

@@ -284,10 +284,10 @@ async fn who_was_away_while_removals_were_forgotten_gets_a_snapshot() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_resumes_and_has_everything_is_told_so_at_once() {
+async fn who_has_everything_is_told_so_at_once() {
     let world = World::builder().without_migrations().start().await;
     let client = client_at(&world.url(), world.token());
-    publish(world.store(), &["a".to_owned()], Duration::ZERO).await;
+    let first = publish(world.store(), &["a".to_owned()], Duration::ZERO).await;
     let now = clock(world.store()).await;
     // One after the other, so waiting for the next regular heartbeat each time would take minutes.
     let resumed = async {
@@ -297,15 +297,14 @@ async fn who_resumes_and_has_everything_is_told_so_at_once() {
                 other => panic!("{other:?}"),
             }
         }
-        // What is newer comes first.
+        // What is newer comes first, and after a snapshot, which may be one that was made before, too.
         let begin = now;
-        for round in 0..40 {
+        for round in 0..80 {
             publish(world.store(), &[format!("b{round}")], Duration::ZERO).await;
             let end = clock(world.store()).await;
-            // Once another has read it, it is there for all.
-            assert!(Picture { applied: Some(begin), ..Picture::default() }.read_to(&client, end).await);
-            let mut picture = Picture { applied: Some(begin), ..Picture::default() };
-            let mut feed = client.feed(Some(begin)).await.unwrap();
+            let after = (round % 2 == 0).then_some(begin);
+            let mut picture = Picture { applied: after, ..Picture::default() };
+            let mut feed = client.feed(after).await.unwrap();
             loop {
                 match feed.next().await.unwrap().unwrap() {
                     FeedEvent::Heartbeat { version } => {
@@ -315,6 +314,7 @@ async fn who_resumes_and_has_everything_is_told_so_at_once() {
                     event => picture.take(event),
                 }
             }
+            assert_eq!(picture.routes.contains_key(&first[0]), after.is_none(), "of a snapshot");
         }
     };
     tokio::time::timeout(Duration::from_mins(1), resumed).await.expect("nobody waits for a regular heartbeat");
@@ -336,6 +336,26 @@ async fn who_resumes_and_has_everything_is_told_so_at_once() {
         (RouteSource::Feed, clock(world.store()).await)
     );
     started.closed().await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_that_starts_knows_a_tenant_that_was_made_just_before() {
+    let world = World::builder().without_migrations().start().await;
+    let router = async |name: &str| {
+        let builder = Router::builder().control_plane(world.url(), world.token().clone());
+        builder.name(name).build().await.unwrap()
+    };
+    // For it the picture is made that those who come later get, too.
+    let first = router("first").await;
+    for number in 0..8 {
+        let made = world.tenant(&format!("company-{number}")).await;
+        let second = router(&format!("second-{number}")).await;
+        let tenant = second.tenant(made.slug.as_str()).await.expect("it is known at once");
+        tenant.client().await.unwrap().batch_execute("SELECT 1").await.unwrap();
+        second.closed().await;
+    }
+    first.closed().await;
     world.end().await;
 }
 

@@ -54,6 +54,7 @@ pub(super) struct Inner {
     /// With passwords, and without.
     forms: [Form; 2],
     heard: watch::Sender<Heard>,
+    /// Looks into the catalog that were asked for.
     asked: AtomicU64,
     wanted: Notify,
     presence: Arc<Presence>,
@@ -64,7 +65,7 @@ pub(super) struct Inner {
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     /// Looks up to this one that was asked for are done.
-    answered: u64,
+    pub(super) answered: u64,
     /// Whether the last of them failed.
     is_failing: bool,
     /// When one last succeeded.
@@ -76,9 +77,11 @@ pub(super) struct Heard {
 }
 
 impl Heard {
-    /// Whether what was read is as new as a heartbeat says that it is.
-    pub(super) fn is_current(&self, now: Instant) -> bool {
-        !self.is_failing && self.looked_at.is_some_and(|at| now.duration_since(at) < HEARTBEAT * 2)
+    /// The last heartbeat, where what was read since a look was asked for is as new as a heartbeat says that it is. While
+    /// the catalog is not heard, nobody knows.
+    pub(super) fn assures(&self, look: u64, now: Instant) -> Option<u64> {
+        let is_recent = self.looked_at.is_some_and(|at| now.duration_since(at) < HEARTBEAT * 2);
+        (self.answered >= look && !self.is_failing && is_recent).then_some(self.beat)
     }
 }
 
@@ -131,8 +134,6 @@ impl Feed {
         let router = follow.router.as_ref();
         let present = router.map(|router| self.inner.presence.enter(router, follow.after.unwrap_or_default()));
         let inbox = router.map(|router| self.inner.leases.follow(router));
-        // It may be the first.
-        self.inner.wanted.notify_one();
         let place = Place::enter(Arc::clone(&self.inner), with_secrets, present);
         let follower = Follower::new(place, follow.after, follow.packing, inbox);
         // Where the catalog does not answer, better no answer than one that ends at once.
@@ -156,11 +157,17 @@ impl Inner {
         self.heard.subscribe()
     }
 
+    /// Asks for a look into the catalog that begins after now; [`Heard::answered`] says when it is done.
+    pub(super) fn ask(&self) -> u64 {
+        let asked = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        self.wanted.notify_one();
+        asked
+    }
+
     /// Waits for a look into the catalog that begins after now.
     pub(super) async fn look_again(&self) -> Result<(), ControlError> {
         let mut heard = self.heard.subscribe();
-        let asked = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
-        self.wanted.notify_one();
+        let asked = self.ask();
         let answer = timeout(LOOK_MAX, heard.wait_for(|heard| heard.answered >= asked)).await;
         match answer {
             Ok(Ok(heard)) if !heard.is_failing => Ok(()),
@@ -306,13 +313,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_read_is_current_while_looks_succeed() {
-        let (mut heard, now) = (Heard::default(), Instant::now());
-        assert!(!heard.is_current(now), "nothing was read yet");
+    fn who_comes_has_everything_once_a_later_look_succeeded() {
+        let (mut heard, now) = (Heard { beat: 3, ..Heard::default() }, Instant::now());
+        assert_eq!(heard.assures(0, now), None, "nothing was read yet");
         heard.looked_at = Some(now);
-        assert!(heard.is_current(now + HEARTBEAT), "the next look is under way");
-        assert!(!heard.is_current(now + HEARTBEAT * 2), "it does not come back");
+        assert_eq!(heard.assures(1, now), None, "that was before it came");
+        heard.answered = 1;
+        assert_eq!(heard.assures(1, now + HEARTBEAT), Some(3), "the next look is under way");
+        assert_eq!(heard.assures(1, now + HEARTBEAT * 2), None, "it does not come back");
         heard.is_failing = true;
-        assert!(!heard.is_current(now), "nobody knows what is new");
+        assert_eq!(heard.assures(1, now), None, "nobody knows what is new");
     }
 }

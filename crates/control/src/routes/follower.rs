@@ -32,16 +32,18 @@ pub(super) struct Follower {
     beat: u64,
     /// Where a router finds what it may hold of clusters' connections.
     inbox: Option<Inbox>,
-    /// Who resumes is to be told that it has everything, as soon as it has, and not with the next heartbeat only.
-    is_to_be_assured: bool,
+    /// Which look into the catalog is to have been taken before it hears that it has everything, until it was told so: that
+    /// is due at once, and not with the next heartbeat only.
+    assured_after: Option<u64>,
 }
 
 impl Follower {
     pub(super) fn new(place: Place, after: Option<FeedVersion>, packing: Packing, inbox: Option<Inbox>) -> Self {
         let heard = place.feed.heard();
         let beat = heard.borrow().beat;
-        let is_to_be_assured = after.is_some();
-        Self { place, packing, version: after, snapshot: None, heard, beat, inbox, is_to_be_assured }
+        // What was committed before it came is to be seen, whenever news of it arrives.
+        let assured_after = Some(place.feed.ask());
+        Self { place, packing, version: after, snapshot: None, heard, beat, inbox, assured_after }
     }
 
     /// Sees that changes are read for this form, at least as far as the follower is.
@@ -113,14 +115,20 @@ impl Follower {
 
     /// Waits for whatever comes; a heartbeat is an answer, anything else is looked for.
     async fn wait(&mut self, version: FeedVersion) -> Result<Bytes, ControlError> {
-        // With its own version, which is all that was read: the last heartbeat may be of one that it has long had. While the
-        // catalog is not heard, nobody knows.
-        if std::mem::take(&mut self.is_to_be_assured) && self.heard.borrow().is_current(Instant::now()) {
+        let due = self.assured_after.and_then(|look| self.heard.borrow().assures(look, Instant::now()));
+        if let Some(beat) = due {
+            // What that look found goes first.
+            if !self.place.form().is_at_end(version) {
+                return Ok(Bytes::new());
+            }
+            (self.assured_after, self.beat) = (None, beat);
+            // With its own version, which is all that was read: the last heartbeat may be of one that it has long had.
             let mut text = Vec::new();
             (self.place.feed.write)(&mut text, FeedItem::Heartbeat(version));
             return self.packing.of_text(text);
         }
-        let is_told = self.heard.borrow().beat == self.beat;
+        // A heartbeat that was read before it came would assure it of too much.
+        let is_told = self.assured_after.is_some() || self.heard.borrow().beat == self.beat;
         let more_leases = async {
             match &mut self.inbox {
                 Some(inbox) => inbox.changed().await,
@@ -134,7 +142,7 @@ impl Follower {
             }
         }
         // What came with the heartbeat goes first.
-        if !matches!(self.place.form().place(version), Some(ring::Place::End)) {
+        if self.assured_after.is_some() || !self.place.form().is_at_end(version) {
             return Ok(Bytes::new());
         }
         let heartbeat = {

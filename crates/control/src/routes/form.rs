@@ -95,6 +95,11 @@ impl Form {
         self.state().ring.as_ref().map(|ring| ring.place(version))
     }
 
+    /// Whether nothing newer was read than a reader has.
+    pub(super) fn is_at_end(&self, version: FeedVersion) -> bool {
+        matches!(self.place(version), Some(Place::End))
+    }
+
     /// What was read last.
     pub(super) fn end(&self) -> Option<FeedVersion> {
         self.state().ring.as_ref().map(Ring::end)

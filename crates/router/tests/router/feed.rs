@@ -165,6 +165,29 @@ async fn a_router_that_may_not_read_the_feed_says_so_at_once() {
 }
 
 #[tokio::test]
+async fn a_router_is_ready_when_it_was_told_everything_and_not_at_the_end_of_a_snapshot() {
+    let server = FeedServer::start().await;
+    server.be_unsure();
+    server.publish(unplaced("acme"));
+    let mut building = std::pin::pin!(server.router().build());
+    let patience = tokio::time::timeout(Duration::from_millis(300), &mut building).await;
+    assert!(patience.is_err() && server.asked().len() == 1, "the snapshot may be old");
+    let version = server.publish(unplaced("newer"));
+    server.say(&FeedEvent::Heartbeat { version });
+    let router = building.await.expect("started");
+    assert!(is_known(&router, "acme") && is_known(&router, "newer"));
+    assert_eq!(router.status().applied_version, version);
+
+    // Where nobody can tell what is newer, it serves what it knows; a router that knows nothing does not start.
+    let config = || RouterConfig { start_timeout: Duration::from_millis(300), ..RouterConfig::default() };
+    let unsure = server.router().config(config()).build().await.expect("started");
+    assert!(is_known(&unsure, "newer"));
+    server.fall_silent(true);
+    let refused = server.router().config(config()).build().await;
+    assert!(matches!(refused, Err(RouterError::NotStarted { .. })), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_raised_generation_retires_connections_but_not_in_the_middle_of_a_transaction() {
     let home = Home::on(Server::shared().await, "acme").await;
     let server = FeedServer::start().await;

@@ -34,6 +34,7 @@ struct Plane {
     refuse: Option<Code>,
     snapshot_only: bool,
     is_silent: bool,
+    is_unsure: bool,
 }
 
 /// A feed over HTTP on a port of its own.
@@ -135,6 +136,11 @@ impl FeedServer {
         self.plane().is_silent = is_silent;
     }
 
+    /// Does not say after a snapshot that it was everything.
+    pub(crate) fn be_unsure(&self) {
+        self.plane().is_unsure = true;
+    }
+
     /// What each connection asked to resume after.
     pub(crate) fn asked(&self) -> Vec<Option<i64>> {
         self.plane().asked.clone()
@@ -150,6 +156,10 @@ impl Plane {
         let bytes = line(event);
         self.log.push((self.version, bytes.clone()));
         self.connections.retain(|connection| connection.send(Ok(bytes.clone())).is_ok());
+    }
+
+    fn heartbeat(&self) -> Bytes {
+        line(&FeedEvent::Heartbeat { version: FeedVersion(self.version) })
     }
 
     fn snapshot(&self) -> Vec<Bytes> {
@@ -181,9 +191,9 @@ async fn feed(State(server): State<FeedServer>, Query(query): Query<FeedQuery>, 
         _ if plane.is_silent => Vec::new(),
         Some(after) if !plane.snapshot_only => {
             let missed = plane.log.iter().filter(|(version, _)| *version > after.0).map(|(_, bytes)| bytes.clone());
-            missed.chain([line(&FeedEvent::Heartbeat { version: FeedVersion(plane.version) })]).collect()
+            missed.chain([plane.heartbeat()]).collect()
         }
-        _ => plane.snapshot(),
+        _ => plane.snapshot().into_iter().chain((!plane.is_unsure).then(|| plane.heartbeat())).collect(),
     };
     for bytes in first {
         sender.send(Ok(bytes)).expect("the receiver is here");
