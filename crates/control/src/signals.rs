@@ -64,18 +64,15 @@ impl Signals {
         self.feed.subscribe()
     }
 
-    /// The newest lease of connections that this replica has heard of.
+    /// The last lease of connections that this replica has heard of.
     pub(crate) fn leases(&self) -> watch::Receiver<LeaseSerial> {
         self.leases.subscribe()
     }
 
     /// Tells this replica of leases, ahead of the catalog's own notification.
     pub(crate) fn raise_leases(&self, serial: LeaseSerial) {
-        self.leases.send_if_modified(|current| {
-            let rises = serial > *current;
-            *current = (*current).max(serial);
-            rises
-        });
+        // A lower one is news, too: the catalog may have been restored.
+        self.leases.send_if_modified(|current| std::mem::replace(current, serial) != serial);
     }
 
     /// Tells this replica's workers that an operation may be due, ahead of the catalog's own notification.

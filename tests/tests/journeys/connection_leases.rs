@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use serde_json::Value;
-use tenantry_api::Tenant;
-use tenantry_domain::{ClusterLimits, Isolation, router_application_name};
+use tenantry_api::{ClusterDemand, FeedEvent, RouterReport, Tenant};
+use tenantry_domain::{ClusterLimits, FeedVersion, Isolation, LeaseSerial, router_application_name};
 use tenantry_router::{Router, RouterConfig};
 use tenantry_testkit::eventually;
 use tenantry_tests::World;
@@ -12,9 +13,12 @@ use tokio::task::JoinSet;
 
 const CEILING: u32 = 16;
 
+fn limits() -> ClusterLimits {
+    ClusterLimits { router_connections: Some(CEILING), ..ClusterLimits::default() }
+}
+
 async fn world() -> (World<'static>, Vec<Tenant>) {
-    let limits = ClusterLimits { router_connections: Some(CEILING), ..ClusterLimits::default() };
-    let world = World::builder().without_migrations().limits(limits).start().await;
+    let world = World::builder().without_migrations().limits(limits()).start().await;
     let mut tenants = Vec::new();
     for number in 0..4 {
         tenants.push(world.tenant(&format!("company-{number}")).isolation(Isolation::Schema).await);
@@ -120,5 +124,52 @@ async fn what_a_router_that_is_gone_had_goes_to_others_once_its_connections_are_
     }
     drop(held);
     eventually("its lease is taken back", look).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_that_follows_is_told_what_it_may_hold_by_a_catalog_that_was_restored() {
+    let world = World::builder().without_migrations().limits(limits()).start().await;
+    let (client, cluster) = (world.client(), world.main_cluster().id);
+    let report = async |router: &str, waiting| {
+        let demand = ClusterDemand { cluster, open: 0, idle: 0, waiting, acknowledged: None };
+        let report = RouterReport { applied_version: FeedVersion(0), routes: 0, pools: 0, clusters: vec![demand] };
+        client.report_router(router, &report).await.unwrap();
+    };
+    report("one", 5).await;
+    let feed = client.feed_as("one", None, |event| match event {
+        FeedEvent::Lease(lease) => Some((lease.connections, lease.serial)),
+        _ => None,
+    });
+    let mut feed = feed.await.unwrap();
+    let mut told = async || {
+        let lease = async {
+            loop {
+                if let Some(lease) = feed.next().await.unwrap().unwrap() {
+                    break lease;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(1), lease).await.expect("it is told")
+    };
+    let first = told().await;
+    let catalog = world.catalog_client().await;
+    let keep = "CREATE TEMP TABLE kept AS SELECT * FROM connection_lease;
+                CREATE TEMP TABLE kept_clock AS SELECT * FROM lease_clock";
+    catalog.batch_execute(keep).await.unwrap();
+    report("other", 100).await;
+    let less = told().await;
+    assert!(less.0 < first.0 && less.1 > first.1, "{less:?} after {first:?}");
+
+    let restore = "DELETE FROM connection_lease; INSERT INTO connection_lease SELECT * FROM kept;
+                   UPDATE lease_clock SET serial = kept.serial FROM kept_clock AS kept";
+    catalog.batch_execute(restore).await.unwrap();
+    assert_eq!(told().await, first);
+    // A catalog that knows of no lease takes back what was leased.
+    catalog.batch_execute("DELETE FROM connection_lease; UPDATE lease_clock SET serial = 0").await.unwrap();
+    assert_eq!(told().await, (None, LeaseSerial(0)));
+    report("one", 5).await;
+    assert_eq!(told().await.0, first.0);
+    drop(feed);
     world.end().await;
 }
