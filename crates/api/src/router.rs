@@ -35,7 +35,7 @@ pub struct ClusterDemand {
     pub open: u32,
     /// Of those, connections that nobody uses.
     pub idle: u32,
-    /// Callers that wait for one.
+    /// Callers that wait for one, those left out whose tenant may open none now for its `connections_per_second`.
     pub waiting: u32,
     /// The `serial` of the lease that it keeps to; null where it knows of none, or still holds more than that allows.
     #[serde(default)]

@@ -51,7 +51,9 @@ fn current(inner: &Inner) -> RouterReport {
         let status = pool.pool.status();
         let demand = clusters.entry(pool.cluster).or_insert_with(|| demand(pool.cluster));
         demand.idle += saturating(status.available);
-        demand.waiting += saturating(status.waiting + pool.queue.len());
+        // Who waits because the tenant's connections are opened too fast would be helped by no lease.
+        let queued = if pool.pool.manager().opening.wait().is_some() { 0 } else { pool.queue.len() };
+        demand.waiting += saturating(status.waiting + queued);
     }
     for stash in inner.pools.stashes.all().into_iter().filter(|stash| stash.replica.is_none()) {
         if let Some(demand) = clusters.get_mut(&stash.cluster) {

@@ -4,9 +4,10 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
+use tenantry_api::ClusterDemand;
 use tenantry_domain::{Limits, Route};
 use tenantry_router::{RequestLimit, Router, RouterConfig, RouterError, Tenant};
-use tenantry_testkit::Server;
+use tenantry_testkit::{Server, eventually};
 use tokio::time::{Instant, timeout};
 
 use crate::feed_server::FeedServer;
@@ -125,4 +126,35 @@ async fn a_changed_limit_holds_at_once_for_those_who_wait_already() {
     assert!(timeout(Duration::from_millis(100), &mut waiting).await.is_err(), "one in a second");
     feed.publish(opening(&home, Some(1_000), 40));
     assert_eq!(waiting.await.expect("all are served").len(), 40);
+}
+
+#[tokio::test]
+async fn who_waits_for_the_limit_needs_no_more_of_the_clusters_connections() {
+    let home = Home::on(Server::shared().await, "acme").await;
+    let feed = FeedServer::start().await;
+    feed.add_cluster(home.feed_cluster());
+    feed.publish(opening(&home, Some(1), 40));
+    let config = RouterConfig { report_interval: Duration::from_millis(20), ..patient() };
+    let reported = async |what: &str, is_so: &dyn Fn(&ClusterDemand) -> bool| {
+        let before = feed.reports().len();
+        eventually(what, async || feed.reports()[before..].iter().flat_map(|(_, report)| &report.clusters).any(is_so))
+            .await;
+    };
+    let router = feed.router().config(config.clone()).build().await.expect("a router");
+    let tenant = router.tenant("acme").await.expect("found");
+    let mut waiting = Box::pin(try_join_all((0..40).map(|_| tenant.client())));
+    assert!(timeout(Duration::from_millis(100), &mut waiting).await.is_err(), "one in a second");
+    reported("it needs what it has", &|demand| demand.open > 0 && demand.waiting == 0).await;
+    drop(waiting);
+    router.close();
+
+    // Where the router may have no more it is another matter.
+    feed.publish(opening(&home, None, 40));
+    let config = RouterConfig { cluster_connections_max: 1, ..config };
+    let router = feed.router().config(config).build().await.expect("a router");
+    let tenant = router.tenant("acme").await.expect("found");
+    let _held = tenant.client().await.expect("the only one");
+    let mut waiting = Box::pin(tenant.client());
+    assert!(timeout(Duration::from_millis(100), &mut waiting).await.is_err(), "there is no other");
+    reported("it needs one more", &|demand| demand.waiting == 1).await;
 }
