@@ -45,6 +45,10 @@ pub struct RouterConfig {
     /// How long opening a connection to a replica may take, and the question how far it is behind: after that it counts as
     /// one that does not answer, and another server is tried. No longer than `connect_timeout`.
     pub replica_timeout: Duration,
+    /// How long a caller that prefers a replica ([`crate::ReadFrom::PreferReplica`]) waits for one of its connections where
+    /// all are in use; then it reads from the primary. Longer keeps more of what is too much for the replicas away from the
+    /// primary; up to `wait_timeout` it is waited for there as well.
+    pub replica_patience: Duration,
     /// A connection that was given back and does not answer for so long counts as busy with a query that nobody waits
     /// for; the query is cancelled and the connection closed. Well above a round trip to a busy server, or connections
     /// are closed when they are needed most.
@@ -94,6 +98,7 @@ impl Default for RouterConfig {
             return_patience: Duration::from_millis(100),
             connect_timeout: Duration::from_secs(5),
             replica_timeout: Duration::from_secs(1),
+            replica_patience: Duration::from_millis(100),
             abandoned_after: Duration::from_millis(500),
             reset_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_mins(1),

@@ -195,7 +195,7 @@ impl Inner {
         versions: SchemaVersions,
     ) -> Result<Connection, RouterError> {
         let (began, span) = (Instant::now(), spans::checkout(found, key.access));
-        let outcome = self.checkout_unmeasured(key, found, versions).instrument(span.clone()).await;
+        let outcome = self.checkout_unmeasured(key, found, versions, self.patience()).instrument(span.clone()).await;
         self.measure(began, &span, outcome)
     }
 
@@ -212,13 +212,19 @@ impl Inner {
         outcome.inspect_err(count)
     }
 
+    /// Until when a caller that comes now waits for a connection where all are in use.
+    pub(crate) fn patience(&self) -> tokio::time::Instant {
+        tokio::time::Instant::now() + self.config.wait_timeout
+    }
+
+    /// A connection; where all are in use one is waited for until then.
     pub(crate) async fn checkout_unmeasured(
         &self,
         key: PoolKey,
         found: &Found,
         versions: SchemaVersions,
+        until: tokio::time::Instant,
     ) -> Result<Connection, RouterError> {
-        let full_until = tokio::time::Instant::now() + self.config.wait_timeout;
         for _ in 0..LOOKS_MAX {
             if self.shutdown.is_cancelled() {
                 return Err(RouterError::Closed);
@@ -226,7 +232,7 @@ impl Inner {
             let found = self.reachable(found).await?;
             versions.check(&found)?;
             let Some(pool) = self.pool(key, &found).await? else { continue };
-            match pool.get(full_until).await {
+            match pool.get(until).await {
                 Ok(object) => return Ok(Connection::new(object, pool)),
                 Err(error) => {
                     // Without an error the route has changed or the pool was idle: look again. Where the home refuses what

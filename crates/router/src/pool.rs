@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use deadpool::managed::{self, Metrics, PoolError, RecycleError, RecycleResult, TimeoutType, Timeouts};
 use deadpool_postgres::ClientWrapper;
@@ -10,6 +10,7 @@ use tenantry_domain::{
     ClusterId, ClusterReplicaId, Credential, DatabaseName, FeedVersion, Generation, RoleName, RouteTarget, TenantId,
 };
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use crate::budget::{Holder, Permit, Share};
 use crate::builder::RouterConfig;
@@ -192,20 +193,20 @@ impl TenantPool {
     }
 
     /// Takes a connection: an idle one, or one that is about to be, or a new one, or the next that is given back.
-    /// Callers are served in order. Where the role may open no more, one is waited for until `full_until`.
-    pub(crate) async fn get(&self, full_until: tokio::time::Instant) -> Result<Object, CheckoutError> {
+    /// Callers are served in order. Where all are in use and no more may be opened, one is waited for until then.
+    pub(crate) async fn get(&self, until: Instant) -> Result<Object, CheckoutError> {
         if let Source::Shared(borrower) = self.source() {
-            return borrower.get(&self.pool, full_until).await.map(|object| self.ready(object));
+            return borrower.get(&self.pool, until).await.map(|object| self.ready(object));
         }
         if self.queue.is_empty() {
             let has_one = || self.pool.status().available > 0 || self.pool.is_closed();
             self.returning.wait_for_one(has_one, self.config.return_patience).await;
-            match self.pool.get().await {
+            match get_until(&self.pool, until).await {
                 Err(error) if is_full(&error) => {}
                 outcome => return outcome.map(|object| self.ready(object)),
             }
         }
-        let waited = self.queue.wait(&self.pool, &self.returning, &self.share, full_until).await;
+        let waited = self.queue.wait(&self.pool, &self.returning, &self.share, until).await;
         waited.map(|object| self.ready(object)).map_err(|error| self.blame(error))
     }
 
@@ -282,6 +283,12 @@ impl Holder for TenantPool {
         metrics::counter!("tenantry_router_connections_evicted_total").increment(kept.removed.len() as u64);
         !kept.removed.is_empty()
     }
+}
+
+/// Takes a connection. Where the pool may have no more, one is waited for until then.
+pub(crate) async fn get_until(pool: &Pool, until: Instant) -> Result<Object, CheckoutError> {
+    let wait = until.saturating_duration_since(Instant::now());
+    pool.timeout_get(&Timeouts { wait: Some(wait), ..pool.timeouts() }).await
 }
 
 /// What a future answers without waiting.

@@ -13,7 +13,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::budget::{Permit, Share, Wait};
 use crate::connector::ConnectError;
-use crate::pool::{CheckoutError, Object, Opener, Pool};
+use crate::pool::{CheckoutError, Object, Opener, Pool, get_until};
 use crate::returning::{Count, Returning};
 use crate::sync::{AtomicUsize, Ordering, timeout_at};
 
@@ -71,7 +71,7 @@ impl Queue {
             let one_less = returning.one_less();
             let status = pool.status();
             if status.available > 0 || pool.is_closed() || (place.is_none() && Instant::now() >= *ask_again_at) {
-                let outcome = pool.get().await;
+                let outcome = get_until(pool, until).await;
                 drop(handed.take());
                 match outcome {
                     Err(PoolError::Backend(ConnectError::Full)) => {

@@ -12,7 +12,8 @@ use crate::table::ReplicaEntry;
 /// about every second while it is in use, when a connection comes back. The time since the last look counts as lag, so the
 /// bound holds when a connection is handed out, whatever happened meanwhile; a caller whose bound ended since waits for
 /// one question to the replica. From then on a connection is not watched: keep it no longer than the bound allows. Of
-/// several replicas the one with the fewest connections in use is taken, and of equals each in turn.
+/// several replicas the one with the fewest connections in use is taken, and of equals each in turn; one that has no
+/// connection free now is passed over as long as another has.
 ///
 /// A replica that does not answer, follows no more or is too far behind is found out by one caller, for one look; it is
 /// then tried again off the callers' path, and nobody waits for it.
@@ -33,13 +34,16 @@ pub enum ReadFrom {
     #[default]
     Primary,
     /// From a replica or not at all: [`RouterError::NoReplica`](crate::RouterError::NoReplica) where none will do, so
-    /// that reports never burden the primary.
+    /// that reports never burden the primary. Where all connections to replicas are in use one is waited for as for the
+    /// primary's, up to [`RouterConfig::wait_timeout`](crate::RouterConfig::wait_timeout).
     Replica {
         /// How far it may be behind; as far as the replica's own bound unless given.
         lag_max: Option<Duration>,
     },
-    /// From a replica, and where none will do from the primary. A replica whose connections are all in use is waited
-    /// for, so what is too much for the replicas does not fall on the primary.
+    /// From a replica, and where none will do from the primary. Where all connections to replicas are in use, of the tenant
+    /// or of this router, one is waited for only as long as
+    /// [`RouterConfig::replica_patience`](crate::RouterConfig::replica_patience): what is too much for the replicas falls
+    /// on the primary, within the limits that hold there.
     PreferReplica {
         /// How far it may be behind; as far as the replica's own bound unless given.
         lag_max: Option<Duration>,

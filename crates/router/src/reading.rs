@@ -1,14 +1,18 @@
 //! Checking out a connection for reading, from a replica where one will do.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tenantry_domain::TenantId;
+use tokio_postgres::error::SqlState;
 use tracing::Instrument;
 
 use crate::connection::Connection;
+use crate::connector::ConnectError;
 use crate::error::{Phase, RouterError};
 use crate::inner::Inner;
+use crate::limits::RequestLimit;
 use crate::pool::PoolKey;
 use crate::read_from::{ReadFrom, ReplicaFault};
 use crate::sight::Verdict;
@@ -32,6 +36,8 @@ struct Reading<'a> {
 enum Refusal {
     /// Another may.
     Replica(ReplicaFault),
+    /// All of its connections are in use, or the tenant's to it; one may be given back.
+    Busy(RouterError),
     /// No other would.
     Tenant(RouterError),
 }
@@ -78,33 +84,64 @@ impl Inner {
         reading.versions.check(&found)?;
         let cluster = self.cluster(&found);
         let replicas = cluster.as_ref().map_or_else(Vec::new, |cluster| cluster.replicas_in_turn());
-        let mut fault = ReplicaFault::Missing;
-        for replica in &replicas {
-            self.try_again(reading, replica);
-        }
-        for replica in &replicas {
-            match Box::pin(self.from_replica(reading, replica)).await {
-                Ok(connection) => {
-                    cluster.inspect(|cluster| cluster.pass_turn());
-                    self.meters.reads.replica.increment(1);
-                    return Ok(connection);
-                }
-                Err(Refusal::Replica(this)) => fault = fault.max(this),
-                Err(Refusal::Tenant(error)) => return Err(error),
+        let refusal = match Box::pin(self.from_any(reading, &replicas)).await {
+            Ok(connection) => {
+                cluster.inspect(|cluster| cluster.pass_turn());
+                self.meters.reads.replica.increment(1);
+                return Ok(connection);
             }
-        }
+            Err(refusal) => refusal,
+        };
+        let error = match refusal {
+            Refusal::Tenant(error) => return Err(error),
+            Refusal::Busy(error) => error,
+            Refusal::Replica(fault) => RouterError::NoReplica { tenant, fault },
+        };
         if matches!(reading.read_from, ReadFrom::Replica { .. }) {
             self.meters.reads.refused.increment(1);
-            return Err(RouterError::NoReplica { tenant, fault });
+            return Err(error);
         }
         self.meters.reads.primary.increment(1);
-        Box::pin(self.checkout_unmeasured(key(tenant, None), reading.found, reading.versions)).await
+        Box::pin(self.checkout_unmeasured(key(tenant, None), reading.found, reading.versions, self.patience())).await
     }
 
+    /// A connection to the first that has one now; where none has, the first that will do is waited for.
+    async fn from_any(
+        self: &Arc<Self>,
+        reading: Reading<'_>,
+        replicas: &[Arc<ReplicaEntry>],
+    ) -> Result<Connection, Refusal> {
+        let patience = match reading.read_from {
+            ReadFrom::PreferReplica { .. } => self.config.replica_patience.min(self.config.wait_timeout),
+            ReadFrom::Primary | ReadFrom::Replica { .. } => self.config.wait_timeout,
+        };
+        let now = tokio::time::Instant::now();
+        let until = now + patience;
+        let (mut fault, mut busy) = (ReplicaFault::Missing, None);
+        for replica in replicas {
+            self.try_again(reading, replica);
+        }
+        let is_only = replicas.len() == 1;
+        for replica in replicas {
+            match self.from_replica(reading, replica, if is_only { until } else { now }).await {
+                Err(Refusal::Replica(this)) => fault = fault.max(this),
+                Err(Refusal::Busy(error)) => busy = busy.or(Some((replica, error))),
+                decided => return decided,
+            }
+        }
+        match busy {
+            Some((replica, _)) if !is_only => self.from_replica(reading, replica, until).await,
+            Some((_, error)) => Err(Refusal::Busy(error)),
+            None => Err(Refusal::Replica(fault)),
+        }
+    }
+
+    /// A connection to this one; where all are in use one is waited for until then.
     async fn from_replica(
         self: &Arc<Self>,
         reading: Reading<'_>,
         replica: &Arc<ReplicaEntry>,
+        until: tokio::time::Instant,
     ) -> Result<Connection, Refusal> {
         let bound = reading.read_from.bound(replica).ok_or(Refusal::Replica(ReplicaFault::Missing))?;
         let key = key(reading.found.tenant, Some(replica));
@@ -116,7 +153,7 @@ impl Inner {
             return Err(Refusal::Replica(ReplicaFault::NotThereYet));
         }
         for _ in 0..CONNECTIONS_MAX {
-            let checkout = self.checkout_unmeasured(key, reading.found, reading.versions);
+            let checkout = self.checkout_unmeasured(key, reading.found, reading.versions, until);
             let connection = match checkout.await.map_err(Refusal::of) {
                 Ok(connection) => connection,
                 Err(refusal) => {
@@ -174,7 +211,7 @@ impl Inner {
         let (found, versions) = (*reading.found, reading.versions);
         self.pools.runtime.spawn(async move {
             let key = key(found.tenant, Some(&replica));
-            let outcome = match inner.checkout_unmeasured(key, &found, versions).await {
+            let outcome = match inner.checkout_unmeasured(key, &found, versions, inner.patience()).await {
                 Ok(connection) => inner.look(&replica, &connection, bound).await,
                 Err(error) => {
                     tracing::debug!(%error, replica = %replica.id, "a replica cannot be used yet");
@@ -193,10 +230,14 @@ impl Inner {
 }
 
 impl Refusal {
-    /// What the replica is to blame for. One whose connections are all in use is busy as a primary may be, so its callers
-    /// have waited and do not fall on another server.
+    /// What the replica is to blame for.
     fn of(error: RouterError) -> Self {
         match error {
+            RouterError::Timeout { phase: Phase::Wait | Phase::Budget | Phase::Shared, .. }
+            | RouterError::LimitExceeded { limit: RequestLimit::Openings, .. } => Self::Busy(error),
+            RouterError::Unavailable { source: Some(ref source), .. } if is_without_room(&**source) => {
+                Self::Busy(error)
+            }
             RouterError::Unavailable { .. } | RouterError::Timeout { phase: Phase::Connect, .. } => {
                 Self::Replica(ReplicaFault::Unreachable)
             }
@@ -204,6 +245,12 @@ impl Refusal {
             error => Self::Tenant(error),
         }
     }
+}
+
+/// Whether a server, or what the tenant's role may have there, is full.
+fn is_without_room(source: &(dyn Error + 'static)) -> bool {
+    let error = source.downcast_ref::<ConnectError>();
+    error.and_then(ConnectError::sqlstate) == Some(&SqlState::TOO_MANY_CONNECTIONS)
 }
 
 /// Whether a replica will do, as far as is known. One that does not answer is left alone.

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use deadpool::managed::Timeouts;
 use tenantry_domain::{Limits, RoleName};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_postgres::error::SqlState;
@@ -13,7 +12,7 @@ use super::reset::is_confirmed;
 use super::stash::Stash;
 use crate::budget::{Permit, Share};
 use crate::connector::ConnectError;
-use crate::pool::{CheckoutError, HomeConnection, Object, Pool};
+use crate::pool::{CheckoutError, HomeConnection, Object, Pool, get_until};
 use crate::tenant::Access;
 
 tokio::task_local! {
@@ -54,9 +53,7 @@ impl Borrower {
 
     /// A connection of the tenant's pool, by way of [`Self::borrow`].
     pub(crate) async fn get(&self, pool: &Pool, until: Instant) -> Result<Object, CheckoutError> {
-        let wait = until.saturating_duration_since(Instant::now());
-        let timeouts = Timeouts { wait: Some(wait), ..pool.timeouts() };
-        UNTIL.scope(until, pool.timeout_get(&timeouts)).await
+        UNTIL.scope(until, get_until(pool, until)).await
     }
 
     /// Takes a connection from the stash and becomes the tenant. `share` is the tenant's part in its turns.

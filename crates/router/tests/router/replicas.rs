@@ -7,6 +7,7 @@ use tenantry_api::FeedReplica;
 use tenantry_domain::{ClusterReplicaId, Generation, LagMax, Limits, Route, TlsMode};
 use tenantry_router::{Connection, ReadFrom, ReplicaFault, Router, RouterConfig, RouterError, Tenant};
 use tenantry_testkit::{BreakableSocket, Server, eventually};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::feed_server::FeedServer;
@@ -256,6 +257,76 @@ async fn one_that_is_gone_or_silent_is_found_out_once_and_comes_back() {
     assert!(trials < 50, "{trials} of 100 callers asked it");
     socket.release();
     comes_from(&prefer, Some(far.id)).await;
+}
+
+#[tokio::test]
+async fn where_all_connections_to_replicas_are_in_use_the_primary_is_read_from_and_not_waited_long_for() {
+    let primary = Server::own().await;
+    let home = Home::on(&primary, "acme").await;
+    let standby = primary.standby().await;
+    let near = of(&standby);
+    // Whoever waited for a replica as for the primary would wait for a minute.
+    let first = router(&home, &[&near], steady()).await;
+    let (strict, prefer) = (reader(&first, REPLICA).await, reader(&first, PREFER).await);
+    let mut held = Vec::new();
+    while held.len() < 4 {
+        held.push(strict.client().await.expect("the tenant has room"));
+    }
+    assert!(held.iter().all(|client| client.replica() == Some(near.id)));
+    assert_eq!(prefer.client().await.expect("from the primary").replica(), None, "its own callers hold them");
+    let mut waiting = Box::pin(strict.client());
+    assert!(timeout(Duration::from_millis(300), &mut waiting).await.is_err(), "the primary is not for it");
+    held.pop();
+    assert_eq!(waiting.await.expect("given back").replica(), Some(near.id));
+    comes_from(&prefer, Some(near.id)).await;
+    drop(held);
+
+    // Patience is a choice.
+    let patience = RouterConfig { replica_patience: Duration::from_mins(1), ..steady() };
+    let second = router(&home, &[&near], RouterConfig { cluster_connections_max: 1, ..patience }).await;
+    let prefer = reader(&second, PREFER).await;
+    let held = prefer.client().await.expect("the only one");
+    assert_eq!(held.replica(), Some(near.id));
+    let mut waiting = Box::pin(prefer.client());
+    assert!(timeout(Duration::from_millis(300), &mut waiting).await.is_err(), "it is waited for");
+    drop(held);
+    assert_eq!(waiting.await.expect("given back").replica(), Some(near.id));
+}
+
+#[tokio::test]
+async fn a_replica_without_a_free_connection_is_passed_over_and_other_tenants_may_hold_them_all() {
+    let primary = Server::own().await;
+    let (acme, mut zenith) = (Home::on(&primary, "acme").await, Home::on(&primary, "zenith").await);
+    (zenith.cluster, zenith.pool_size) = (acme.cluster, 3);
+    let (first, second) = (primary.standby().await, primary.standby().await);
+    let mut cluster = acme.feed_cluster();
+    cluster.replicas = vec![of(&first), of(&second)];
+    let builder = Router::builder().fixed(vec![acme.route(), zenith.route()], vec![cluster]);
+    let config = RouterConfig { cluster_connections_max: 3, ..steady() };
+    let router = builder.config(config).build().await.expect("a router");
+    let (strict, prefer) = (reader(&router, REPLICA).await, reader(&router, PREFER).await);
+    let others = router.tenant("zenith").await.expect("found").read_only_from(REPLICA);
+
+    // Fewest connections in use are where the tenant has no more.
+    let mine = strict.client().await.expect("a connection");
+    let mut theirs = Vec::new();
+    for _ in 0..4 {
+        theirs.push(others.client().await.expect("a connection"));
+    }
+    theirs.retain(|client| client.replica() != mine.replica());
+    theirs.truncate(2);
+    let also_mine = strict.client().await.expect("a connection");
+    assert!(also_mine.replica().is_some() && also_mine.replica() != mine.replica());
+
+    drop((mine, also_mine));
+    while theirs.len() < 6 {
+        theirs.push(others.client().await.expect("a connection"));
+    }
+    assert_eq!(prefer.client().await.expect("from the primary").replica(), None);
+    let mut waiting = Box::pin(strict.client());
+    assert!(timeout(Duration::from_millis(300), &mut waiting).await.is_err(), "the primary is not for it");
+    theirs.clear();
+    assert!(waiting.await.expect("given back").replica().is_some());
 }
 
 #[tokio::test]
