@@ -3,7 +3,7 @@
 //! Whoever opens a connection needs a [`Permit`]. When all are out, idle connections of those who hold the most are closed
 //! first. Then callers wait, and what becomes free goes to the one who holds the least for its weight: so each comes to a
 //! share in proportion to its weight, one who needs less leaves the rest to others, and one who holds nothing is never
-//! behind one who holds something. Within one pool callers are served in their order, see [`crate::queue`].
+//! behind one who holds something. Within one pool callers are served in their order, see [`crate::pool::queue`].
 //!
 //! A connection that is given back while somebody is worse off is closed rather than kept, or those who ask often would
 //! keep what they have. (Max-min fairness: Bertsekas and Gallager, "Data Networks", 6.5.2.)

@@ -14,7 +14,7 @@ use crate::error::RouterError;
 use crate::freshness::Freshness;
 use crate::inner::{FeedState, Inner, Meters};
 use crate::limits::Admissions;
-use crate::pools::Pools;
+use crate::pool::pools::Pools;
 use crate::router::{RouteSource, Router};
 use crate::snapshot::{Loaded, Mark, SnapshotFile, SnapshotKey};
 use crate::table::{Prepared, Table};

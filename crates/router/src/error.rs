@@ -7,7 +7,7 @@ use std::time::Duration;
 use tenantry_domain::{SchemaVersion, TenantId};
 
 use crate::limits::RequestLimit;
-use crate::read_from::ReplicaFault;
+use crate::replica::ReplicaFault;
 use crate::versions::SchemaVersions;
 
 type Source = Box<dyn Error + Send + Sync>;

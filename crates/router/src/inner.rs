@@ -11,18 +11,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
 use crate::builder::RouterConfig;
-use crate::connection::Connection;
-use crate::connector::Tls;
+use crate::connect::{Place, SystemRoots, Tls};
 use crate::error::RouterError;
 use crate::freshness::Freshness;
 use crate::limits::Admissions;
 use crate::name::TenantName;
+use crate::pool::connection::Connection;
+use crate::pool::pools::{Pools, checkout_error};
 use crate::pool::{PoolKey, TenantPool};
-use crate::pools::{Place, Pools, checkout_error};
 use crate::router::RouteSource;
 use crate::spans;
 use crate::table::{ClusterEntry, Found, Table};
-use crate::tls::SystemRoots;
 use crate::versions::SchemaVersions;
 
 /// How often a checkout looks again when the pool that it found was retired meanwhile.

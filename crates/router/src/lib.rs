@@ -46,15 +46,12 @@
 //!
 //! # Inside
 //!
-//! Start reading at [`Router`], then [`Tenant`] and [`Connection`]; inside, `table` (how a route is found) and `feed`
-//! (how it gets there).
+//! Start reading at [`Router`], then [`Tenant`] and [`Connection`]; inside, `feed` (how routes come), `table` (how one is
+//! found), `pool` (how its connections are kept, lent and taken back) and `connect` (how one is opened).
 
-mod breaker;
 mod budget;
 mod builder;
-mod connection;
-mod connector;
-mod dial;
+mod connect;
 mod error;
 mod evict;
 #[cfg(feature = "axum")]
@@ -67,24 +64,18 @@ mod freshness;
 pub mod guide {}
 mod handle;
 mod health;
-mod home_check;
 mod inner;
 mod limits;
 mod name;
 mod options;
 mod pool;
-mod pools;
-mod queue;
 mod quote;
-mod read_from;
 mod reading;
+mod replica;
 mod report;
-mod reset;
-mod returning;
 mod router;
 mod session;
 mod shared;
-mod sight;
 mod snapshot;
 mod spans;
 mod sync;
@@ -92,12 +83,10 @@ mod table;
 mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod tls;
 mod transaction;
 mod versions;
 
 pub use builder::{RouterBuilder, RouterConfig};
-pub use connection::Connection;
 pub use deadpool_postgres::{Transaction, TransactionBuilder};
 pub use error::{Phase, RouterError};
 #[cfg(feature = "axum")]
@@ -111,7 +100,8 @@ pub use limits::{Permit, RequestLimit};
 pub use limits::{TenantLimit, TenantLimitLayer};
 pub use name::TenantName;
 pub use options::ConnectionOptions;
-pub use read_from::{ReadFrom, ReplicaFault};
+pub use pool::connection::Connection;
+pub use replica::{ReadFrom, ReplicaFault};
 pub use router::{RouteSource, Router, RouterStatus, TenantSummary};
 pub use snapshot::{InvalidSnapshotKey, SnapshotKey};
 pub use tenant::{Access, Tenant};

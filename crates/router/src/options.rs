@@ -4,7 +4,7 @@ use std::fmt;
 
 use tenantry_domain::{Generation, Secret, TlsMode};
 
-use crate::connector::attach_statement;
+use crate::connect::attach_statement;
 use crate::error::RouterError;
 use crate::inner::CHANGING_RETRY;
 use crate::tenant::Tenant;

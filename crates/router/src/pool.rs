@@ -1,4 +1,15 @@
 //! One tenant's connections with one access, to one server.
+//!
+//! In the folder: `pools` keeps those of all tenants; in the `queue` callers wait where there is no connection; a borrowed
+//! `connection` comes back by way of `returning`, and through `reset` where its session has left traces; `home_check` says
+//! whether a home is one where plain statements leave none.
+
+pub(crate) mod connection;
+pub(crate) mod home_check;
+pub(crate) mod pools;
+pub(crate) mod queue;
+pub(crate) mod reset;
+pub(crate) mod returning;
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,16 +23,16 @@ use tenantry_domain::{
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use self::home_check::HomeCheck;
+use self::queue::{Queue, is_full};
+use self::returning::Returning;
 use crate::budget::{Holder, Permit, Share};
 use crate::builder::RouterConfig;
-use crate::connector::{ConnectError, Connector, too_fast};
-use crate::home_check::HomeCheck;
+use crate::connect::{ConnectError, Connector, too_fast};
 use crate::limits::Opening;
-use crate::queue::{Queue, is_full};
-use crate::returning::Returning;
+use crate::replica::Sight;
 use crate::session::Session;
 use crate::shared::{Borrower, Lent};
-use crate::sight::Sight;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::table::ServerEntry;
 use crate::tenant::Access;

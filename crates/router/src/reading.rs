@@ -8,14 +8,14 @@ use tenantry_domain::TenantId;
 use tokio_postgres::error::SqlState;
 use tracing::Instrument;
 
-use crate::connection::Connection;
-use crate::connector::ConnectError;
+use crate::connect::ConnectError;
 use crate::error::{Phase, RouterError};
 use crate::inner::Inner;
 use crate::limits::RequestLimit;
 use crate::pool::PoolKey;
-use crate::read_from::{ReadFrom, ReplicaFault};
-use crate::sight::Verdict;
+use crate::pool::connection::Connection;
+use crate::replica::Verdict;
+use crate::replica::{ReadFrom, ReplicaFault};
 use crate::spans;
 use crate::table::{ClusterEntry, Found, ReplicaEntry};
 use crate::tenant::Access;

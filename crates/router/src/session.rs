@@ -12,7 +12,7 @@ mod wire;
 
 use std::sync::PoisonError;
 
-use crate::returning::Used;
+use crate::pool::returning::Used;
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 
 /// The driver was woken and has not looked yet.

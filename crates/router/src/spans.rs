@@ -6,10 +6,10 @@
 use tracing::Span;
 use tracing::field::{Empty, display};
 
-use crate::connection::Connection;
-use crate::connector::ConnectError;
+use crate::connect::ConnectError;
 use crate::error::RouterError;
 use crate::pool::TenantPool;
+use crate::pool::connection::Connection;
 use crate::table::{Found, ServerEntry};
 use crate::tenant::Access;
 

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tenantry_domain::{Credential, Generation, Limits, RoleName, RouteTarget, SchemaVersion, TenantId};
 
-use crate::connection::Connection;
 use crate::error::RouterError;
 use crate::handle::Handle;
 use crate::pool::PoolKey;
-use crate::read_from::ReadFrom;
+use crate::pool::connection::Connection;
+use crate::replica::ReadFrom;
 use crate::table::{Found, Texts};
 use crate::versions::SchemaVersions;
 

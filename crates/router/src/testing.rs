@@ -31,9 +31,9 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use uuid::Uuid;
 
 use crate::builder::RouterBuilder;
+use crate::connect::client_config;
 use crate::error::RouterError;
 use crate::router::Router;
-use crate::tls::client_config;
 
 /// What is made in the database, in one transaction, each time a router is built: a schema `tenantry` with the function
 /// `attach`, which every connection of a router calls first, and with a table of the tenants that it lets in. It needs

@@ -8,10 +8,10 @@ use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Error, IsolationLevel};
 
-use crate::connection::Connection;
-use crate::connector::ConnectError;
+use crate::connect::ConnectError;
 use crate::error::RouterError;
 use crate::inner::{CHANGING_RETRY, count};
+use crate::pool::connection::Connection;
 use crate::tenant::Tenant;
 
 /// A connection may have ended while it was idle; the next one is new.

@@ -8,7 +8,7 @@ use futures::task::AtomicWaker;
 
 use super::Session;
 use crate::budget::Permit;
-use crate::returning;
+use crate::pool::returning;
 
 /// Notes that the driver is to look before it wakes it.
 struct Wakeful {

@@ -2,7 +2,7 @@
 //!
 //! Two things tell: the tag with which a command completes, and the text of a statement, where a function hides behind a
 //! plain tag. Both err towards "leaves traces": that costs a reset off the caller's path, nothing else. What a function
-//! of the tenant's own does is looked at elsewhere, see [`crate::home_check`].
+//! of the tenant's own does is looked at elsewhere, see [`crate::pool::home_check`].
 
 /// Tags whose commands leave nothing behind once their transaction has ended.
 const PLAIN: &[&str] = &[

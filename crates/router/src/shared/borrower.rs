@@ -11,7 +11,7 @@ use super::assume::assume_statements;
 use super::reset::is_confirmed;
 use super::stash::Stash;
 use crate::budget::{Permit, Share};
-use crate::connector::ConnectError;
+use crate::connect::ConnectError;
 use crate::pool::{CheckoutError, HomeConnection, Object, Pool, get_until};
 use crate::tenant::Access;
 

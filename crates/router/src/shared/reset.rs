@@ -3,8 +3,8 @@
 use tenantry_domain::RoleName;
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
+use crate::pool::reset::{RESET_SESSION, answer_of};
 use crate::quote::literal;
-use crate::reset::{RESET_SESSION, answer_of};
 
 /// What the driver asks for types that it does not know; it keeps these statements, and needs them (tokio-postgres,
 /// `prepare.rs`).

@@ -19,10 +19,10 @@ use super::loan::Loan;
 use super::reset::{reset_statements, run};
 use crate::budget::{Budget, Holder, Permit, Share, Wait};
 use crate::builder::RouterConfig;
-use crate::connector::{ConnectError, Connector};
+use crate::connect::{ConnectError, Connector};
+use crate::pool::reset::{Outcome, look_at_replica, settle};
+use crate::pool::returning::{Returning, Used};
 use crate::pool::{HomeConnection, Object};
-use crate::reset::{Outcome, look_at_replica, settle};
-use crate::returning::{Returning, Used};
 use crate::session::Session;
 use crate::table::ServerEntry;
 

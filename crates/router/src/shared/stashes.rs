@@ -7,9 +7,8 @@ use tenantry_domain::{ClusterId, ClusterReplicaId, DatabaseName};
 
 use super::stash::Stash;
 use crate::builder::RouterConfig;
-use crate::connector::Connector;
+use crate::connect::{Connector, Place};
 use crate::error::RouterError;
-use crate::pools::Place;
 use crate::tenant::Login;
 
 /// Stashes by database and server. They keep connections as long as a tenant's pool needs them; with another login there is

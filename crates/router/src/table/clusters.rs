@@ -10,8 +10,8 @@ use tenantry_domain::{ClusterId, ClusterReplicaId, FeedVersion, InvalidName, Lea
 use tokio::sync::Notify;
 
 use super::servers::{ReplicaEntry, ServerEntry};
-use crate::breaker::Breaker;
 use crate::budget::Budget;
+use crate::connect::Breaker;
 use crate::sync::{AtomicUsize, Ordering};
 
 /// Where a cluster is.

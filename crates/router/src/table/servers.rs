@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use tenantry_domain::{ClusterReplicaId, Endpoint, LagMax, TlsMode};
 use tokio::sync::OnceCell;
 
-use crate::breaker::Breaker;
 use crate::budget::Budget;
-use crate::connector::Tls;
-use crate::sight::Sight;
+use crate::connect::Breaker;
+use crate::connect::Tls;
+use crate::replica::Sight;
 
 /// One server.
 pub(crate) struct ServerEntry {

@@ -18,8 +18,10 @@ mod world;
 #[path = "../../src"]
 mod router {
     pub(crate) mod budget;
-    pub(crate) mod queue;
-    pub(crate) mod returning;
+    pub(crate) mod pool {
+        pub(crate) mod queue;
+        pub(crate) mod returning;
+    }
     pub(crate) mod session;
     pub(crate) mod table {
         pub(crate) mod index;
@@ -31,8 +33,8 @@ mod router {
 }
 
 /// What they ask of the rest of the crate.
-use self::router::{budget, queue, returning, session, table};
-use self::world::{connector, pool, reset};
+use self::router::{budget, session, table};
+use self::world::{connect, pool};
 
 mod sync {
     pub(crate) use shuttle::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 
 use crate::budget::Budget;
-use crate::returning::give_back;
+use crate::pool::returning::give_back;
 use crate::session::Session;
 use crate::session::driver::Driver;
 use crate::session::stream::Watched;

@@ -8,7 +8,7 @@ use shuttle::future::block_on;
 use shuttle::thread;
 
 use crate::budget::Budget;
-use crate::returning::give_back;
+use crate::pool::returning::give_back;
 use crate::sync::{AtomicUsize, Ordering};
 use crate::world::TenantPool;
 

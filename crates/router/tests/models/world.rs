@@ -7,12 +7,12 @@ use std::sync::{Arc, Weak};
 use tokio::sync::Notify;
 
 use crate::budget::{Budget, Holder, Permit, Share};
-use crate::queue::{Queue, is_full};
-use crate::returning::Returning;
+use crate::pool::queue::{Queue, is_full};
+use crate::pool::returning::Returning;
 use crate::session::Session;
 use crate::sync::{AtomicUsize, Mutex, Ordering};
 
-pub(crate) mod connector {
+pub(crate) mod connect {
     /// As the router's.
     #[derive(Debug, thiserror::Error)]
     pub(crate) enum ConnectError {
@@ -27,28 +27,29 @@ pub(crate) mod connector {
 
 pub(crate) mod pool {
     pub(crate) use super::{CheckoutError, HomeConnection, Object, Opener, Pool, TenantPool};
+    pub(crate) use crate::router::pool::{queue, returning};
 
     /// Nobody runs out of time here.
     pub(crate) async fn get_until(pool: &Pool, _: tokio::time::Instant) -> Result<Object, CheckoutError> {
         pool.get().await
     }
-}
 
-pub(crate) mod reset {
-    use crate::returning::Used;
+    pub(crate) mod reset {
+        use super::returning::Used;
 
-    /// Asks the connection for a last answer; where it has ended, it is closed.
-    pub(crate) async fn clean(used: Used) {
-        let Some(object) = used.object.as_ref() else { return };
-        let Some(cleaner) = object.cleaner.clone() else { return used.give_back() };
-        if cleaner().await {
-            object.session.renew();
-            used.give_back();
+        /// Asks the connection for a last answer; where it has ended, it is closed.
+        pub(crate) async fn clean(used: Used) {
+            let Some(object) = used.object.as_ref() else { return };
+            let Some(cleaner) = object.cleaner.clone() else { return used.give_back() };
+            if cleaner().await {
+                object.session.renew();
+                used.give_back();
+            }
         }
     }
 }
 
-pub(crate) type CheckoutError = deadpool::managed::PoolError<connector::ConnectError>;
+pub(crate) type CheckoutError = deadpool::managed::PoolError<connect::ConnectError>;
 pub(crate) type Cleaner = Arc<dyn Fn() -> std::pin::Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
 
 pub(crate) struct HomeConnection {
@@ -157,7 +158,7 @@ impl Pool {
             return Ok(object);
         }
         let granted = self.0.opener.granted.lock().unwrap().take();
-        let full = CheckoutError::Backend(connector::ConnectError::Full);
+        let full = CheckoutError::Backend(connect::ConnectError::Full);
         let permit = granted.or_else(|| self.0.opener.share.permit()).ok_or(full)?;
         Ok(self.open(HomeConnection { session: Arc::default(), cleaner: None, permit: Some(permit) }))
     }

@@ -14,19 +14,19 @@ use tokio_postgres::{CancelToken, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::Instrument;
 
-use crate::breaker::LeftAlone;
+use super::breaker::LeftAlone;
+use super::place::Place;
+use super::socket::{Socket, dial, is_socket};
+use super::tls::{SystemRoots, client_config};
 use crate::budget::Permit;
 use crate::builder::RouterConfig;
-use crate::dial::{Socket, dial, is_socket};
 use crate::error::RouterError;
 use crate::limits::Opening;
-use crate::pools::Place;
 use crate::session::Session;
 use crate::session::driver::Driver;
 use crate::session::stream::{Watched, WatchedTls};
 use crate::spans;
 use crate::table::ServerEntry;
-use crate::tls::{SystemRoots, client_config};
 
 /// What tokio-postgres says where the server speaks no TLS, and where the handshake fails.
 const TLS_FAILED: &str = "error performing TLS handshake";

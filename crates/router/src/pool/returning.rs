@@ -12,8 +12,8 @@ use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use crate::budget::Holder;
+use crate::pool::reset::clean;
 use crate::pool::{HomeConnection, Object, TenantPool};
-use crate::reset::clean;
 use crate::session::Condition;
 use crate::sync::{AtomicUsize, Ordering, timeout_at};
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
-use crate::read_from::ReplicaFault;
+use super::read_from::ReplicaFault;
 use crate::sync::{AtomicUsize, Ordering};
 
 /// What was seen is good for so long, whatever lag is allowed: a replica may be promoted.

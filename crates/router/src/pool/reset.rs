@@ -14,11 +14,11 @@ use tokio_postgres::{Client, Error, SimpleQueryMessage};
 use tracing::Instrument;
 
 use crate::builder::RouterConfig;
-use crate::connector::Connector;
+use crate::connect::Connector;
+use crate::pool::returning::Used;
 use crate::pool::{HomeConnection, Source, TenantPool};
-use crate::returning::Used;
+use crate::replica::Sight;
 use crate::shared::take_back;
-use crate::sight::Sight;
 use crate::spans;
 use crate::sync::Ordering;
 

@@ -6,22 +6,22 @@ use std::time::Duration;
 use deadpool::Runtime;
 use deadpool::managed::{PoolError, TimeoutType};
 use papaya::HashMap;
-use tenantry_domain::{ClusterId, ClusterReplicaId, Route, RouteState, RouteTarget, TenantId};
+use tenantry_domain::{ClusterId, ClusterReplicaId, Route, RouteState, TenantId};
 use tokio::runtime::Handle;
 use tokio_postgres::error::SqlState;
 
 use crate::budget::Holder;
 use crate::builder::RouterConfig;
-use crate::connector::{ConnectError, Connector, Tls, attach_statement};
+use crate::connect::{ConnectError, Connector, Place, attach_statement};
 use crate::error::{Phase, RouterError};
-use crate::home_check::HomeCheck;
 use crate::limits::{Openings, RequestLimit};
+use crate::pool::home_check::HomeCheck;
+use crate::pool::queue::Queue;
+use crate::pool::reset::reset_statements;
 use crate::pool::{CheckoutError, Identity, Opener, Pool, PoolKey, Source, TenantPool};
-use crate::queue::Queue;
-use crate::reset::reset_statements;
 use crate::shared::{Borrower, Stashes};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
-use crate::table::{ClusterEntry, Found, ReplicaEntry, ServerEntry};
+use crate::table::{ClusterEntry, Found};
 use crate::tenant::Access;
 
 /// SQLSTATE of the stamp's function: the home is another tenant's, or of another generation.
@@ -52,15 +52,6 @@ pub(crate) struct Pools {
 
 /// To which replicas tenants have pools; most tenants to none.
 type OnReplicas = std::collections::HashMap<TenantId, Vec<ClusterReplicaId>>;
-
-/// Where the connections of a pool go, and as what.
-pub(crate) struct Place<'a> {
-    pub(crate) target: &'a RouteTarget,
-    pub(crate) server: &'a Arc<ServerEntry>,
-    /// Where the server is a replica.
-    pub(crate) replica: Option<&'a Arc<ReplicaEntry>>,
-    pub(crate) tls: &'a Tls,
-}
 
 impl Pools {
     pub(crate) fn new(config: Arc<RouterConfig>, application_name: String, runtime: Handle) -> Self {

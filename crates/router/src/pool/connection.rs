@@ -9,8 +9,8 @@ use tenantry_domain::{ClusterReplicaId, TenantId};
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Statement};
 
+use crate::pool::returning::give_back;
 use crate::pool::{Object, TenantPool};
-use crate::returning::give_back;
 
 /// A connection to one tenant's home. It goes back when it is dropped, whatever state it is in: it is cleaned before
 /// anyone else gets it, and a query that is still running is cancelled.

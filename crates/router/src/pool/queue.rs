@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 
 use crate::budget::{Permit, Share, Wait};
-use crate::connector::ConnectError;
+use crate::connect::ConnectError;
+use crate::pool::returning::{Count, Returning};
 use crate::pool::{CheckoutError, Object, Opener, Pool, get_until};
-use crate::returning::{Count, Returning};
 use crate::sync::{AtomicUsize, Ordering, timeout_at};
 
 /// How soon a pool tries again to open a connection: one without any, whose callers wait for nothing else, soon at first and
