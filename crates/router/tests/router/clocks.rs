@@ -11,8 +11,6 @@ const OF_THE_WALL: &[&str] = &[
     // A snapshot is read by another process, perhaps after the machine was off.
     "snapshot/load.rs",
     "snapshot/save.rs",
-    // Certificates bear times of their authority; rustls hands them over.
-    "connect/tls.rs",
 ];
 
 fn of_the_wall(folder: &Path, root: &Path, found: &mut BTreeSet<String>) {
