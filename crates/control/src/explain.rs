@@ -8,7 +8,7 @@ use tenantry_domain::{
     Access, Cluster, EffectivePlan, FeedVersion, Home, HomeId, Limits, OperationKind, Plan, Route, SchemaVersion,
     Scope, Tenant, TenantStatus,
 };
-use tenantry_fleet::{ClusterTarget, IntendedRoles, ObservedHome, RoleSecrets, Stamp};
+use tenantry_fleet::{ClusterTarget, IntendedRoles, ObservedHome, PoolAccess, Stamp};
 use tenantry_store::{
     Adoption, ClusterRef, HomeRecord, Operation, OperationEvent, OperationFilter, PageRequest, Resource, RouteRef,
     RouterRecord, TenantRef,
@@ -19,6 +19,9 @@ use crate::candidates::Newcomer;
 use crate::control::Control;
 use crate::error::ControlError;
 use crate::operations::cluster_target::target_of;
+use crate::operations::provision_tenant::role_secrets;
+use crate::reconcilers::pool_roles;
+use crate::reconcilers::roles::pool_access;
 use crate::rollouts::stragglers;
 use crate::tenants;
 
@@ -76,7 +79,7 @@ pub struct ExplainedPlacement {
 pub struct Observed {
     /// Its database, schema and roles.
     pub home: Option<ObservedHome>,
-    /// What is wrong with its roles, a sentence each.
+    /// What is wrong with its roles and with that of the pool that serves it, a sentence each.
     pub role_drift: Option<Vec<String>>,
     /// Whose it says it is.
     pub stamp: Option<Stamp>,
@@ -228,6 +231,14 @@ async fn routers(control: &Control, route: Option<&Route>) -> Result<(Vec<Router
     Ok((standing.collect(), newest))
 }
 
+async fn drift_of_pool(control: &Control, target: &ClusterTarget, home: &Home) -> Result<Vec<String>, ControlError> {
+    let pools = control.store().shared_pools(target.id).await?;
+    let own: Vec<_> =
+        pools.into_iter().filter(|pool| pool.database == home.database).map(pool_roles::intended).collect();
+    let report = control.fleet().shared_pool_drift(target, &own).await?;
+    Ok(report.drifted.into_values().flatten().collect())
+}
+
 /// Looks at the cluster, for a bounded time.
 async fn observe(
     control: &Control,
@@ -235,10 +246,12 @@ async fn observe(
     home: &HomeRecord,
     limits: Limits,
 ) -> Result<Observed, ControlError> {
-    let access = control.store().cluster_access(home.home.cluster).await?;
-    let target = target_of(access);
+    let store = control.store();
+    let target = target_of(store.cluster_access(home.home.cluster).await?);
+    // Absent while an operation decides it.
+    let pool = store.home_roles_among(&[home.home.id]).await?.first().map_or(PoolAccess::Changing, pool_access);
     let mut observed = Observed::default();
-    let looking = look(control, &target, tenant, home, limits, &mut observed);
+    let looking = look(control, &target, tenant, home, (limits, pool), &mut observed);
     if tokio::time::timeout(PATIENCE, looking).await.is_err() {
         observed.unseen.push(format!("the cluster did not answer within {} s", PATIENCE.as_secs()));
     }
@@ -250,7 +263,7 @@ async fn look(
     target: &ClusterTarget,
     tenant: &Tenant,
     record: &HomeRecord,
-    limits: Limits,
+    (limits, pool): (Limits, PoolAccess),
     observed: &mut Observed,
 ) {
     let (fleet, home) = (control.fleet(), &record.home);
@@ -265,20 +278,22 @@ async fn look(
     observed.home = Some(seen);
     let intended = IntendedRoles {
         home: home.clone(),
-        secrets: RoleSecrets {
-            slot: record.login,
-            login: record.secrets.login.clone(),
-            read_only: record.secrets.read_only.clone(),
-            migrator: record.secrets.migrator.clone(),
-        },
+        secrets: role_secrets(record),
         limits,
         is_open: tenant.state.status() == TenantStatus::Active,
+        pool,
     };
     match fleet.role_drift(target, &[intended]).await {
         Ok(report) => {
             observed.role_drift = Some(report.drifted.into_iter().flat_map(|(_, findings)| findings).collect());
         }
         Err(error) => observed.unseen.push(format!("its roles: {error}")),
+    }
+    if pool == PoolAccess::LetIn {
+        match drift_of_pool(control, target, home).await {
+            Ok(findings) => observed.role_drift.get_or_insert_default().extend(findings),
+            Err(error) => observed.unseen.push(format!("the role of its pool: {error}")),
+        }
     }
     match fleet.home_connections(target, home).await {
         Ok(sessions) => observed.sessions = Some(sessions),

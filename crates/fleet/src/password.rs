@@ -71,6 +71,18 @@ pub(crate) fn salt_of(password: &Secret) -> Option<String> {
     is_random(password.expose()).then(|| STANDARD.encode(salt(password.expose())))
 }
 
+/// The salt of the verifier of a role `r`, and what is joined for it.
+pub(crate) const fn salts(sees_verifiers: bool) -> (&'static str, &'static str) {
+    if sees_verifiers {
+        (
+            "split_part(split_part(a.rolpassword, '$', 2), ':', 2)",
+            "LEFT JOIN pg_authid a ON a.oid = r.oid AND a.rolpassword LIKE 'SCRAM-SHA-256$%'",
+        )
+    } else {
+        ("NULL", "")
+    }
+}
+
 fn salt(password: &str) -> [u8; 16] {
     let key = hmac::Key::new(hmac::HMAC_SHA256, password.as_bytes());
     let mut salt = [0; 16];

@@ -26,6 +26,22 @@ pub(crate) fn do_block(body: &str) -> String {
     format!("DO {};\n", literal(&format!("BEGIN\n{body}\nEND")))
 }
 
+/// Runs every statement that a query returns. What the admin may not do is left, and found again.
+pub(crate) fn block_of(query: &str) -> String {
+    let body = format!(
+        "DECLARE statement text;
+BEGIN
+FOR statement IN {query} LOOP
+    BEGIN
+        EXECUTE statement;
+    EXCEPTION WHEN insufficient_privilege THEN NULL;
+    END;
+END LOOP;
+END"
+    );
+    format!("DO {};\n", literal(&body))
+}
+
 #[cfg(test)]
 mod tests {
     use super::{do_block, ident, literal};

@@ -11,12 +11,13 @@ use tenantry_domain::{Home, HomeId, Isolation, Limits, RoleName};
 use crate::error::FleetError;
 use crate::fence::Fence;
 use crate::fleet::Fleet;
-use crate::password::{Reader, salt_of, verifiers};
-use crate::quote::{do_block, ident, literal, literals};
+use crate::password::{Reader, salt_of, salts, verifiers};
+use crate::quote::{block_of, do_block, ident, literal, literals};
 use crate::roles::{
-    MIGRATOR_CONNECTIONS, OUT_OF_USE, RoleSecrets, connection_limit, defaults, ensure_role, memberships, password_role,
-    settings,
+    MIGRATOR_CONNECTIONS, OUT_OF_USE, RoleSecrets, connection_limit, defaults, ensure_role,
+    forget_settings_per_database, memberships, password_role, settings,
 };
+use crate::shared_pool::{let_pool, shut_out_pool};
 use crate::target::ClusterTarget;
 
 /// What the roles of a home should be.
@@ -30,6 +31,19 @@ pub struct IntendedRoles {
     pub limits: Limits,
     /// Whether the tenant may log in. A suspended one may not.
     pub is_open: bool,
+    /// Whether the pool's role of its shared database may become its roles. Elsewhere there is none.
+    pub pool: PoolAccess,
+}
+
+/// Whether the pool's role of a shared database may become a home's app and read-only roles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolAccess {
+    /// It must be able to.
+    LetIn,
+    /// It must not.
+    ShutOut,
+    /// On the way from one to the other, where either is right.
+    Changing,
 }
 
 /// What a look at the roles of some homes found.
@@ -112,14 +126,15 @@ impl Fleet {
     }
 
     /// Sets the roles of a home right: logins, passwords, connection limits, settings, memberships and the right to
-    /// temporary tables. Sessions that are open stay.
+    /// temporary tables. Sessions that are open stay, but for those of a pool whose role could become the home's and must
+    /// not: all of them end.
     pub async fn set_roles_right(
         &self,
         target: &ClusterTarget,
         fence: &Fence,
         intended: &IntendedRoles,
     ) -> Result<(), FleetError> {
-        let IntendedRoles { home, secrets, limits, is_open } = intended;
+        let IntendedRoles { home, secrets, limits, is_open, pool } = intended;
         let [login, read_only, migrator] = verifiers([
             (&secrets.login, Reader::Anyone),
             (&secrets.read_only, Reader::Anyone),
@@ -144,7 +159,7 @@ impl Fleet {
         body.push_str(&ensure_role(&names.migrator, &password_role("LOGIN", &migrator, Some(MIGRATOR_CONNECTIONS))));
         body.push_str(&settings(home, limits, admin.server_version()));
         let mut sql = do_block(&body);
-        sql.push_str(&forget_settings_per_database(home));
+        sql.push_str(&forget_settings_per_database(home.names().all()));
         sql.push_str(&revoke_strangers(home, limits));
         sql.push_str(&memberships(home, &names, limits, &admin));
         if home.isolation != Isolation::Schema {
@@ -152,7 +167,15 @@ impl Fleet {
             let database = ident(home.database.as_str());
             let _ = writeln!(sql, "{verb} TEMPORARY ON DATABASE {database} {word} {};", ident(names.app.as_str()));
         }
-        admin.batch("set the home's roles right", &fence.guard(&sql)).await
+        let is_in_ours = own_pool(home).is_some();
+        if is_in_ours && *pool == PoolAccess::LetIn {
+            sql.push_str(&let_pool(&admin, home));
+        }
+        admin.batch("set the home's roles right", &fence.guard(&sql)).await?;
+        if is_in_ours && *pool == PoolAccess::ShutOut {
+            shut_out_pool(&mut admin, target, *fence, home, false).await?;
+        }
+        Ok(())
     }
 }
 
@@ -161,14 +184,7 @@ fn look(intended: &[IntendedRoles], sees_verifiers: bool) -> String {
     let roles: Vec<String> =
         intended.iter().flat_map(|it| it.home.names().all().map(|role| role.as_str().to_owned())).collect();
     let roles = literals(roles.iter().map(String::as_str));
-    let (salt, verifiers) = if sees_verifiers {
-        (
-            "split_part(split_part(a.rolpassword, '$', 2), ':', 2)",
-            "LEFT JOIN pg_authid a ON a.oid = r.oid AND a.rolpassword LIKE 'SCRAM-SHA-256$%'",
-        )
-    } else {
-        ("NULL", "")
-    };
+    let (salt, verifiers) = salts(sees_verifiers);
     let databases = intended.iter().filter(|it| it.home.isolation != Isolation::Schema);
     let databases: Vec<String> = databases
         .map(|it| format!("({}, {})", literal(it.home.names().app.as_str()), literal(it.home.database.as_str())))
@@ -190,14 +206,14 @@ fn look(intended: &[IntendedRoles], sees_verifiers: bool) -> String {
          SELECT 'setting', r.rolname, unnest(r.rolconfig) FROM pg_roles r WHERE r.rolname IN ({roles});
          SELECT 'member', g.rolname, m.rolname
            FROM pg_auth_members a JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
-          WHERE (g.rolname IN ({roles}) OR m.rolname IN ({roles})) AND {ROLE_OF_A_HOME};
+          WHERE (g.rolname IN ({roles}) OR m.rolname IN ({roles})) AND {ROLE_OF_TENANTS};
          {temporary}"
     )
 }
 
-/// Who is looked at as a member: roles of homes. Whoever manages the cluster joins roles to act through them, and those who
-/// had rights in a database that was adopted keep them for a while; that is no drift.
-const ROLE_OF_A_HOME: &str = "m.rolname ~ '^h_[0-9a-f]{32}_'";
+/// Who is looked at as a member: roles of homes and of pools. Whoever manages the cluster joins roles to act through them,
+/// and those who had rights in a database that was adopted keep them for a while; that is no drift.
+const ROLE_OF_TENANTS: &str = "m.rolname ~ '^(h_[0-9a-f]{32}_|s_[0-9a-f]{32}_pool$)'";
 
 /// Group and member, as they should be.
 fn intended_memberships(home: &Home, limits: &Limits) -> BTreeSet<(String, String)> {
@@ -220,8 +236,21 @@ fn intended_memberships(home: &Home, limits: &Limits) -> BTreeSet<(String, Strin
     pairs
 }
 
+/// The role of the pool of its database, where that is ours.
+fn own_pool(home: &Home) -> Option<RoleName> {
+    let is_in_ours = home.isolation == Isolation::Schema && !home.is_adopted();
+    is_in_ours.then(|| RoleName::shared_pool(&home.database))
+}
+
+/// Group and member, where the pool is let in.
+fn pool_memberships(home: &Home) -> BTreeSet<(String, String)> {
+    let (names, pool) = (home.names(), own_pool(home));
+    let groups = [&names.app, &names.read_only].map(RoleName::as_str);
+    pool.iter().flat_map(|pool| groups.map(|group| (group.to_owned(), pool.to_string()))).collect()
+}
+
 fn drift(intended: &IntendedRoles, observed: &Observed, version: i32) -> Vec<String> {
-    let IntendedRoles { home, secrets, limits, is_open } = intended;
+    let IntendedRoles { home, secrets, limits, is_open, pool } = intended;
     let (names, shares) = (home.names(), limits.connection_shares());
     let mut findings = Vec::new();
     let expected = [
@@ -256,13 +285,17 @@ fn drift(intended: &IntendedRoles, observed: &Observed, version: i32) -> Vec<Str
             findings.push(format!("{role} has another password"));
         }
     }
-    let wanted = intended_memberships(home, limits);
+    let (mut wanted, of_pool) = (intended_memberships(home, limits), pool_memberships(home));
+    if *pool == PoolAccess::LetIn {
+        wanted.extend(of_pool.iter().cloned());
+    }
     let ours: BTreeSet<&str> = names.all().map(RoleName::as_str).into();
     let seen: BTreeSet<_> = observed
         .memberships
         .iter()
         .filter(|(group, member)| ours.contains(group.as_str()) || ours.contains(member.as_str()))
         .filter(|(group, _)| !is_shared_with_old_owners(home, group))
+        .filter(|pair| *pool != PoolAccess::Changing || !of_pool.contains(*pair))
         .cloned()
         .collect();
     findings.extend(wanted.difference(&seen).map(|(group, member)| format!("{member} is no member of {group}")));
@@ -302,49 +335,23 @@ fn changed_settings(role: &RoleName, wanted: &[(&'static str, String)], seen: &O
     findings
 }
 
-/// `ALTER ROLE … IN DATABASE … SET` wins over what we set for the role.
-fn forget_settings_per_database(home: &Home) -> String {
-    block(&format!(
-        "SELECT format('ALTER ROLE %I IN DATABASE %I RESET ALL', r.rolname, d.datname)
-           FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_roles r ON r.oid = s.setrole
-           JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
-          WHERE r.rolname IN ({})",
-        literals(home.names().all().map(RoleName::as_str))
-    ))
-}
-
-/// Takes away every membership that is not one of ours.
+/// Takes away every membership that is not one of ours. Shutting out the pool of its database ends sessions, too, and is
+/// left to [`shut_out_pool`].
 fn revoke_strangers(home: &Home, limits: &Limits) -> String {
     let ours = literals(home.names().all().map(RoleName::as_str));
     let wanted: Vec<String> = intended_memberships(home, limits)
-        .iter()
+        .union(&pool_memberships(home))
         .map(|(group, member)| format!("({}, {})", literal(group), literal(member)))
         .collect();
-    block(&format!(
+    block_of(&format!(
         "SELECT DISTINCT format('REVOKE %I FROM %I', g.rolname, m.rolname)
            FROM pg_catalog.pg_auth_members a JOIN pg_catalog.pg_roles g ON g.oid = a.roleid
            JOIN pg_catalog.pg_roles m ON m.oid = a.member
-          WHERE (g.rolname IN ({ours}) OR m.rolname IN ({ours})) AND {ROLE_OF_A_HOME}
+          WHERE (g.rolname IN ({ours}) OR m.rolname IN ({ours})) AND {ROLE_OF_TENANTS}
             AND (g.rolname::text, m.rolname::text) NOT IN ({}) AND g.rolname <> ALL (ARRAY[{}]::pg_catalog.name[])",
         wanted.join(", "),
         if home.is_adopted() { literal(home.names().owner.as_str()) } else { String::new() },
     ))
-}
-
-/// Runs every statement that a query returns. What the admin may not do is left, and found again.
-fn block(query: &str) -> String {
-    let body = format!(
-        "DECLARE statement text;
-BEGIN
-FOR statement IN {query} LOOP
-    BEGIN
-        EXECUTE statement;
-    EXCEPTION WHEN insufficient_privilege THEN NULL;
-    END;
-END LOOP;
-END"
-    );
-    format!("DO {};\n", literal(&body))
 }
 
 #[cfg(test)]
@@ -373,12 +380,21 @@ mod tests {
             },
             limits: Limits { connections: Some(8), statement_timeout_ms: Some(1_000), ..Limits::default() },
             is_open,
+            pool: PoolAccess::ShutOut,
         }
+    }
+
+    fn in_shared_database(pool: PoolAccess) -> IntendedRoles {
+        let mut intended = IntendedRoles { pool, ..intended(true) };
+        intended.home.isolation = Isolation::Schema;
+        intended.home.database = DatabaseName::shared(uuid::Uuid::from_u128(7));
+        intended.home.schema = SchemaName::of_home(intended.home.id);
+        intended
     }
 
     /// What a server shows where all is right.
     fn right(intended: &IntendedRoles) -> Observed {
-        let IntendedRoles { home, secrets, limits, is_open } = intended;
+        let IntendedRoles { home, secrets, limits, is_open, .. } = intended;
         let names = home.names();
         let role = |role: &RoleName, can_log_in, connection_limit, password: Option<&tenantry_domain::Secret>| {
             let login = [&names.login_a, &names.login_b, &names.read_only].contains(&role);
@@ -448,6 +464,35 @@ mod tests {
             let findings = drift(&intended, &seen, 150_000);
             assert_eq!(findings.len(), 1, "{finding}: {findings:?}");
             assert!(findings[0].contains(finding), "{finding}: {findings:?}");
+        }
+    }
+
+    #[test]
+    fn the_pool_is_judged_unless_it_is_on_its_way() {
+        let pool = RoleName::shared_pool(&in_shared_database(PoolAccess::Changing).home.database);
+        for (access, finding_within, finding_without) in [
+            (PoolAccess::LetIn, None, Some("is no member of")),
+            (PoolAccess::ShutOut, Some("is a member of"), None),
+            (PoolAccess::Changing, None, None),
+        ] {
+            let intended = in_shared_database(access);
+            let outside = right(&intended);
+            let mut inside = right(&intended);
+            inside.memberships.extend(pool_memberships(&intended.home));
+            for (seen, finding) in [(inside, finding_within), (outside, finding_without)] {
+                let findings = drift(&intended, &seen, 150_000);
+                assert_eq!(findings.len(), if finding.is_some() { 2 } else { 0 }, "{access:?}: {findings:?}");
+                let says = |it: &String| it.contains(finding.unwrap_or_default()) && it.contains(pool.as_str());
+                assert!(findings.iter().all(says), "{access:?}: {findings:?}");
+            }
+            // What else the pool's role is given of the home, and to whom else it is, is never right.
+            let names = intended.home.names();
+            for (group, member) in [(&names.owner, &pool), (&pool, &names.login_a)] {
+                let mut seen = right(&intended);
+                seen.memberships.insert((group.to_string(), member.to_string()));
+                let finding = format!("{member} is a member of {group}");
+                assert!(drift(&intended, &seen, 150_000).contains(&finding), "{access:?}: {finding}");
+            }
         }
     }
 

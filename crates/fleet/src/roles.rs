@@ -9,7 +9,7 @@ use crate::error::FleetError;
 use crate::fence::Fence;
 use crate::fleet::Fleet;
 use crate::password::{Reader, verifiers};
-use crate::quote::{do_block, ident, idents, literal, literals};
+use crate::quote::{block_of, do_block, ident, idents, literal, literals};
 use crate::session::Session;
 use crate::shared_pool::{let_pool, shut_out_pool};
 use crate::target::ClusterTarget;
@@ -189,6 +189,17 @@ pub(crate) fn ensure_role(role: &RoleName, options: &str) -> String {
          ALTER ROLE {quoted} RESET ALL; ELSE CREATE ROLE {quoted} {options}; END IF;\n",
         literal(&quoted)
     )
+}
+
+/// `ALTER ROLE … IN DATABASE … SET` wins over what we set for the role.
+pub(crate) fn forget_settings_per_database<'a>(roles: impl IntoIterator<Item = &'a RoleName>) -> String {
+    block_of(&format!(
+        "SELECT format('ALTER ROLE %I IN DATABASE %I RESET ALL', r.rolname, d.datname)
+           FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_roles r ON r.oid = s.setrole
+           JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+          WHERE r.rolname IN ({})",
+        literals(roles.into_iter().map(RoleName::as_str))
+    ))
 }
 
 /// Within a block: `DROP OWNED BY` those of the roles that exist.

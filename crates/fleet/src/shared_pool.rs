@@ -9,14 +9,20 @@ use crate::error::FleetError;
 use crate::fence::Fence;
 use crate::fleet::Fleet;
 use crate::password::{Reader, verifiers};
-use crate::quote::{do_block, ident, idents, literal};
-use crate::roles::{end_older_sessions_in, ensure_role, join, password_role};
+use crate::pool_drift::strangers;
+use crate::quote::{block_of, do_block, ident, idents, literal};
+use crate::roles::{end_older_sessions_in, ensure_role, forget_settings_per_database, join, password_role};
 use crate::session::Session;
 use crate::target::ClusterTarget;
 use crate::version::membership_options;
 
+/// What the pool's role is, and what only a superuser may say that a role is not.
+const OPTIONS: &str = "LOGIN NOINHERIT NOCREATEDB NOCREATEROLE VALID UNTIL 'infinity'";
+const OPTIONS_OF_SUPERUSERS: &str = "NOSUPERUSER NOREPLICATION NOBYPASSRLS";
+
 impl Fleet {
-    /// Makes the pool's role of a shared database, or sets it right. Repeatable.
+    /// Makes the pool's role of a shared database, or sets it right: attributes, password, settings, and memberships in what
+    /// is no home's role. Sessions that are open stay. Repeatable.
     pub async fn ensure_shared_pool(
         &self,
         target: &ClusterTarget,
@@ -25,9 +31,20 @@ impl Fleet {
     ) -> Result<(), FleetError> {
         let pool = RoleName::shared_pool(database);
         let [verifier] = verifiers([(password, Reader::Anyone)]).await?;
-        let mut sql = do_block(&ensure_role(&pool, &password_role("LOGIN NOINHERIT", &verifier, None)));
-        sql.push_str(&format!("GRANT CONNECT ON DATABASE {} TO {};\n", ident(database.as_str()), ident(pool.as_str())));
         let mut admin = self.admin(target).await?;
+        let more = if admin.is_superuser() { OPTIONS_OF_SUPERUSERS } else { "" };
+        // No home's fence orders those who come here at the same time, and PostgreSQL refuses the second change of a role.
+        let mut sql = format!(
+            "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended({}, 0));\n",
+            literal(pool.as_str())
+        );
+        sql.push_str(&do_block(&ensure_role(&pool, &password_role(&format!("{OPTIONS} {more}"), &verifier, None))));
+        sql.push_str(&forget_settings_per_database([&pool]));
+        sql.push_str(&block_of(&format!(
+            "SELECT format('REVOKE %I FROM %I', g.rolname, m.rolname) {}",
+            strangers(&literal(pool.as_str()))
+        )));
+        sql.push_str(&format!("GRANT CONNECT ON DATABASE {} TO {};\n", ident(database.as_str()), ident(pool.as_str())));
         admin.batch("set up the pool's role of a shared database", &format!("BEGIN;\n{sql}COMMIT;\n")).await
     }
 

@@ -7,7 +7,7 @@ mod common;
 
 use common::{ADMINS, Admin, Arena, Tenant, count, set};
 use tenantry_domain::{DatabaseName, Isolation, RoleName, SchemaVersion};
-use tenantry_fleet::{Applied, ApplyOptions, Fleet, FleetConfig, FleetError, IntendedRoles};
+use tenantry_fleet::{Applied, ApplyOptions, Fleet, FleetConfig, FleetError, IntendedRoles, PoolAccess};
 use tenantry_migration_set::MigrationSet;
 
 const FIRST: (&str, &str) = ("V1__notes.sql", "CREATE TABLE notes (id int);");
@@ -110,6 +110,7 @@ async fn homes_that_share_a_database_share_a_connection_and_others_have_their_ow
                 secrets: tenant.secrets.clone(),
                 limits: tenant.limits,
                 is_open: true,
+                pool: PoolAccess::ShutOut,
             };
             let report = site.arena.fleet.role_drift(&site.arena.target, &[intended]).await.unwrap();
             assert_eq!(report.drifted, []);

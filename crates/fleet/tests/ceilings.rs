@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{ADMINS, Admin, Arena, Tenant, count, sqlstate};
 use tenantry_domain::{Limits, LoginSlot, RoleName, Secret};
-use tenantry_fleet::{IntendedRoles, Leaving, Stop, random_password};
+use tenantry_fleet::{IntendedRoles, Leaving, PoolAccess, Stop, random_password};
 use tenantry_testkit::eventually;
 use tokio_postgres::Client;
 
@@ -39,7 +39,13 @@ async fn leave(arena: &Arena, role: &RoleName, sessions: Vec<Client>) {
 }
 
 fn intended(tenant: &Tenant, is_open: bool) -> IntendedRoles {
-    IntendedRoles { home: tenant.home.clone(), secrets: tenant.secrets.clone(), limits: tenant.limits, is_open }
+    IntendedRoles {
+        home: tenant.home.clone(),
+        secrets: tenant.secrets.clone(),
+        limits: tenant.limits,
+        is_open,
+        pool: PoolAccess::ShutOut,
+    }
 }
 
 #[tokio::test]

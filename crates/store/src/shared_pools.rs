@@ -1,6 +1,6 @@
 //! Whose connections are pooled with those of others in a shared database.
 
-use tenantry_domain::{HomeId, Secret, TenantId};
+use tenantry_domain::{ClusterId, DatabaseName, HomeId, Secret, TenantId};
 use uuid::Uuid;
 
 use crate::error::StoreError;
@@ -10,7 +10,35 @@ use crate::secrets::{self, OpenKeys, insert_secrets, open_secret};
 use crate::store::Store;
 use crate::transaction::Tx;
 
+/// The pool of a shared database, once it has ever had one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedPool {
+    /// The database.
+    pub database: DatabaseName,
+    /// The password of the pool's role.
+    pub password: Secret,
+}
+
 impl Store {
+    /// The pools of a cluster's shared databases, by name.
+    pub async fn shared_pools(&self, cluster: ClusterId) -> Result<Vec<SharedPool>, StoreError> {
+        let sql = format!(
+            "SELECT s.name, {} FROM shared_database s JOIN sealed_secret pool ON pool.id = s.pool_secret
+              WHERE s.cluster = $1 AND s.state = 'ready' ORDER BY s.name",
+            secrets::columns("pool")
+        );
+        let rows = query(&*self.client().await?, &sql, &[&cluster.as_uuid()]).await?;
+        let keys = OpenKeys::of(self.keyring(), &rows, &["pool"]).await?;
+        let mut pools = Vec::new();
+        for row in &rows {
+            let database = DatabaseName::parse(get(row, "name")?).map_err(StoreError::internal)?;
+            let password = open_secret(&keys, row, "pool")?
+                .ok_or_else(|| StoreError::internal(format!("the pool of {database} lacks its secret")))?;
+            pools.push(SharedPool { database, password });
+        }
+        Ok(pools)
+    }
+
     /// Homes whose connections are to be pooled and are not, or the other way round, as far as no operation works on them.
     pub async fn homes_to_pool(&self, limit: i64) -> Result<Vec<HomeId>, StoreError> {
         let rows = query(

@@ -1,6 +1,8 @@
 //! Tenants that share a database may have their connections pooled together: one login, which becomes each tenant's role.
 
+use serde_json::json;
 use tenantry_api::{ResumeTenant, Route, SuspendTenant, Tenant, WaitSeconds};
+use tenantry_control::reconcilers;
 use tenantry_domain::{Isolation, Limits, Pooling};
 use tenantry_router::{Router, RouterError};
 use tenantry_testkit::eventually;
@@ -37,6 +39,52 @@ async fn login(world: &World<'_>, tenant: &Tenant, route: &Route) -> Config {
 fn assume(route: &Route) -> String {
     let role = route.app_role.as_ref().expect("a role");
     format!("SET ROLE \"{role}\"; SELECT tenantry.attach('{}', {})", route.tenant, route.generation)
+}
+
+/// The role of a tenant that the pool becomes, whether it may now or not.
+fn app_role(route: &Route) -> String {
+    let own = route.role.as_ref().expect("a role").as_str();
+    format!("{}app", own.trim_end_matches(['a', 'b']))
+}
+
+async fn override_pooling(world: &World<'_>, tenant: &Tenant, value: &serde_json::Value) {
+    let patch = json!({ "overrides": { "shared_pooling": value } });
+    world.wire().patch(&format!("/v1/tenants/{}", tenant.id), &patch).await.ok();
+}
+
+/// Whether the pool's role is to be let into the tenant's home, and whether its route says so.
+async fn recorded(world: &World<'_>, tenant: &Tenant) -> (bool, bool) {
+    let sql = "SELECT pool_member, is_pooled FROM home WHERE tenant = $1";
+    let row = world.catalog_client().await.query_one(sql, &[&tenant.id.as_uuid()]).await.unwrap();
+    (row.get(0), row.get(1))
+}
+
+async fn suspend(world: &World<'_>, tenant: &Tenant) {
+    world.client().suspend_tenant(&tenant.id.into(), &SuspendTenant::default(), wait()).await.unwrap();
+}
+
+async fn resume(world: &World<'_>, tenant: &Tenant) {
+    world.client().resume_tenant(&tenant.id.into(), &ResumeTenant::default(), wait()).await.unwrap();
+}
+
+/// Whether the shared login has its own settings, becomes these tenants' roles and none of those.
+async fn is_right(login: &Config, inside: &[&Route], outside: &[String]) -> Result<bool, tokio_postgres::Error> {
+    let session = HomeSession::log_in(login).await?;
+    let timeout: String = session.query_one("SHOW statement_timeout", &[]).await?.get(0);
+    for route in inside {
+        session.batch_execute(&assume(route)).await?;
+        session.batch_execute("RESET ROLE").await?;
+    }
+    let mut is_right = timeout != "7s";
+    for role in outside {
+        is_right &= session.batch_execute(&format!("SET ROLE \"{role}\"")).await.is_err();
+    }
+    Ok(is_right)
+}
+
+/// Has somebody look soon at what changed.
+async fn poke(world: &World<'_>, reconciler: &str) {
+    reconcilers::poke(world.replicas()[0].control(), reconciler).await.unwrap();
 }
 
 fn wait() -> Option<WaitSeconds> {
@@ -76,9 +124,7 @@ async fn a_pooled_tenant_is_reached_by_the_shared_login_and_others_are_not() {
         let foreign = assume(&route).replace(&route.tenant.to_string(), &others.tenant.to_string());
         assert!(session.batch_execute(&foreign).await.is_err());
         session.batch_execute("RESET ROLE").await.unwrap();
-        let own = alone.role.as_ref().unwrap().as_str();
-        let app = format!("{}_app", own.trim_end_matches("_a"));
-        assert!(session.batch_execute(&format!("SET ROLE \"{app}\"")).await.is_err());
+        assert!(session.batch_execute(&format!("SET ROLE \"{}\"", app_role(&alone))).await.is_err());
         world.end().await;
     }
 }
@@ -95,21 +141,19 @@ async fn shutting_a_pooled_tenant_out_recycles_the_pool_and_lets_it_in_again() {
         let session = HomeSession::log_in(&login).await.unwrap();
         session.batch_execute(&assume(&route)).await.unwrap();
 
-        let id = one.id.into();
-        world.client().suspend_tenant(&id, &SuspendTenant::default(), wait()).await.unwrap();
+        suspend(&world, &one).await;
         assert!(session.batch_execute("SELECT 1").await.is_err(), "its session has ended");
         let session = HomeSession::log_in(&login).await.unwrap();
         let refused = session.batch_execute(&assume(&route)).await.unwrap_err();
         assert_eq!(refused.code().unwrap().code(), "42501", "{refused:?}");
         session.batch_execute(&assume(&others)).await.unwrap();
 
-        world.client().resume_tenant(&id, &ResumeTenant::default(), wait()).await.unwrap();
+        resume(&world, &one).await;
         let session = HomeSession::log_in(&login).await.unwrap();
         session.batch_execute(&assume(&becomes(&world, &one, Pooling::Shared).await)).await.unwrap();
 
         // Taken back, by the same way as given.
-        let patch = serde_json::json!({ "overrides": { "shared_pooling": null } });
-        world.wire().patch(&format!("/v1/tenants/{}", one.id), &patch).await.ok();
+        override_pooling(&world, &one, &json!(null)).await;
         let own = becomes(&world, &one, Pooling::Own).await;
         assert_eq!(own.shared_credential, None);
         eventually("the pool is shut out", async || {
@@ -120,6 +164,55 @@ async fn shutting_a_pooled_tenant_out_recycles_the_pool_and_lets_it_in_again() {
         world.connect(&world.show(&one).await).await;
         becomes(&world, &other, Pooling::Shared).await;
         world.delete(&other).await;
+        world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_tenant_does_to_the_shared_login_does_not_last() {
+    for admin in Admin::ALL {
+        let world = World::builder().admin(admin).start().await;
+        let one = tenant(&world, "one", Isolation::Schema, with_shared_pooling()).await;
+        let other = tenant(&world, "other", Isolation::Schema, with_shared_pooling()).await;
+        let suspended = tenant(&world, "suspended", Isolation::Schema, with_shared_pooling()).await;
+        let alone = tenant(&world, "alone", Isolation::Schema, Limits::default()).await;
+        let route = becomes(&world, &one, Pooling::Shared).await;
+        let others = becomes(&world, &other, Pooling::Shared).await;
+        becomes(&world, &suspended, Pooling::Shared).await;
+        let outside = [app_role(&world.route(&suspended).await), app_role(&world.route(&alone).await)];
+        suspend(&world, &suspended).await;
+        let login = login(&world, &one, &route).await;
+        let pool = login.get_user().unwrap();
+        let session = HomeSession::log_in(&login).await.unwrap();
+        session.batch_execute(&assume(&route)).await.unwrap();
+        for statement in [
+            "RESET ROLE",
+            "ALTER ROLE CURRENT_USER SET statement_timeout = '7s'",
+            "ALTER ROLE CURRENT_USER PASSWORD 'mine'",
+        ] {
+            session.run(statement).await;
+        }
+        let root = world.root(world.main_cluster(), "postgres").await;
+        root.batch_execute(&format!(
+            "ALTER ROLE \"{pool}\" CREATEDB; REVOKE \"{}\" FROM \"{pool}\"",
+            app_role(&others)
+        ))
+        .await
+        .unwrap();
+        for role in &outside {
+            root.batch_execute(&format!("GRANT \"{role}\" TO \"{pool}\"")).await.unwrap();
+        }
+        poke(&world, "role_drift").await;
+        let attributes = format!("SELECT rolcreatedb FROM pg_roles WHERE rolname = '{pool}'");
+        eventually("the shared login is as it was", async || {
+            let may_create: bool = root.query_one(&attributes, &[]).await.unwrap().get(0);
+            !may_create && is_right(&login, &[&route, &others], &outside).await.unwrap_or(false)
+        })
+        .await;
+        assert_eq!(recorded(&world, &suspended).await, (true, true), "it comes back with its resumption");
+        resume(&world, &suspended).await;
+        let session = HomeSession::log_in(&login).await.unwrap();
+        session.batch_execute(&assume(&becomes(&world, &suspended, Pooling::Shared).await)).await.unwrap();
         world.end().await;
     }
 }
@@ -151,7 +244,7 @@ async fn a_router_serves_tenants_of_one_database_over_few_connections() {
     }
     assert_eq!(backends.len(), 1, "one connection went from one to the next");
     let (gone, stays) = (&tenants[0], &tenants[1]);
-    world.client().suspend_tenant(&gone.id.into(), &SuspendTenant::default(), wait()).await.unwrap();
+    suspend(&world, gone).await;
     visit(stays).await.expect("the connection was ended, and the next one is opened without an error");
     eventually("the router knows", async || matches!(visit(gone).await, Err(RouterError::Suspended { .. }))).await;
     visit(stays).await.unwrap();

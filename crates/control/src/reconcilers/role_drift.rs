@@ -1,5 +1,6 @@
-//! Finds what tenants changed on their own roles, or people by hand, and sets it right: passwords, settings, connection
-//! limits, logins, memberships. A query per cluster and some hundred homes.
+//! Finds what tenants changed on their own roles and on those of their pools, or people by hand, and sets it right:
+//! passwords, settings, connection limits, logins, memberships. A query per cluster and some hundred homes, and one for
+//! its pools.
 
 use std::time::Duration;
 
@@ -8,8 +9,8 @@ use serde_json::json;
 use tenantry_domain::ClusterId;
 use tracing::warn;
 
-use super::Reconciler;
 use super::roles::{Outcome, PAGE, inhabited, look_after};
+use super::{Reconciler, pool_roles};
 use crate::control::Control;
 use crate::error::ControlError;
 use crate::operations::cluster_target::cluster_target;
@@ -48,7 +49,8 @@ async fn visit(control: &Control, cluster: ClusterId) -> (ClusterId, Result<Outc
 
 async fn walk(control: &Control, cluster: ClusterId) -> Result<Outcome, ControlError> {
     let target = cluster_target(control, cluster).await?;
-    let (mut total, mut after) = (Outcome::default(), None);
+    // Each serves many tenants.
+    let (mut total, mut after) = (pool_roles::look_after(control, &target).await?, None);
     loop {
         let homes = control.store().home_roles(cluster, after, PAGE).await?;
         let Some(last) = homes.last() else { return Ok(total) };

@@ -3,7 +3,7 @@
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use tenantry_domain::{ClusterId, HomeId};
-use tenantry_fleet::{ClusterTarget, Fence, FleetError, IntendedRoles, RoleSecrets};
+use tenantry_fleet::{ClusterTarget, Fence, FleetError, IntendedRoles, PoolAccess, RoleSecrets};
 use tenantry_store::HomeRoles;
 use tracing::{info, warn};
 
@@ -21,11 +21,11 @@ const PASSWORDS_MAX: usize = 100;
 /// What was found and done.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Outcome {
-    /// Homes that were looked at.
+    /// Homes and pools that were looked at.
     pub(super) seen: usize,
-    /// Homes whose roles were set right.
+    /// Those whose roles were set right.
     pub(super) repaired: usize,
-    /// Homes whose roles could not be.
+    /// Those whose roles could not be.
     pub(super) failed: usize,
 }
 
@@ -102,6 +102,19 @@ fn intended(roles: &HomeRoles) -> IntendedRoles {
         },
         limits: roles.limits,
         is_open: roles.is_open,
+        pool: pool_access(roles),
+    }
+}
+
+/// Who is served over the pool must be let in, who is suspended or never was must be shut out. In between the pool's upkeep
+/// is at it, or comes next.
+pub(crate) fn pool_access(roles: &HomeRoles) -> PoolAccess {
+    if !roles.is_open || !roles.pool_member {
+        PoolAccess::ShutOut
+    } else if roles.is_pooled && roles.wants_pooling() {
+        PoolAccess::LetIn
+    } else {
+        PoolAccess::Changing
     }
 }
 
