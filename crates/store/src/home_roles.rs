@@ -174,9 +174,10 @@ impl Store {
 }
 
 impl Tx {
-    /// What the roles of the tenant's home should be has changed; they are set right next.
+    /// What the roles of the tenant's home should be has changed, or whether its connections are pooled; they are set right
+    /// next.
     pub async fn mark_roles_due(&self, tenant: TenantId) -> Result<(), StoreError> {
-        let sql = "UPDATE home SET roles_due = true FROM placement p
+        let sql = "UPDATE home SET roles_due = true, pooling_due = shared_database IS NOT NULL FROM placement p
                     WHERE p.home = home.id AND p.until IS NULL AND p.tenant = $1";
         execute(self.client()?, sql, &[&tenant.as_uuid()]).await?;
         Ok(())

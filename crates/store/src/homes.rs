@@ -218,7 +218,8 @@ impl Tx {
     /// The home is there, at this version. One that was made has its set's repeatable files; nobody knows what an adopted
     /// one has.
     pub async fn home_ready(&self, id: HomeId, version: SchemaVersion) -> Result<(), StoreError> {
-        let sql = "UPDATE home SET state = 'ready', schema_version = $2, repeatables = coalesce(
+        let sql = "UPDATE home SET state = 'ready', schema_version = $2, pooling_due = shared_database IS NOT NULL,
+                       repeatables = coalesce(
                        (SELECT made_of.repeatables FROM migration_set AS made_of
                          WHERE made_of.id = home.migration_set AND NOT home.is_adopted), '')
                     WHERE id = $1";
@@ -238,7 +239,7 @@ impl Tx {
                                                login_secret = NULL, read_only_secret = NULL,
                                                migrator_secret = NULL, next_login_secret = NULL,
                                                next_read_only_secret = NULL, roles_due = false,
-                                               pool_member = false, is_pooled = false
+                                               pool_member = false, is_pooled = false, pooling_due = false
                                WHERE id = $1),
                   shredded AS (DELETE FROM data_key WHERE home = $1 RETURNING id)
              DELETE FROM secret

@@ -109,7 +109,7 @@ pub use routers::{RouterConnection, RouterLease, RouterRecord, RouterReport};
 pub use routes::{Changes, ClusterRoute, FeedClock, RouteChange, RouteRef};
 pub use runtime_role::CatalogRole;
 pub use seeds::SeedRecord;
-pub use shared_pools::SharedPool;
+pub use shared_pools::{DuePooling, SharedPool};
 pub use store::{Store, StoreConfig};
 pub use stragglers::Straggler;
 pub use tenants::{NewTenant, TenantChange, TenantFilter, TenantRef};

@@ -119,8 +119,8 @@ impl Tx {
         query_opt(self.client()?, sql, &[]).await?.map(|row| parsed(&row, "name")).transpose()
     }
 
-    /// Tells the next tenants of a plan that its limits changed: their routes are touched, the roles of their homes are
-    /// due. Returns how many; none means that all have been told.
+    /// Tells the next tenants of a plan that its limits changed: their routes are touched, the roles and the pooling of
+    /// their homes are due. Returns how many; none means that all have been told.
     pub async fn tell_tenants_of_plan(&mut self, name: &PlanName, most: i64) -> Result<usize, StoreError> {
         let client = self.client()?;
         let rows = query(
@@ -133,7 +133,7 @@ impl Tx {
         let ids: Vec<Uuid> = rows.iter().map(|row| get(row, "id")).collect::<Result<_, _>>()?;
         let sql = "UPDATE plan SET told_upto = $2 WHERE name = $1";
         execute(client, sql, &[&name.as_str(), &ids.last()]).await?;
-        let sql = "UPDATE home SET roles_due = true FROM placement p
+        let sql = "UPDATE home SET roles_due = true, pooling_due = shared_database IS NOT NULL FROM placement p
                     WHERE p.home = home.id AND p.until IS NULL AND p.tenant = ANY ($1)";
         execute(client, sql, &[&ids]).await?;
         for id in &ids {

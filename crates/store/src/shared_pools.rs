@@ -19,6 +19,15 @@ pub struct SharedPool {
     pub password: Secret,
 }
 
+/// Homes whose pooling was due, as far as they were looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DuePooling {
+    /// Those that are not as they should be and can be set right now, by id.
+    pub homes: Vec<HomeId>,
+    /// The last one that was looked at; absent where there was none.
+    pub last: Option<HomeId>,
+}
+
 impl Store {
     /// The pools of a cluster's shared databases, by name.
     pub async fn shared_pools(&self, cluster: ClusterId) -> Result<Vec<SharedPool>, StoreError> {
@@ -39,26 +48,45 @@ impl Store {
         Ok(pools)
     }
 
-    /// Homes whose connections are to be pooled and are not, or the other way round, as far as no operation works on them.
-    pub async fn homes_to_pool(&self, limit: i64) -> Result<Vec<HomeId>, StoreError> {
+    /// Looks at homes whose pooling is due, after one, and returns those whose connections are to be pooled and are not, or
+    /// the other way round. Those that are as they should be are due no more; those that an operation works on come later,
+    /// and so do suspended ones that are to be let in.
+    pub async fn due_pooling(&self, after: Option<HomeId>, limit: i64) -> Result<DuePooling, StoreError> {
+        let tx = self.begin().await?;
+        let client = tx.client()?;
+        // Whoever changes something writes that down last. Locked, a home waits with that, or has it there for the look.
+        let sql = "SELECT id FROM home WHERE pooling_due AND ($1::uuid IS NULL OR id > $1) ORDER BY id LIMIT $2
+                      FOR NO KEY UPDATE SKIP LOCKED";
+        let due = query(client, sql, &[&after.map(HomeId::as_uuid), &limit]).await?;
+        let due: Vec<Uuid> = due.iter().map(|row| get(row, "id")).collect::<Result<_, _>>()?;
+        let Some(last) = due.last() else { return Ok(DuePooling::default()) };
         let rows = query(
-            &*self.client().await?,
-            "SELECT h.id
-               FROM home h
-               JOIN placement l ON l.home = h.id AND l.until IS NULL
-               JOIN tenant t ON t.id = l.tenant
-               JOIN plan p ON p.name = t.plan
-              WHERE h.state = 'ready' AND h.isolation = 'schema' AND NOT h.is_adopted AND h.shared_database IS NOT NULL
-                AND t.status = 'active'
-                AND NOT EXISTS (SELECT FROM operation o WHERE o.tenant = t.id AND o.finished_at IS NULL)
-                AND CASE WHEN coalesce((t.overrides ->> 'shared_pooling')::bool, (p.limits ->> 'shared_pooling')::bool,
-                                       false)
-                         THEN NOT h.is_pooled ELSE h.pool_member END
-              ORDER BY h.cluster, h.id LIMIT $1",
-            &[&limit],
+            client,
+            "WITH judged AS (
+                 SELECT h.id, t.id AS tenant,
+                        CASE WHEN h.state <> 'ready' OR t.id IS NULL OR t.status NOT IN ('active', 'suspended') THEN false
+                             WHEN coalesce((t.overrides ->> 'shared_pooling')::bool,
+                                           (p.limits ->> 'shared_pooling')::bool, false)
+                             THEN t.status = 'active' AND NOT h.is_pooled
+                             ELSE h.pool_member END AS differs
+                   FROM home h
+                   LEFT JOIN placement l ON l.home = h.id AND l.until IS NULL
+                   LEFT JOIN tenant t ON t.id = l.tenant
+                   LEFT JOIN plan p ON p.name = t.plan
+                  WHERE h.id = ANY ($1)),
+                  settled AS (UPDATE home SET pooling_due = false FROM judged
+                               WHERE home.id = judged.id AND NOT judged.differs)
+             SELECT id FROM judged
+              WHERE differs
+                AND NOT EXISTS (SELECT FROM operation o WHERE o.tenant = judged.tenant AND o.finished_at IS NULL)
+              ORDER BY id",
+            &[&due],
         )
         .await?;
-        rows.iter().map(|row| Ok(HomeId::new(get(row, "id")?))).collect()
+        let homes = rows.iter().map(|row| get(row, "id").map(HomeId::new)).collect::<Result<_, _>>()?;
+        let last = HomeId::new(*last);
+        tx.commit().await?;
+        Ok(DuePooling { homes, last: Some(last) })
     }
 }
 

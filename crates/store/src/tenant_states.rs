@@ -82,7 +82,14 @@ impl Tx {
             ],
         )
         .await?;
-        found(changed, id)
+        found(changed, id)?;
+        if matches!(state, TenantState::Active { .. } | TenantState::Suspended { .. }) {
+            // What changed while it could not be let into its pool.
+            let sql = "UPDATE home SET pooling_due = true FROM placement p
+                        WHERE p.home = home.id AND p.until IS NULL AND p.tenant = $1 AND shared_database IS NOT NULL";
+            execute(self.client()?, sql, &[&id.as_uuid()]).await?;
+        }
+        Ok(())
     }
 
     /// Its home is being made, again.

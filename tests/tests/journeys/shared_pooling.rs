@@ -218,6 +218,47 @@ async fn what_a_tenant_does_to_the_shared_login_does_not_last() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whatever_says_that_connections_are_pooled_is_followed() {
+    let world = World::start().await;
+    let plan = json!({ "name": "crowd", "isolation": "schema", "limits": { "shared_pooling": true } });
+    world.wire().post("/v1/plans", &plan).await.ok();
+    let own = world.tenant("own").isolation(Isolation::Schema).plan("developer").await;
+    let crowded = world.tenant("crowded").plan("crowd").await;
+    let resting = world.tenant("resting").plan("crowd").await;
+    becomes(&world, &crowded, Pooling::Shared).await;
+    becomes(&world, &resting, Pooling::Shared).await;
+    assert_eq!(world.route(&own).await.pooling, Pooling::Own);
+    // The tenant's plan.
+    world.wire().patch("/v1/tenants/own", &json!({ "plan": "crowd" })).await.ok();
+    becomes(&world, &own, Pooling::Shared).await;
+    // The plan's limits, which an override is above; a suspended tenant is taken out at once.
+    override_pooling(&world, &crowded, &json!(true)).await;
+    suspend(&world, &resting).await;
+    world.wire().patch("/v1/plans/crowd", &json!({ "limits": { "shared_pooling": null } })).await.ok();
+    becomes(&world, &own, Pooling::Own).await;
+    eventually("nobody lets the suspended one in again", async || recorded(&world, &resting).await == (false, false))
+        .await;
+    becomes(&world, &crowded, Pooling::Shared).await;
+    override_pooling(&world, &crowded, &json!(false)).await;
+    becomes(&world, &crowded, Pooling::Own).await;
+    resume(&world, &resting).await;
+    assert_eq!((world.route(&resting).await.pooling, recorded(&world, &resting).await), (Pooling::Own, (false, false)));
+    world.connect(&world.show(&resting).await).await;
+
+    // What was said while it could not be followed.
+    suspend(&world, &resting).await;
+    override_pooling(&world, &resting, &json!(true)).await;
+    poke(&world, reconcilers::ROLE_CHANGES).await;
+    resume(&world, &resting).await;
+    poke(&world, reconcilers::ROLE_CHANGES).await;
+    becomes(&world, &resting, Pooling::Shared).await;
+    world.wire().patch("/v1/plans/crowd", &json!({ "limits": { "shared_pooling": true } })).await.ok();
+    becomes(&world, &own, Pooling::Shared).await;
+    assert_eq!(world.route(&crowded).await.pooling, Pooling::Own, "it said no for itself");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_router_serves_tenants_of_one_database_over_few_connections() {
     let world = World::start().await;
     let mut tenants = Vec::new();

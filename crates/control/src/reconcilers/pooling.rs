@@ -2,7 +2,7 @@
 //!
 //! A route says so only while the pool's role is let into the home: the role comes first and goes last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tenantry_domain::{ClusterId, HomeId};
 use tenantry_fleet::{ClusterTarget, Fence, FleetError, random_password};
@@ -13,38 +13,72 @@ use crate::control::Control;
 use crate::error::ControlError;
 use crate::operations::cluster_target::cluster_target;
 
-/// Homes that one pass sets right; the next goes on.
-const HOMES_MAX: i64 = 1_000;
+/// Homes that are looked at at once.
+const BATCH: i64 = 500;
+/// Batches in one pass; the next goes on.
+const BATCHES_MAX: usize = 100;
 
-/// Sets homes right whose connections are not pooled as their limits say. Returns how many were, and how many could not be.
-pub(super) async fn settle_all(control: &Control) -> Result<(usize, usize), ControlError> {
-    let store = control.store();
-    let due = store.homes_to_pool(HOMES_MAX).await?;
-    let mut by_cluster: BTreeMap<ClusterId, Vec<HomeId>> = BTreeMap::new();
-    for roles in store.home_roles_among(&due).await? {
-        by_cluster.entry(roles.home.cluster).or_default().push(roles.home.id);
+/// What was done.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Settled {
+    /// Homes that were set right.
+    pub(super) settled: usize,
+    /// Homes that could not be.
+    pub(super) failed: usize,
+}
+
+/// Sets homes right whose connections are not pooled as their limits say.
+pub(super) async fn settle_all(control: &Control) -> Result<Settled, ControlError> {
+    let (mut total, mut away, mut after) = (Settled::default(), BTreeSet::new(), None);
+    for _ in 0..BATCHES_MAX {
+        let due = control.store().due_pooling(after, BATCH).await?;
+        if due.last.is_none() {
+            break;
+        }
+        after = due.last;
+        let mut by_cluster: BTreeMap<ClusterId, Vec<HomeId>> = BTreeMap::new();
+        for roles in control.store().home_roles_among(&due.homes).await? {
+            by_cluster.entry(roles.home.cluster).or_default().push(roles.home.id);
+        }
+        for (cluster, homes) in by_cluster {
+            let settled = settle_some(control, cluster, &homes, &mut away).await;
+            total.settled += settled;
+            total.failed += homes.len() - settled;
+        }
     }
-    let (mut settled, mut failed) = (0, 0);
-    for (cluster, homes) in by_cluster {
-        let target = match cluster_target(control, cluster).await {
-            Ok(target) => target,
+    Ok(total)
+}
+
+/// Sets homes of one cluster right; the answer is how many. One that is away is not tried again in this pass.
+async fn settle_some(control: &Control, cluster: ClusterId, homes: &[HomeId], away: &mut BTreeSet<ClusterId>) -> usize {
+    let mut settled = 0;
+    let target = match cluster_target(control, cluster).await {
+        Ok(target) => target,
+        Err(error) => {
+            warn!(cluster_id = %cluster, %error, "connections of tenants cannot be pooled; trying again");
+            return 0;
+        }
+    };
+    for home in homes {
+        if away.contains(&cluster) {
+            break;
+        }
+        match settle(control, &target, *home).await {
+            Ok(()) => settled += 1,
             Err(error) => {
-                warn!(cluster_id = %cluster, %error, "connections of tenants cannot be pooled; trying again");
-                failed += homes.len();
-                continue;
-            }
-        };
-        for home in homes {
-            match settle(control, &target, home).await {
-                Ok(()) => settled += 1,
-                Err(error) => {
-                    warn!(cluster_id = %cluster, home_id = %home, %error, "a tenant's connections cannot be pooled as its limits say; trying again");
-                    failed += 1;
+                warn!(cluster_id = %cluster, home_id = %home, %error, "a tenant's connections cannot be pooled as its limits say; trying again");
+                if is_away(&error) {
+                    away.insert(cluster);
                 }
             }
         }
     }
-    Ok((settled, failed))
+    settled
+}
+
+fn is_away(error: &ControlError) -> bool {
+    let ControlError::Unavailable { source: Some(source), .. } = error else { return false };
+    matches!(source.downcast_ref(), Some(FleetError::Unreachable { .. }))
 }
 
 /// The epoch is drawn before the catalog is read, as for other changes of roles that are no operation's.

@@ -47,10 +47,10 @@ pub(super) const RECONCILER: Reconciler = Reconciler {
             }
             // In the end, or they would be taken again at once.
             put_back(control, &unreachable).await?;
-            let (pooled, not_pooled) = pooling::settle_all(control).await?;
+            let pooling = pooling::settle_all(control).await?;
             Ok(json!({
                 "seen": total.seen, "repaired": total.repaired, "failed": total.failed, "put_back": unreachable.len(),
-                "pooled": pooled, "not_pooled": not_pooled,
+                "pooled": pooling.settled, "not_pooled": pooling.failed,
             }))
         })
     },

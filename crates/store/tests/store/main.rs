@@ -20,5 +20,6 @@ mod rollout_waves;
 mod rollouts;
 mod routes;
 mod secrets;
+mod shared_pools;
 mod tenants;
 mod tokens;
