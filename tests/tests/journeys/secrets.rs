@@ -1,7 +1,7 @@
 //! What seals passwords: rotated while everything runs, and out of everybody's sight.
 
-use tenantry_domain::Scope;
-use tenantry_testkit::Server;
+use tenantry_domain::{Isolation, Limits, Pooling, Scope};
+use tenantry_testkit::{Server, eventually};
 use tenantry_tests::{Program, Serve, World};
 
 const NEXT: &str = "2:3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c";
@@ -11,8 +11,14 @@ async fn a_master_key_is_rotated_online_once_every_replica_has_the_next_one() {
     // Homes on a server of their own: `serve` keeps tenants off the catalog's.
     let homes = Server::own().await;
     let mut world = World::builder().homes_on(&homes).start().await;
-    let acme = world.tenant("acme").await;
-    let before = world.route(&acme).await;
+    let pooling = Limits { shared_pooling: Some(true), ..Limits::default() };
+    let acme = world.tenant("acme").isolation(Isolation::Schema).with(|create| create.overrides = pooling.into()).await;
+    let mut before = world.route(&acme).await;
+    eventually("it is pooled", async || {
+        before = world.route(&acme).await;
+        before.pooling == Pooling::Shared
+    })
+    .await;
     // A second replica comes with both keys; the first, within this process, has the old one only.
     let keys = format!("{},{NEXT}", world.catalog().1.expose());
     let serve = Serve::start_with(&world, &[("TENANTRY__SECRETS__MASTER_KEYS", &keys)]).await;
@@ -27,7 +33,9 @@ async fn a_master_key_is_rotated_online_once_every_replica_has_the_next_one() {
     assert_eq!((rotated["current_version"].as_i64(), rotated["pending"].as_i64()), (Some(2), Some(0)), "{rotated}");
     let old = &rotated["master_keys"][0];
     assert_eq!((old["version"].as_i64(), old["is_removable"].as_bool()), (Some(1), Some(true)), "{rotated}");
-    assert_eq!(world.route(&acme).await.credential, before.credential, "the passwords are the same");
+    let after = world.route(&acme).await;
+    assert_eq!(after.credential, before.credential, "the passwords are the same");
+    assert_eq!(after.shared_credential, before.shared_credential, "the pool's, too");
     world.connect(&acme).await.run("SELECT 1").await;
     world.tenant("later").await;
     let again = program.run(["secrets", "rotate-master"]).await.ok();
@@ -40,6 +48,7 @@ async fn a_master_key_is_rotated_online_once_every_replica_has_the_next_one() {
     let serve = Serve::start_with(&world, &[("TENANTRY__SECRETS__MASTER_KEYS", NEXT)]).await;
     world.use_door(serve.url());
     world.connect(&acme).await.run("SELECT 1").await;
+    assert_eq!(world.route(&acme).await.shared_credential, before.shared_credential);
     let narrow = world.token_with(&[Scope::RoutesRead], None).await;
     let denied = world.wire().token(&narrow).get("/v1/secrets").await;
     denied.problem(403, "forbidden");

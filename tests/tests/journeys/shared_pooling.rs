@@ -259,6 +259,36 @@ async fn whatever_says_that_connections_are_pooled_is_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_tenant_leaves_the_pool_and_the_others_go_on() {
+    for admin in Admin::ALL {
+        let world = World::builder().admin(admin).start().await;
+        let gone = tenant(&world, "gone", Isolation::Schema, with_shared_pooling()).await;
+        let stays = tenant(&world, "stays", Isolation::Schema, with_shared_pooling()).await;
+        let route = becomes(&world, &gone, Pooling::Shared).await;
+        let others = becomes(&world, &stays, Pooling::Shared).await;
+        let login = login(&world, &gone, &route).await;
+        let session = HomeSession::log_in(&login).await.unwrap();
+        session.batch_execute(&assume(&route)).await.unwrap();
+        world.delete(&gone).await;
+        assert!(session.batch_execute("SELECT 1").await.is_err(), "its session has ended");
+        let session = HomeSession::log_in(&login).await.expect("the login is the others', too");
+        session.batch_execute(&assume(&others)).await.unwrap();
+        session.batch_execute("INSERT INTO notes (body) VALUES ('still here')").await.unwrap();
+        session.batch_execute("RESET ROLE").await.unwrap();
+        assert!(session.batch_execute(&assume(&route)).await.is_err());
+        let groups = format!(
+            "SELECT g.rolname::text FROM pg_auth_members a JOIN pg_roles g ON g.oid = a.roleid
+               JOIN pg_roles m ON m.oid = a.member WHERE m.rolname = '{}' ORDER BY 1",
+            login.get_user().unwrap()
+        );
+        let app = app_role(&others);
+        assert_eq!(session.texts(&groups).await, [app.clone(), app.replace("_app", "_ro")]);
+        assert_eq!(world.route(&stays).await.shared_credential, others.shared_credential);
+        world.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_router_serves_tenants_of_one_database_over_few_connections() {
     let world = World::start().await;
     let mut tenants = Vec::new();

@@ -116,6 +116,11 @@ async fn a_rotation_moves_every_key_and_the_old_master_key_is_not_needed_any_mor
     for number in 0..5 {
         homes.push(catalog.plan_tenant(&format!("t-{number}"), cluster).await.home);
     }
+    let tx = catalog.begin().await;
+    let shared = tx.ensure_shared_database(cluster, Uuid::now_v7()).await.unwrap().id;
+    tx.shared_database_ready(shared).await.unwrap();
+    let pool = tx.shared_pool_password(shared, &Secret::new("of the pool".to_owned())).await.unwrap();
+    tx.commit().await.unwrap();
     let new = with_keys(&catalog, &both()).await;
     new.adopt_master_keys().await.unwrap();
     // Nothing changes by a key's mere presence: replicas that lack it can read what is sealed now.
@@ -140,6 +145,8 @@ async fn a_rotation_moves_every_key_and_the_old_master_key_is_not_needed_any_mor
     let only = with_keys(&catalog, OTHER).await;
     only.adopt_master_keys().await.unwrap();
     assert_eq!(password(&only, homes[0]).await.unwrap(), "login password");
+    assert_eq!(only.shared_pools(cluster).await.unwrap()[0].password, pool);
+    assert!(catalog.store.shared_pools(cluster).await.is_err());
     assert!(password(&catalog.store, homes[0]).await.is_err());
     let late = with_keys(&catalog, KEY).await.adopt_master_keys().await.unwrap_err();
     assert!(late.to_string().contains("version 2"), "{late}");
