@@ -138,6 +138,7 @@ pub async fn explain(control: &Control, caller: &Caller, named: &TenantRef) -> R
     };
     let (routers, feed_version) = routers(control, route.as_ref()).await?;
     let mut differences = differences::between(&tenant, route.as_ref(), home.as_ref(), &observed, &routers);
+    differences.extend(differences::of_pooling(&tenant, &limits, home.as_ref()));
     differences.extend(neighbours);
     differences.extend(store.straggler(tenant.id).await?.as_ref().map(stragglers::sentence));
     differences.extend(store.drift(tenant.id).await?.found.and_then(|found| found.reason));

@@ -1,7 +1,9 @@
 //! One tenant explained, and where it is not as it should be.
 
 use serde_json::json;
-use tenantry_domain::{FeedVersion, Isolation};
+use tenantry_control::reconcilers;
+use tenantry_domain::{FeedVersion, Isolation, Limits, Pooling};
+use tenantry_testkit::eventually;
 use tenantry_tests::{Program, World};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,5 +49,39 @@ async fn an_explanation_tells_intention_observation_and_where_they_differ() {
     world.delete(&acme).await;
     let told = world.client().explain_tenant(&acme.id.into()).await.unwrap();
     assert_eq!((told.differences.len(), told.placement, told.resources.len()), (0, None, 0));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_explanation_tells_what_a_pool_lacks_and_where_one_is_asked_for_in_vain() {
+    let mut world = World::start().await;
+    let pooling = Limits { shared_pooling: Some(true), ..Limits::default() };
+    let make = async |slug: &str, isolation| {
+        world.tenant(slug).isolation(isolation).with(|create| create.overrides = pooling.into()).await
+    };
+    let (pooled, apart) = (make("pooled", Isolation::Schema).await, make("apart", Isolation::Database).await);
+    eventually("it is pooled", async || world.route(&pooled).await.pooling == Pooling::Shared).await;
+    // Nobody sets right what is broken next.
+    world.rest().await;
+    let told = world.client().explain_tenant(&apart.id.into()).await.unwrap();
+    let expected = "the limit `shared_pooling=true` has no effect: the tenant's isolation is `database`";
+    assert!(told.differences.len() == 1 && told.differences[0].starts_with(expected), "{:?}", told.differences);
+    let told = world.client().explain_tenant(&pooled.id.into()).await.unwrap();
+    assert_eq!((told.differences, told.observed.unseen), (Vec::new(), Vec::new()));
+
+    let credential = world.route(&pooled).await.shared_credential.expect("a shared credential");
+    let root = world.root(world.main_cluster(), "postgres").await;
+    let role = credential.role.as_str();
+    root.batch_execute(&format!("ALTER ROLE \"{role}\" PASSWORD 'mine'; GRANT pg_monitor TO \"{role}\""))
+        .await
+        .unwrap();
+    let told = world.client().explain_tenant(&pooled.id.into()).await.unwrap();
+    assert_eq!(told.differences, [format!("{role} is a member of pg_monitor"), format!("{role} has another password")]);
+    world.add_replica(|_| ()).await;
+    reconcilers::poke(world.replicas()[1].control(), "role_drift").await.unwrap();
+    eventually("it is set right", async || {
+        world.client().explain_tenant(&pooled.id.into()).await.unwrap().differences.is_empty()
+    })
+    .await;
     world.end().await;
 }

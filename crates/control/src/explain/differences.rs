@@ -1,6 +1,6 @@
 //! Where a tenant is not as it should be: a pure comparison.
 
-use tenantry_domain::{Generation, Route, RouteState, Tenant, TenantStatus};
+use tenantry_domain::{Generation, Isolation, Limits, Route, RouteState, Tenant, TenantStatus};
 use tenantry_store::HomeRecord;
 
 use super::{Observed, RouterStanding};
@@ -28,6 +28,23 @@ pub(super) fn between(
         ));
     }
     differences
+}
+
+/// A limit that nothing comes of where the tenant lives.
+pub(super) fn of_pooling(tenant: &Tenant, limits: &Limits, home: Option<&HomeRecord>) -> Option<String> {
+    if limits.shared_pooling != Some(true) || tenant.state.status() == TenantStatus::Deleted {
+        return None;
+    }
+    let why = match tenant.isolation {
+        Isolation::Schema if home.is_some_and(|home| home.home.is_adopted()) => {
+            "the tenant's schema was adopted, and others of its database are not served by that login".to_owned()
+        }
+        Isolation::Schema => return None,
+        Isolation::Row | Isolation::Database | Isolation::Cluster => {
+            format!("the tenant's isolation is `{}`, and only tenants with `schema` share a database", tenant.isolation)
+        }
+    };
+    Some(format!("the limit `shared_pooling=true` has no effect: {why}"))
 }
 
 fn of_route(tenant: &Tenant, route: Option<&Route>, differences: &mut Vec<String>) {
