@@ -5,7 +5,7 @@ use tenantry_api::{ResumeTenant, Route, SuspendTenant, Tenant, WaitSeconds};
 use tenantry_control::reconcilers;
 use tenantry_domain::{Isolation, Limits, Pooling};
 use tenantry_router::{Router, RouterError};
-use tenantry_testkit::eventually;
+use tenantry_testkit::{BreakableSocket, Server, eventually};
 use tenantry_tests::{Admin, HomeSession, World};
 use tokio_postgres::Config;
 
@@ -255,6 +255,42 @@ async fn whatever_says_that_connections_are_pooled_is_followed() {
     world.wire().patch("/v1/plans/crowd", &json!({ "limits": { "shared_pooling": true } })).await.ok();
     becomes(&world, &own, Pooling::Shared).await;
     assert_eq!(world.route(&crowded).await.pooling, Pooling::Own, "it said no for itself");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_is_away_holds_up_no_other_and_is_not_forgotten() {
+    let server = Server::own().await;
+    let socket = BreakableSocket::before(server.address()).await;
+    let mut world = World::builder().homes_on(&server).homes_at(socket.address()).start().await;
+    let other = world.add_cluster("other", Admin::Superuser, |_| ()).await;
+    let mut tenants = Vec::new();
+    for slug in ["one", "two"] {
+        let main = Some(world.main_cluster().id.into());
+        let make = world.tenant(slug).isolation(Isolation::Schema);
+        tenants
+            .push(make.with(|create| (create.cluster, create.overrides) = (main, with_shared_pooling().into())).await);
+    }
+    let make = world.tenant("elsewhere").isolation(Isolation::Schema);
+    let elsewhere = make.with(|create| create.cluster = Some(other.id.into())).await;
+    for tenant in &tenants {
+        becomes(&world, tenant, Pooling::Shared).await;
+    }
+    socket.go_down();
+    for tenant in &tenants {
+        override_pooling(&world, tenant, &json!(null)).await;
+    }
+    override_pooling(&world, &elsewhere, &json!(true)).await;
+    becomes(&world, &elsewhere, Pooling::Shared).await;
+    for tenant in &tenants {
+        assert!(recorded(&world, tenant).await.0, "its home was not reached");
+    }
+    socket.come_up();
+    poke(&world, reconcilers::ROLE_CHANGES).await;
+    for tenant in &tenants {
+        eventually("it is taken out", async || recorded(&world, tenant).await == (false, false)).await;
+        world.connect(&world.show(tenant).await).await;
+    }
     world.end().await;
 }
 
