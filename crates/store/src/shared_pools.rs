@@ -94,13 +94,16 @@ impl Tx {
     /// The password of a shared database's pool: the one that is recorded, or this one from now on.
     pub async fn shared_pool_password(&self, database: Uuid, new: &Secret) -> Result<Secret, StoreError> {
         let (client, keyring) = (self.client()?, self.keyring());
+        // By itself: whoever waits for the lock would not see the secret that came meanwhile.
+        let lock = "SELECT id FROM shared_database WHERE id = $1 FOR UPDATE";
+        let missing = || StoreError::NotFound { what: "shared database", name: database.to_string() };
+        query_opt(client, lock, &[&database]).await?.ok_or_else(missing)?;
         let sql = format!(
             "SELECT s.id, {} FROM shared_database s LEFT JOIN sealed_secret pool ON pool.id = s.pool_secret
-              WHERE s.id = $1 FOR UPDATE OF s",
+              WHERE s.id = $1",
             secrets::columns("pool")
         );
-        let row = query_opt(client, &sql, &[&database]).await?;
-        let row = row.ok_or_else(|| StoreError::NotFound { what: "shared database", name: database.to_string() })?;
+        let row = query_opt(client, &sql, &[&database]).await?.ok_or_else(missing)?;
         let keys = OpenKeys::of(keyring, std::slice::from_ref(&row), &["pool"]).await?;
         if let Some(known) = open_secret(&keys, &row, "pool")? {
             return Ok(known);
