@@ -1,6 +1,5 @@
 //! What one tenant's callers wait while others do their worst.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -9,6 +8,7 @@ use tenantry_router::{Router, RouterConfig, Tenant};
 use tenantry_testkit::BreakableSocket;
 use tenantry_tests::BareHome;
 use tenantry_tests::figures::{figure, percentile};
+use tokio_util::sync::CancellationToken;
 
 /// Pairs of rounds; each round is so long.
 const PAIRS: usize = 12;
@@ -30,9 +30,11 @@ pub(crate) async fn noisy_neighbour() {
     let builder = Router::builder().fixed(routes, vec![home.cluster_at(home.address())]);
     let router = builder.build().await.expect("a router");
     let (quiet, noisy) = (find(&router, "quiet").await, find(&router, "noisy").await);
-    let at_share = async |stop: &AtomicBool| crowd(&noisy, SHARE, stop).await;
-    let at_its_worst = async |stop: &AtomicBool| crowd(&noisy, SHARE * TIMES, stop).await;
-    compare("noisy_neighbour", &quiet, at_share, at_its_worst).await;
+    let asks = |per_second| {
+        let noisy = noisy.clone();
+        move |stop| crowd(noisy.clone(), per_second, stop)
+    };
+    compare("noisy_neighbour", &quiet, asks(SHARE), asks(SHARE * TIMES)).await;
 }
 
 /// A cluster that takes connections and says nothing, and what a tenant on another one notices.
@@ -47,16 +49,18 @@ pub(crate) async fn dead_cluster() {
     let router = Router::builder().fixed(routes, clusters).config(config).build().await.expect("a router");
     let quiet = find(&router, "quiet").await;
     let lost = join_all((0..50).map(async |number| find(&router, &format!("lost-{number}")).await)).await;
-    let ask_for_all = async |stop: &AtomicBool| {
-        join_all(lost.iter().map(|tenant| crowd(tenant, 10, stop))).await;
+    let ask_for_all = |stop: CancellationToken| {
+        let crowds = lost.iter().map(|tenant| crowd(tenant.clone(), 10, stop.clone()));
+        let crowds = join_all(crowds.collect::<Vec<_>>());
+        async { drop(crowds.await) }
     };
-    let with_all_there = async |stop: &AtomicBool| {
+    let with_all_there = |stop| {
         socket.release();
-        ask_for_all(stop).await;
+        ask_for_all(stop)
     };
-    let with_a_dead_one = async |stop: &AtomicBool| {
+    let with_a_dead_one = |stop| {
         socket.hold();
-        ask_for_all(stop).await;
+        ask_for_all(stop)
     };
     compare("dead_cluster", &quiet, with_all_there, with_a_dead_one).await;
 }
@@ -67,7 +71,15 @@ async fn find(router: &Router, slug: &str) -> Tenant {
 
 /// The p99 of a tenant's requests in rounds of one kind and the other, in turn. The ratio is that of all requests of
 /// either kind: a round alone has too few for its p99 to stand still.
-async fn compare(name: &str, watched: &Tenant, calm: impl AsyncFn(&AtomicBool), storm: impl AsyncFn(&AtomicBool)) {
+async fn compare<C, S>(
+    name: &str,
+    watched: &Tenant,
+    calm: impl Fn(CancellationToken) -> C,
+    storm: impl Fn(CancellationToken) -> S,
+) where
+    C: Future<Output = ()> + Send + 'static,
+    S: Future<Output = ()> + Send + 'static,
+{
     round(watched, &calm).await;
     let (mut in_calm, mut in_storm) = (Vec::new(), Vec::new());
     for _ in 0..PAIRS {
@@ -80,26 +92,34 @@ async fn compare(name: &str, watched: &Tenant, calm: impl AsyncFn(&AtomicBool), 
     figure(&format!("{name}_p99_ratio"), p99(&in_storm) / p99(&in_calm), "x");
 }
 
-/// Milliseconds that each request of the watched tenant took while something else went on.
-async fn round(watched: &Tenant, meanwhile: &impl AsyncFn(&AtomicBool)) -> Vec<f64> {
-    let stop = AtomicBool::new(false);
-    let asking = async {
+/// Milliseconds that each request of the watched tenant took while something else went on, in a task of its own as other
+/// requests of a service are: who asks within the watched one's task is in the way of its answers, whatever the router does.
+async fn round<O>(watched: &Tenant, meanwhile: &impl Fn(CancellationToken) -> O) -> Vec<f64>
+where
+    O: Future<Output = ()> + Send + 'static,
+{
+    let stop = CancellationToken::new();
+    let others = tokio::spawn(meanwhile(stop.clone()));
+    let watched = watched.clone();
+    let asking = async move {
         let mut took = Vec::new();
         let began = Instant::now();
         let mut ticks = tokio::time::interval(EVERY);
         while began.elapsed() < ROUND {
             ticks.tick().await;
             let asked = Instant::now();
-            ask(watched).await.expect("an answer");
+            ask(&watched).await.expect("an answer");
             took.push(asked.elapsed().as_secs_f64() * 1e3);
         }
-        stop.store(true, Ordering::Relaxed);
         took
     };
-    tokio::join!(asking, meanwhile(&stop)).0
+    let took = tokio::spawn(asking).await.expect("no panic");
+    stop.cancel();
+    others.await.expect("no panic");
+    took
 }
 
-async fn ask(tenant: &Tenant) -> Result<(), Box<dyn std::error::Error>> {
+async fn ask(tenant: &Tenant) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let _permit = tenant.admit().await?;
     let client = tenant.client().await?;
     let statement = client.prepare_cached(QUERY).await?;
@@ -108,17 +128,17 @@ async fn ask(tenant: &Tenant) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Requests at a rate, whatever comes of them, until told to stop.
-async fn crowd(tenant: &Tenant, per_second: u32, stop: &AtomicBool) {
+async fn crowd(tenant: Tenant, per_second: u32, stop: CancellationToken) {
     const TICK: Duration = Duration::from_millis(10);
     let mut ticks = tokio::time::interval(TICK);
     let (began, mut asked) = (Instant::now(), 0_u32);
     let mut running = futures::stream::FuturesUnordered::new();
-    while !stop.load(Ordering::Relaxed) {
+    while !stop.is_cancelled() {
         ticks.tick().await;
         let due = began.elapsed().mul_f64(per_second.into()).as_secs();
         while u64::from(asked) < due {
             asked += 1;
-            running.push(ask(tenant));
+            running.push(ask(&tenant));
         }
         // What was refused ended at once; what was let in goes on beside.
         while let Some(Some(_)) = futures::FutureExt::now_or_never(futures::StreamExt::next(&mut running)) {}
