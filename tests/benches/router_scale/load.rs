@@ -127,9 +127,10 @@ async fn ask(tenant: &Tenant) -> Result<(), Box<dyn std::error::Error + Send + S
     Ok(())
 }
 
-/// Requests at a rate, whatever comes of them, until told to stop.
+/// Requests at a rate, whatever comes of them, until told to stop. They come as evenly as the timer allows: a service's
+/// callers do not wait for each other to ask together.
 async fn crowd(tenant: Tenant, per_second: u32, stop: CancellationToken) {
-    const TICK: Duration = Duration::from_millis(10);
+    const TICK: Duration = Duration::from_millis(1);
     let mut ticks = tokio::time::interval(TICK);
     let (began, mut asked) = (Instant::now(), 0_u32);
     let mut running = futures::stream::FuturesUnordered::new();
