@@ -1,5 +1,6 @@
 //! What the tasks and the handles of a router share: looking tenants up, and checking connections out.
 
+use std::future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use crate::error::RouterError;
 use crate::freshness::Freshness;
 use crate::limits::Admissions;
 use crate::name::TenantName;
+use crate::pause::hold;
 use crate::pool::connection::Connection;
 use crate::pool::pools::{Pools, checkout_error};
 use crate::pool::{PoolKey, TenantPool};
@@ -124,25 +126,13 @@ impl Inner {
             let found = self.table.again(found).ok_or_else(|| RouterError::unknown(found.tenant))?;
             ready(&found).map(|()| found)
         };
-        let is_moving = |outcome: &Result<_, RouterError>| matches!(outcome, Err(RouterError::Moving { .. }));
-        let outcome = look();
-        if !is_moving(&outcome) {
-            return outcome;
+        let is_moving = |error: &RouterError| matches!(error, RouterError::Moving { .. });
+        match look() {
+            Err(error) if is_moving(&error) => {}
+            decided => return decided,
         }
-        let mut changes = self.feed.subscribe();
-        let deadline = tokio::time::Instant::now() + self.config.pause_budget;
-        loop {
-            // Looking comes after marking: a change in between wakes the wait.
-            changes.mark_unchanged();
-            let outcome = look();
-            if !is_moving(&outcome) {
-                return outcome;
-            }
-            match tokio::time::timeout_at(deadline, changes.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return look(),
-            }
-        }
+        let until = tokio::time::Instant::now() + self.config.pause_budget;
+        hold(self.feed.subscribe(), until, || future::ready(look()), is_moving).await
     }
 
     /// The tenant's route as it is now, if its schema will do.
@@ -158,19 +148,9 @@ impl Inner {
         versions: SchemaVersions,
         time_limit: Duration,
     ) -> Result<Found, RouterError> {
-        let mut changes = self.feed.subscribe();
-        let deadline = tokio::time::Instant::now() + time_limit;
-        loop {
-            changes.mark_unchanged();
-            let refused = match self.reachable(found).await.and_then(|found| versions.check(&found).map(|()| found)) {
-                Err(error) if error.is_retryable() => error,
-                decided => return decided.inspect_err(count),
-            };
-            match tokio::time::timeout_at(deadline, changes.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return Err(refused).inspect_err(count),
-            }
-        }
+        let look = || async { self.reachable(found).await.and_then(|found| versions.check(&found).map(|()| found)) };
+        let until = tokio::time::Instant::now() + time_limit;
+        hold(self.feed.subscribe(), until, look, RouterError::is_retryable).await.inspect_err(count)
     }
 
     /// A connection that is there, to a tenant about which nothing is out of the ordinary.

@@ -68,6 +68,7 @@ mod inner;
 mod limits;
 mod name;
 mod options;
+mod pause;
 mod pool;
 mod quote;
 mod reading;

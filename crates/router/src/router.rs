@@ -1,6 +1,7 @@
 //! The router as programs see it.
 
 use std::fmt;
+use std::future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::handle::Handles;
 use crate::health::RouterHealth;
 use crate::inner::{Inner, count, ready};
 use crate::name::TenantName;
+use crate::pause::hold;
 use crate::table::{Found, Prepared};
 use crate::tenant::Tenant;
 
@@ -137,21 +139,13 @@ impl Router {
         time_limit: Duration,
     ) -> Result<Tenant, RouterError> {
         let name = name.into();
-        let mut changes = self.handles.feed.subscribe();
-        let deadline = tokio::time::Instant::now() + time_limit;
-        loop {
-            changes.mark_unchanged();
-            let look = |found| (self.handles.fresh().and_then(|()| ready(&found)), found);
-            let refused = match self.handles.find(name).map(look) {
-                Some((Ok(()), found)) => return Ok(Tenant::new(self.handles.share(), found)),
-                Some((Err(error), _)) => error,
-                None => RouterError::unknown(name),
-            };
-            match tokio::time::timeout_at(deadline, changes.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return Err(refused),
-            }
-        }
+        let look = || {
+            let found = self.handles.find(name).ok_or_else(|| RouterError::unknown(name))?;
+            self.handles.fresh()?;
+            ready(&found).map(|()| Tenant::new(self.handles.share(), found))
+        };
+        let until = tokio::time::Instant::now() + time_limit;
+        hold(self.handles.feed.subscribe(), until, || future::ready(look()), |_| true).await
     }
 
     /// Waits until everything up to a version is applied; says whether that happened in time.

@@ -11,6 +11,7 @@
 
 mod lookups;
 mod parking;
+mod pausing;
 mod sharing;
 mod world;
 
@@ -18,6 +19,7 @@ mod world;
 #[path = "../../src"]
 mod router {
     pub(crate) mod budget;
+    pub(crate) mod pause;
     pub(crate) mod pool {
         pub(crate) mod queue;
         pub(crate) mod returning;
@@ -33,7 +35,7 @@ mod router {
 }
 
 /// What they ask of the rest of the crate.
-use self::router::{budget, session, table};
+use self::router::{budget, pause, session, table};
 use self::world::{connect, pool};
 
 mod sync {
@@ -72,7 +74,7 @@ fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
     let schedules = std::env::var("TENANTRY_MODEL_SCHEDULES").ok().and_then(|number| number.parse().ok());
     let schedules = schedules.unwrap_or(SCHEDULES);
-    let models = [lookups::MODELS, parking::MODELS, sharing::MODELS].concat();
+    let models = [lookups::MODELS, parking::MODELS, pausing::MODELS, sharing::MODELS].concat();
     let models =
         models.into_iter().filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|part| name.contains(part)));
     let mut passed = 0;
