@@ -18,6 +18,16 @@ use crate::version::{grant_to_admin, grant_to_migrator};
 /// How the comment of a finished template starts; its schema version follows. Until then it is work in progress.
 const FINISHED: &str = "tenantry template at version ";
 
+/// Lets every sequence fetch anew where it is. One that has been used says on its page how many more values the log
+/// already holds; a clone made with `STRATEGY wal_log` takes the page over, but not the log, and after a crash or a
+/// failover hands out once more what it had handed out (PostgreSQL 15 to 18; told to pgsql-hackers as "sequence value may
+/// rollback after CREATE DATABASE TEMPLATE with WAL_LOG strategy"). An extension's sequences that the admin may not set
+/// are left.
+const FETCH_ANEW: &str = "
+    SELECT CASE WHEN has_sequence_privilege(seqrelid, 'SELECT') AND has_sequence_privilege(seqrelid, 'UPDATE')
+                THEN setval(seqrelid, pg_sequence_last_value(seqrelid)) END
+      FROM pg_sequence;";
+
 /// Every role of a template, so that they can be recorded before they exist. [`Fleet::drop_database`] drops them.
 pub fn template_roles(template: &DatabaseName) -> [RoleName; 2] {
     [RoleName::template_owner(template), RoleName::template_migrator(template)]
@@ -44,6 +54,7 @@ impl Fleet {
                 self.apply_at(target, &workplace, &password, set, &ApplyOptions::default()).await?.to
             }
         };
+        self.once(target, template, None).await?.batch("set the template's sequences", FETCH_ANEW).await?;
         let [owner, migrator] = template_roles(template);
         let database = ident(template.as_str());
         let (owner, migrator_name) = (ident(owner.as_str()), ident(migrator.as_str()));

@@ -14,6 +14,10 @@ use crate::{scan, sql};
 /// its directory with it; see `tenantry_pglocal`.
 static SHARED: OnceCell<Server> = OnceCell::const_new();
 
+/// Lets every sequence fetch anew where it is. Otherwise a clone hands out values twice when its server is killed: it
+/// takes over how many more values a sequence may count to, but not the log that says so.
+const FETCH_ANEW: &str = "SELECT setval(seqrelid, pg_sequence_last_value(seqrelid)) FROM pg_sequence";
+
 /// A PostgreSQL server for tests: no fsync, 300 connections, on TCP and on a Unix socket.
 #[derive(Debug)]
 pub struct Server {
@@ -136,6 +140,7 @@ impl Server {
             let mut config = self.config();
             config.dbname(&database);
             prepare(config).await;
+            sql::run(&self.connect(&database).await, FETCH_ANEW).await;
             sql::run(&client, &format!("ALTER DATABASE {quoted} ALLOW_CONNECTIONS false")).await;
             // A session that is still ending would make clones wait.
             let end = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = $1";

@@ -119,6 +119,25 @@ async fn provisions_outlive_a_restart_of_their_server() {
     world.end().await;
 }
 
+/// PostgreSQL's copies of a database count from where the original was, if the server dies soon after.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_home_hands_out_no_key_twice_when_its_server_dies() {
+    let server = Server::own().await;
+    let world = World::builder().homes_on(&server).start().await;
+    for isolation in [Isolation::Database, Isolation::Schema] {
+        let tenant = world.tenant(&isolation.to_string()).isolation(isolation).await;
+        let write = async || -> i64 {
+            let session = world.connect(&tenant).await;
+            session.one("INSERT INTO notes (body) VALUES ('one more') RETURNING id").await
+        };
+        let before = write().await;
+        server.cluster().kill().await.unwrap();
+        server.cluster().restart().await.unwrap();
+        assert!(write().await > before);
+    }
+    world.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn provisions_outlive_a_restart_of_the_catalog() {
     let server = Server::own().await;
