@@ -112,7 +112,8 @@ impl<R> FeedEvent<R> {
 }
 
 /// What `type` may be, in the order of the variants.
-const KINDS: &[&str] = &["snapshot_begin", "cluster", "route", "removed", "snapshot_end", "lease", "heartbeat"];
+pub(crate) const KINDS: &[&str] =
+    &["snapshot_begin", "cluster", "route", "removed", "snapshot_end", "lease", "heartbeat"];
 
 /// By hand, because it knows that `type` comes first: what follows is read straight into its place. A snapshot has a
 /// million of these.

@@ -66,8 +66,8 @@ pub struct CredentialLine<'l> {
     pub password: Option<Text<'l>>,
 }
 
-/// A [`Route`](crate::Route) in a line: the same fields, but for `role`, which `credential` says as well. Whether the texts are what they
-/// should be is not checked yet.
+/// A [`Route`](crate::Route) in a line: the same fields, but for `role`, which `credential` says as well. Whether the texts
+/// are what they should be is not checked yet.
 #[derive(Debug, Deserialize)]
 #[expect(missing_docs, reason = "each field is documented where it is written")]
 pub struct RouteLine<'l> {

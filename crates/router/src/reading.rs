@@ -14,8 +14,7 @@ use crate::inner::Inner;
 use crate::limits::RequestLimit;
 use crate::pool::PoolKey;
 use crate::pool::connection::Connection;
-use crate::replica::Verdict;
-use crate::replica::{ReadFrom, ReplicaFault};
+use crate::replica::{ReadFrom, ReplicaFault, Verdict};
 use crate::spans;
 use crate::table::{ClusterEntry, Found, ReplicaEntry};
 use crate::tenant::Access;
@@ -121,17 +120,15 @@ impl Inner {
         for replica in replicas {
             self.try_again(reading, replica);
         }
-        let is_only = replicas.len() == 1;
         for replica in replicas {
-            match self.from_replica(reading, replica, if is_only { until } else { now }).await {
+            match self.from_replica(reading, replica, now).await {
                 Err(Refusal::Replica(this)) => fault = fault.max(this),
-                Err(Refusal::Busy(error)) => busy = busy.or(Some((replica, error))),
+                Err(Refusal::Busy(_)) => busy = busy.or(Some(replica)),
                 decided => return decided,
             }
         }
         match busy {
-            Some((replica, _)) if !is_only => self.from_replica(reading, replica, until).await,
-            Some((_, error)) => Err(Refusal::Busy(error)),
+            Some(replica) => self.from_replica(reading, replica, until).await,
             None => Err(Refusal::Replica(fault)),
         }
     }

@@ -7,7 +7,7 @@ use tenantry_domain::{DisplayName, FeedVersion};
 use super::lines::Lines;
 use super::request::{Call, Tagged};
 use super::{Client, ClientError};
-use crate::feed::{FEED_MEDIA_TYPE, FeedEvent, FeedQuery};
+use crate::feed::{FEED_MEDIA_TYPE, FeedEvent, FeedQuery, KINDS};
 use crate::resolved_route::ResolvedRoute;
 use crate::route::{ResolveBy, ResolveQuery, Route};
 use crate::route_line::RouteLine;
@@ -88,7 +88,6 @@ impl Client {
 
 /// Whether the line is an event of a kind that this version does not know.
 fn is_unknown_kind(line: &[u8]) -> bool {
-    const KNOWN: [&str; 7] = ["snapshot_begin", "cluster", "route", "removed", "snapshot_end", "lease", "heartbeat"];
     let kind = serde_json::from_slice::<serde_json::Value>(line).ok();
-    kind.is_some_and(|event| event["type"].as_str().is_some_and(|kind| !KNOWN.contains(&kind)))
+    kind.is_some_and(|event| event["type"].as_str().is_some_and(|kind| !KINDS.contains(&kind)))
 }

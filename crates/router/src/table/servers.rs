@@ -7,8 +7,7 @@ use tenantry_domain::{ClusterReplicaId, Endpoint, LagMax, TlsMode};
 use tokio::sync::OnceCell;
 
 use crate::budget::Budget;
-use crate::connect::Breaker;
-use crate::connect::Tls;
+use crate::connect::{Breaker, Tls};
 use crate::replica::Sight;
 
 /// One server.

@@ -27,9 +27,10 @@ use super::streams;
 /// Changes in commit order after the version that is named, one event a line (`FeedEvent`); a snapshot comes first
 /// when none is named or it is too old. Endless: a heartbeat every five seconds says that everything up to its version
 /// has been told. Whoever comes hears the first one as soon as it has everything that was committed before it came, and
-/// before that none, after a snapshot too: the end of a snapshot says nothing of what is newer. A router that gives its name and
-/// reports is told what it may hold of clusters' connections, too. With passwords where the token has `routes:secrets`.
-/// Whoever is cut off, as a reader that is too slow is, comes back with the last version that was applied.
+/// before that none, after a snapshot too: the end of a snapshot says nothing of what is newer. A router that gives its
+/// name and reports is told what it may hold of clusters' connections, too. With passwords where the token has
+/// `routes:secrets`. Whoever is cut off, as a reader that is too slow is, comes back with the last version that was
+/// applied.
 ///
 /// With `Accept-Encoding: gzip` the answer is a gzip stream that whole lines can be read of as they come.
 #[utoipa::path(
