@@ -7,10 +7,8 @@ use std::time::Duration;
 
 use deadpool::managed::QueueMode;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use tenantry_domain::Secret;
+use tenantry_tls::TlsError;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -190,19 +188,10 @@ fn postgres_config(config: &StoreConfig) -> Result<tokio_postgres::Config, Store
 
 /// Certificates are always checked, by the given authority or the system's.
 fn tls(authority: Option<&str>) -> Result<MakeRustlsConnect, StoreError> {
-    let mut roots = RootCertStore::empty();
-    if let Some(pem) = authority {
-        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-            let certificate = certificate
-                .map_err(|error| StoreError::Invalid { reason: format!("tls_ca is no PEM certificate: {error}") })?;
-            roots.add(certificate).map_err(StoreError::internal)?;
-        }
-    } else {
-        for certificate in rustls_native_certs::load_native_certs().certs {
-            // One broken certificate of the system's is no reason to trust none.
-            let _ = roots.add(certificate);
-        }
-    }
+    let roots = authority.map_or_else(|| Ok(tenantry_tls::system_roots()), tenantry_tls::roots_from);
+    let roots = roots.map_err(|TlsError { reason, source }| StoreError::Invalid {
+        reason: source.map_or_else(|| reason.to_owned(), |source| format!("{reason}: {source}")),
+    })?;
     // The provider is named, so that connecting does not depend on one that the program installed.
     let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -210,4 +199,17 @@ fn tls(authority: Option<&str>) -> Result<MakeRustlsConnect, StoreError> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(MakeRustlsConnect::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_that_cannot_be_used_is_said_so() {
+        assert!(tls(None).is_ok());
+        let broken = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
+        let Err(StoreError::Invalid { reason }) = tls(Some(broken)) else { panic!("it is no certificate") };
+        assert!(reason.starts_with("tls_ca holds a bad certificate: "), "{reason}");
+    }
 }

@@ -1,4 +1,4 @@
-//! How connections to clusters are protected: whom a client believes, as settings for rustls.
+//! How connections to PostgreSQL are protected: whom a client believes, as settings for rustls.
 //!
 //! Here live the checks of certificates, and the reading of authorities. Never here: sockets, and the decision which servers
 //! may be spoken to in the clear.

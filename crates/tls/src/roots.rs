@@ -10,10 +10,8 @@ use crate::error::TlsError;
 pub fn roots_from(pem: &str) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let certificate = certificate.map_err(|source| TlsError::because("the cluster's tls_ca is not PEM", source))?;
-        roots
-            .add(certificate)
-            .map_err(|source| TlsError::because("the cluster's tls_ca holds a bad certificate", source))?;
+        let certificate = certificate.map_err(|source| TlsError::because("tls_ca is not PEM", source))?;
+        roots.add(certificate).map_err(|source| TlsError::because("tls_ca holds a bad certificate", source))?;
     }
     Ok(roots)
 }
