@@ -19,6 +19,9 @@ const EVERY: Duration = Duration::from_millis(4);
 const SHARE: u32 = 100;
 /// How much more it asks in a noisy round.
 const TIMES: u32 = 100;
+/// Tenants of a cluster that dies, and what each asks in a second.
+const LOST: u32 = 50;
+const SHARE_OF_LOST: u32 = 10;
 const QUERY: &str = "SELECT status FROM flight WHERE id = $1";
 
 /// One tenant at 100 times its share, and what another's p99 makes of it.
@@ -32,7 +35,7 @@ pub(crate) async fn noisy_neighbour() {
     let (quiet, noisy) = (find(&router, "quiet").await, find(&router, "noisy").await);
     let asks = |per_second| {
         let noisy = noisy.clone();
-        move |stop| crowd(noisy.clone(), per_second, stop)
+        move |stop| crowd(vec![noisy.clone()], per_second, stop)
     };
     compare("noisy_neighbour", &quiet, asks(SHARE), asks(SHARE * TIMES)).await;
 }
@@ -43,24 +46,19 @@ pub(crate) async fn dead_cluster() {
     let socket = BreakableSocket::before(dead.address()).await;
     let limits = Limits { pool_size: Some(4), ..Limits::default() };
     let mut routes = vec![alive.route("quiet", limits)];
-    routes.extend((0..50).map(|number| dead.route(&format!("lost-{number}"), limits)));
+    routes.extend((0..LOST).map(|number| dead.route(&format!("lost-{number}"), limits)));
     let clusters = vec![alive.cluster_at(alive.address()), dead.cluster_at(socket.address())];
     let config = RouterConfig { connect_timeout: Duration::from_millis(500), ..RouterConfig::default() };
     let router = Router::builder().fixed(routes, clusters).config(config).build().await.expect("a router");
     let quiet = find(&router, "quiet").await;
-    let lost = join_all((0..50).map(async |number| find(&router, &format!("lost-{number}")).await)).await;
-    let ask_for_all = |stop: CancellationToken| {
-        let crowds = lost.iter().map(|tenant| crowd(tenant.clone(), 10, stop.clone()));
-        let crowds = join_all(crowds.collect::<Vec<_>>());
-        async { drop(crowds.await) }
-    };
+    let lost = join_all((0..LOST).map(async |number| find(&router, &format!("lost-{number}")).await)).await;
     let with_all_there = |stop| {
         socket.release();
-        ask_for_all(stop)
+        crowd(lost.clone(), LOST * SHARE_OF_LOST, stop)
     };
     let with_a_dead_one = |stop| {
         socket.hold();
-        ask_for_all(stop)
+        crowd(lost.clone(), LOST * SHARE_OF_LOST, stop)
     };
     compare("dead_cluster", &quiet, with_all_there, with_a_dead_one).await;
 }
@@ -128,20 +126,20 @@ async fn ask(tenant: &Tenant) -> Result<(), Box<dyn std::error::Error + Send + S
     Ok(())
 }
 
-/// Requests at a rate, whatever comes of them, until told to stop. They come as evenly as the timer allows: a service's
-/// callers do not wait for each other to ask together.
-async fn crowd(tenant: Tenant, per_second: u32, stop: CancellationToken) {
+/// Requests at a rate, of one tenant after the other, whatever comes of them, until told to stop. They come as evenly as
+/// the timer allows: a service's callers do not wait for each other to ask together.
+async fn crowd(tenants: Vec<Tenant>, per_second: u32, stop: CancellationToken) {
     const TICK: Duration = Duration::from_millis(1);
     let mut ticks = tokio::time::interval(TICK);
-    let (began, mut asked) = (Instant::now(), 0_u32);
+    let (began, mut asked, mut turn) = (Instant::now(), 0_u64, tenants.iter().cycle());
     let mut running = futures::stream::FuturesUnordered::new();
     while !stop.is_cancelled() {
         ticks.tick().await;
         let due = began.elapsed().mul_f64(per_second.into()).as_secs();
-        while u64::from(asked) < due {
-            asked += 1;
-            running.push(ask(&tenant));
+        for tenant in turn.by_ref().take(usize::try_from(due - asked).unwrap_or_default()) {
+            running.push(ask(tenant));
         }
+        asked = due;
         // What was refused ended at once; what was let in goes on beside.
         while let Some(Some(_)) = futures::FutureExt::now_or_never(futures::StreamExt::next(&mut running)) {}
     }
