@@ -20,9 +20,9 @@ const FINISHED: &str = "tenantry template at version ";
 
 /// Lets every sequence fetch anew where it is. One that has been used says on its page how many more values the log
 /// already holds; a clone made with `STRATEGY wal_log` takes the page over, but not the log, and after a crash or a
-/// failover hands out once more what it had handed out (PostgreSQL 15 to 18; told to pgsql-hackers as "sequence value may
-/// rollback after CREATE DATABASE TEMPLATE with WAL_LOG strategy"). An extension's sequences that the admin may not set
-/// are left.
+/// failover hands out once more what it had handed out (seen on PostgreSQL 15; told to pgsql-hackers, of newer ones too, as
+/// "sequence value may rollback after CREATE DATABASE TEMPLATE with WAL_LOG strategy"). An extension's sequences that the
+/// admin may not set are left.
 const FETCH_ANEW: &str = "
     SELECT CASE WHEN has_sequence_privilege(seqrelid, 'SELECT') AND has_sequence_privilege(seqrelid, 'UPDATE')
                 THEN setval(seqrelid, pg_sequence_last_value(seqrelid)) END

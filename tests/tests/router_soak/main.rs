@@ -84,7 +84,7 @@ async fn whatever_happens_tenants_stay_apart_and_nothing_grows() {
     let findings = Findings::default();
     let mut rest = Rest::begin(&router, runtime.handle());
     let mut random = StdRng::seed_from_u64(seed);
-    let began = Instant::now();
+    let (began, mut most) = (Instant::now(), 0);
     while began.elapsed() < time {
         let stop = CancellationToken::new();
         let callers = Callers::start(runtime.handle(), &router, &homes, &findings, random.random());
@@ -97,6 +97,7 @@ async fn whatever_happens_tenants_stay_apart_and_nothing_grows() {
         let operate = operator::run(&world, &router, &homes, &findings, StdRng::seed_from_u64(random.random()), &stop);
         let watch = ceiling::watch(&servers, &findings, &stop);
         let ((), (), acts, connections) = tokio::join!(round, kill, operate, watch);
+        most = most.max(connections);
         let [planes, catalogs, clusters] = killer.kills;
         say(&format!(
             "router soak: killed {planes} control planes, {catalogs} catalogs, {clusters} clusters; {acts}; \
@@ -109,6 +110,7 @@ async fn whatever_happens_tenants_stay_apart_and_nothing_grows() {
         rest.take(&findings).await;
         findings.assert_none(seed);
     }
+    assert!(most > 0, "a watch over connections that sees none watches nothing");
     router.close();
     drop((rest, router));
     runtime.shutdown_background();
